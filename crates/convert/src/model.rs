@@ -56,7 +56,11 @@ pub(crate) fn canonicalise(
         report.push("  found no tensors".to_owned());
     } else if !inventory.tensors.iter().any(|tensor| schema.is_of_encoder(&tensor.name)) {
         let some: Vec<&str> = inventory.tensors.iter().map(|tensor| tensor.name.as_str()).take(4).collect();
-        report.push(format!("  found no tensors of BERT; the first names are {}", some.join(", ")));
+        report.push(format!(
+            "  found no tensors of {}; the first names are {}",
+            schema.family().title,
+            some.join(", ")
+        ));
     }
     if !report.is_empty() {
         return Err(ConvertError::Mismatch { path: source.to_owned(), report: report.join("\n") });
@@ -85,7 +89,7 @@ pub(crate) struct DetectedModel {
 }
 
 impl DetectedModel {
-    pub(crate) fn from_tensors(schema: &Schema, tensors: &[SourceTensor]) -> DetectedModel {
+    pub(crate) fn from_tensors(schema: Schema, tensors: &[SourceTensor]) -> DetectedModel {
         let is_supported =
             |tensor: &SourceTensor| schema.is_of_encoder(&tensor.name) || schema.head(&tensor.name).is_some();
         DetectedModel {
@@ -125,7 +129,8 @@ pub(crate) fn complete_config(
         let schema = config.schema();
         // In TensorFlow, only run_classifier.py writes such a head, and it classifies sequences.
         let classifier = (is_tensorflow && detected.heads.contains(&Head::Classifier)).then_some(Class::Classify);
-        config.architectures = detected.class().or(classifier).map(|class| vec![schema.class_name(class).to_owned()]);
+        let class = detected.class().or(classifier).and_then(|class| schema.class_name(class));
+        config.architectures = class.map(|class| vec![class.to_owned()]);
         let bias = schema.name(Module::Classifier.bias());
         let labels = tensors.iter().find(|tensor| tensor.name == bias).map_or(2, SourceTensor::elements);
         // Transformers' default is two labels. The limit keeps the list of names small.

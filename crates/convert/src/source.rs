@@ -141,7 +141,7 @@ impl Weights {
     /// Errors of the format.
     pub(crate) fn open(
         &self,
-        schema: &Schema,
+        schema: Schema,
         skipped: &mut Skipped,
     ) -> Result<(Format, Vec<SourceTensor>), ConvertError> {
         match self {

@@ -51,7 +51,7 @@ struct BundleEntry {
 /// # Errors
 /// [`ConvertError::Damaged`], [`ConvertError::Unsupported`], [`ConvertError::Source`] for a checkpoint that has no BERT
 /// variables, [`ConvertError::Io`].
-pub(crate) fn open(schema: &Schema, prefix: &Path, skipped: &mut Skipped) -> Result<Vec<SourceTensor>, ConvertError> {
+pub(crate) fn open(schema: Schema, prefix: &Path, skipped: &mut Skipped) -> Result<Vec<SourceTensor>, ConvertError> {
     let path = &with_suffix(prefix, ".index");
     let damaged = |reason: String| ConvertError::damaged(path, FORMAT, reason);
     let index = SourceFile::open(path)?;
@@ -100,7 +100,8 @@ pub(crate) fn open(schema: &Schema, prefix: &Path, skipped: &mut Skipped) -> Res
     if tensors.is_empty() {
         let found: Vec<&str> = skipped.groups().flat_map(|(_, names)| names).take(4).map(String::as_str).collect();
         let reason = format!(
-            "expected the variables of google-research/bert (bert/embeddings/word_embeddings, …), found [{}]",
+            "expected the variables of Google's {} (bert/embeddings/word_embeddings, …), found [{}]",
+            schema.family().title,
             found.join(", ")
         );
         return Err(ConvertError::source(path, reason));

@@ -1,6 +1,9 @@
 //! The sizes and settings of a network, independent of the names in its family's config.json.
 
 use cloze_engine::ops::Activation;
+use serde::{Deserialize, Serialize};
+
+use crate::role::{LayerPart, Module};
 
 /// Sizes and settings of a network; made by [`Config::architecture`](crate::Config::architecture).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -8,30 +11,39 @@ use cloze_engine::ops::Activation;
 pub struct Architecture {
     /// V: rows of the word embeddings.
     pub vocab_size: usize,
-    /// E: width of the embeddings. If it is not H, a dense layer follows them.
+    /// E: width of the embeddings.
     pub embedding_size: usize,
+    /// Whether a dense layer from E to H follows the embeddings. There is one if they differ.
+    pub projects_embeddings: bool,
     /// H: width of the hidden states.
     pub hidden_size: usize,
     /// L: encoder layers.
     pub layers: usize,
+    /// Which layers share weights.
+    pub sharing: Sharing,
     /// N: attention heads of width H/N.
     pub attention_heads: usize,
     /// F: inner width of the feed-forward block.
     pub intermediate_size: usize,
     /// Rows of the position embeddings.
     pub positions: usize,
-    /// The position of a sequence's first token.
-    pub first_position: usize,
-    /// Rows of the segment (token type) embeddings.
+    /// The row of the word embeddings whose lookups have no gradient: the padding token's.
+    pub word_padding: Option<u32>,
+    /// If set, positions count only tokens other than this one, from its id + 1, and this token's position is its id
+    /// (RoBERTa's `create_position_ids_from_input_ids`), a row without gradient. Otherwise they count all tokens from 0.
+    pub position_padding: Option<u32>,
+    /// Rows of the segment (token type) embeddings; 0 if there are none.
     pub segments: usize,
-    /// Activation of the feed-forward block and of the MLM head's transform.
+    /// Activation of the feed-forward block and of the replaced-token head.
     pub activation: Activation,
-    /// Dropout on the embeddings and on the outputs of both sublayers.
-    pub hidden_dropout: f32,
-    /// Dropout on the attention weights.
-    pub attention_dropout: f32,
-    /// Dropout before a task's head.
-    pub classifier_dropout: f32,
+    /// Activation of the MLM head's transform.
+    pub mlm_activation: Activation,
+    /// The part of the network that computes the labels of a sequence.
+    pub classify: SequenceHead,
+    /// The part of the network that computes the score of a choice.
+    pub choose: SequenceHead,
+    /// Probabilities of dropout.
+    pub dropouts: Dropouts,
     /// Standard deviation of the truncated normal that initialises matrices.
     pub initializer_range: f32,
     /// ε of every LayerNorm.
@@ -42,14 +54,160 @@ pub struct Architecture {
     pub tied_decoder: bool,
 }
 
+/// Probabilities of dropout.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Dropouts {
+    /// On the embeddings and on the outputs of both sublayers.
+    pub hidden: f32,
+    /// On the attention weights.
+    pub attention: f32,
+    /// Before the labels of a sequence.
+    pub classify: f32,
+    /// Before the labels of tokens.
+    pub tag: f32,
+    /// Before the score of a choice.
+    pub choose: f32,
+    /// Before the start and end of an answer.
+    pub answer: f32,
+    /// Before the next-sentence or sentence-order head.
+    pub pair: f32,
+}
+
+/// From the last state x of a sequence's first token to its logits: `dropout(act(d(x)·Wᵀ + b))·W_oᵀ + b_o`, where d is
+/// dropout or nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SequenceHead {
+    /// The dense layer W, b.
+    pub dense: Module,
+    /// Its activation.
+    pub activation: Activation,
+    /// Whether there is dropout before the dense layer, too.
+    pub drops_input: bool,
+    /// The output layer W_o, b_o.
+    pub output: Module,
+}
+
+/// Which layers share weights. Layers with the same *set* of weights share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// ALBERT's groups (Lan et al. 2020, section 3.1): `groups` of `inner` sets each. Pass i of `passes` runs the layers
+    /// of one group, in order; consecutive passes use the same group.
+    Groups {
+        /// Passes through a group, `num_hidden_layers`.
+        passes: usize,
+        /// Groups, `num_hidden_groups`.
+        groups: usize,
+        /// Sets of weights per group, `inner_group_num`.
+        inner: usize,
+    },
+    /// Each layer has its own weights, except for the parts that all layers share.
+    Parts(SharedParts),
+}
+
+/// The parts of a layer that all layers share: the ablation of Lan et al. 2020, table 4. Transformers has no
+/// configuration for it, so such a model is saved with a copy for each layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SharedParts {
+    /// None.
+    #[default]
+    None,
+    /// The attention with its LayerNorm.
+    Attention,
+    /// The feed-forward block with its LayerNorm.
+    FeedForward,
+    /// Both.
+    All,
+}
+
+impl Sharing {
+    /// The set of weights that layer `number` (from 0) uses for this part.
+    pub fn set(self, number: usize, part: LayerPart) -> usize {
+        match self {
+            Sharing::Groups { passes, groups, inner } => {
+                // In floating point, as in Transformers: it rounds some quotients to the group below.
+                let group = ((number / inner) as f64 / (passes as f64 / groups as f64)) as usize;
+                group * inner + number % inner
+            }
+            Sharing::Parts(parts) if parts.contains(part) => 0,
+            Sharing::Parts(_) => number,
+        }
+    }
+}
+
+impl SharedParts {
+    /// Whether all layers share this part.
+    pub fn contains(self, part: LayerPart) -> bool {
+        match self {
+            SharedParts::None => false,
+            SharedParts::All => true,
+            SharedParts::Attention => part.is_of_attention(),
+            SharedParts::FeedForward => !part.is_of_attention(),
+        }
+    }
+
+    /// Whether no part is shared.
+    pub fn is_none(&self) -> bool {
+        *self == SharedParts::None
+    }
+}
+
 impl Architecture {
     /// Maximum number of tokens of a sequence.
     pub fn max_sequence_length(&self) -> usize {
-        self.positions - self.first_position
+        self.positions - self.first_position()
+    }
+
+    /// The position of a sequence's first token, unless that is padding.
+    pub fn first_position(&self) -> usize {
+        self.position_padding.map_or(0, |padding| padding as usize + 1)
     }
 
     /// D: the width of one attention head.
     pub fn head_size(&self) -> usize {
         self.hidden_size / self.attention_heads
+    }
+
+    /// The module of layer `number` (from 0), with the number of its set of weights.
+    pub fn layer_module(&self, number: usize, part: LayerPart) -> Module {
+        Module::layer(self.sharing.set(number, part), part)
+    }
+
+    /// The indices of the hidden states that a module's parameters first and last contribute to: 0 for the embeddings,
+    /// n + 1 for layer n; `None` for a head. They differ only for shared weights.
+    pub(crate) fn heights(&self, module: Module) -> Option<[usize; 2]> {
+        match module {
+            Module::Layer { part, .. } => {
+                let mut uses = (0..self.layers).filter(|&number| self.layer_module(number, part) == module);
+                let first = uses.next()?;
+                Some([first + 1, uses.next_back().unwrap_or(first) + 1])
+            }
+            _ if module.head().is_none() => Some([0, 0]),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `int(i / (num_hidden_layers / num_hidden_groups))` of `modeling_albert.py`, evaluated by Python.
+    #[test]
+    fn groups_are_those_of_albert() {
+        for (passes, groups, number, expected) in
+            [(12, 1, 11, 0), (12, 5, 11, 4), (18, 14, 9, 6), (36, 28, 18, 13), (48, 48, 47, 47)]
+        {
+            let found = Sharing::Groups { passes, groups, inner: 1 }.set(number, LayerPart::Key);
+            assert_eq!(found, expected, "layer {number} of {passes} in {groups} groups");
+        }
+        let sets = |sharing: Sharing, part| (0..4).map(|number| sharing.set(number, part)).collect::<Vec<_>>();
+        assert_eq!(sets(Sharing::Groups { passes: 2, groups: 2, inner: 2 }, LayerPart::Output), [0, 1, 2, 3]);
+        assert_eq!(sets(Sharing::Groups { passes: 2, groups: 1, inner: 2 }, LayerPart::Output), [0, 1, 0, 1]);
+        assert_eq!(sets(Sharing::Parts(SharedParts::Attention), LayerPart::AttentionNorm), [0, 0, 0, 0]);
+        assert_eq!(sets(Sharing::Parts(SharedParts::Attention), LayerPart::OutputNorm), [0, 1, 2, 3]);
+        assert_eq!(sets(Sharing::Parts(SharedParts::FeedForward), LayerPart::Intermediate), [0, 0, 0, 0]);
     }
 }

@@ -1,4 +1,5 @@
-//! BERT (Devlin et al. 2019): embeddings, encoder, pooler and the two pre-training heads, in the paper's order.
+//! The network of BERT (Devlin et al. 2019) and its family: embeddings, encoder, pooler and heads, in the paper's order.
+//! What differs between families is a field of the [`Architecture`].
 //!
 //! ```text
 //! T tokens of the packed batch · S sequences · M predicted tokens · H hidden · N heads · D = H/N · F feed-forward · V
@@ -9,12 +10,12 @@
 //! applies: it applies to matrices, including the embeddings, but not to biases and LayerNorms. The [`Schema`] gives
 //! parameters their names in checkpoints.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cloze_engine::ops::{self, Activation, EmbedTables, LossSum, Norm};
 use cloze_engine::{Init, ParamId, ParametersBuilder, Pass, Tensor, Var};
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, SequenceHead};
 use crate::heads::{Heads, TaskHead};
 use crate::output_rows::OutputRowsTensors;
 use crate::role::{LayerPart, Module, Role, Table};
@@ -42,27 +43,41 @@ pub(crate) struct Bert {
     embedding_norm: Norm,
     /// E → H, if they differ.
     embedding_projection: Option<Dense>,
+    /// In order of application; layers that share weights have the same parameters.
     layers: Vec<Layer>,
     pooler: Option<Dense>,
     mlm: Option<MlmHead>,
     nsp: Option<Dense>,
-    task: Option<Dense>,
+    rtd: Option<RtdHead>,
+    task: Option<TaskLayers>,
 }
 
 /// One encoder layer.
 #[derive(Clone, Copy)]
 struct Layer {
+    attention: Attention,
+    feed_forward: FeedForward,
+}
+
+/// The self-attention of a layer.
+#[derive(Clone, Copy)]
+struct Attention {
     /// Query, key and value as one matrix `[3H, H]`.
     qkv: Dense,
     /// The first third of `qkv`.
     query: Dense,
     /// The other two thirds, `[2H, H]`.
     key_value: Dense,
-    attention_output: Dense,
-    attention_norm: Norm,
+    output: Dense,
+    norm: Norm,
+}
+
+/// The feed-forward block of a layer.
+#[derive(Clone, Copy)]
+struct FeedForward {
     intermediate: Dense,
     output: Dense,
-    output_norm: Norm,
+    norm: Norm,
 }
 
 /// The masked-language-model head.
@@ -74,6 +89,19 @@ struct MlmHead {
     bias: ParamId,
 }
 
+/// The head that detects replaced tokens.
+struct RtdHead {
+    dense: Dense,
+    output: Dense,
+}
+
+/// The head of a task.
+struct TaskLayers {
+    /// The dense layer before the output layer, if that is not the pooler.
+    dense: Option<Dense>,
+    output: Dense,
+}
+
 // ------------------------------------------------------------------------------------------------ parameters
 
 /// Declares parameters to the engine, and lists their roles and shapes. Loading compares these with a file's before
@@ -82,7 +110,7 @@ pub(crate) struct Declarations {
     pub(crate) builder: ParametersBuilder,
     /// In order of declaration.
     pub(crate) listed: Vec<Declared>,
-    schema: &'static Schema,
+    schema: Schema,
     init: InitFrom,
     std: f32,
     eps: f32,
@@ -109,7 +137,7 @@ impl Declarations {
     /// An empty list for a model of this architecture; the schema names the parameters.
     pub(crate) fn new(
         builder: ParametersBuilder,
-        schema: &'static Schema,
+        schema: Schema,
         architecture: &Architecture,
         init: InitFrom,
     ) -> Declarations {
@@ -164,28 +192,30 @@ impl Declarations {
 impl Bert {
     /// Declares the network of this architecture with these heads.
     pub(crate) fn declare(to: &mut Declarations, architecture: Architecture, heads: Heads) -> Bert {
-        let Architecture { hidden_size: h, embedding_size: e, intermediate_size: f, .. } = architecture;
+        let Architecture { hidden_size: h, embedding_size: e, .. } = architecture;
         let table = |to: &mut Declarations, table, rows| to.matrix(Module::Embedding(table).weight(), [rows, e]);
         let tables = EmbedTables {
             word: table(to, Table::Word, architecture.vocab_size),
             position: table(to, Table::Position, architecture.positions),
-            segment: table(to, Table::Segment, architecture.segments),
+            segment: (architecture.segments > 0).then(|| table(to, Table::Segment, architecture.segments)),
+            word_padding: architecture.word_padding,
+            position_padding: architecture.position_padding,
         };
         let embedding_norm = to.norm(Module::EmbeddingNorm, e);
-        let embedding_projection = (e != h).then(|| to.dense(Module::EmbeddingProjection, [h, e]));
+        let embedding_projection =
+            architecture.projects_embeddings.then(|| to.dense(Module::EmbeddingProjection, [h, e]));
+        let (mut attentions, mut feed_forwards) = (BTreeMap::new(), BTreeMap::new());
         let layers = (0..architecture.layers)
             .map(|number| {
-                let at = |part| Module::layer(number, part);
-                let parts = to.dense_group([LayerPart::Query, LayerPart::Key, LayerPart::Value].map(at), [h, h]);
+                let set = |part| architecture.sharing.set(number, part);
+                let (attention, feed_forward) = (set(LayerPart::Query), set(LayerPart::Intermediate));
                 Layer {
-                    qkv: to.stack(&parts),
-                    query: parts[0],
-                    key_value: to.stack(&parts[1..]),
-                    attention_output: to.dense(at(LayerPart::AttentionOutput), [h, h]),
-                    attention_norm: to.norm(at(LayerPart::AttentionNorm), h),
-                    intermediate: to.dense(at(LayerPart::Intermediate), [f, h]),
-                    output: to.dense(at(LayerPart::Output), [h, f]),
-                    output_norm: to.norm(at(LayerPart::OutputNorm), h),
+                    attention: *attentions
+                        .entry(attention)
+                        .or_insert_with(|| Attention::declare(to, attention, &architecture)),
+                    feed_forward: *feed_forwards
+                        .entry(feed_forward)
+                        .or_insert_with(|| FeedForward::declare(to, feed_forward, &architecture)),
                 }
             })
             .collect();
@@ -200,8 +230,47 @@ impl Bert {
             bias: to.bias(Module::MlmBias.bias(), architecture.vocab_size),
         });
         let nsp = heads.nsp.then(|| to.dense(Module::NspHead, [2, h]));
-        let task = heads.task.map(|task: TaskHead| to.dense(task.module(), task.shape(h)));
-        Bert { architecture, tables, embedding_norm, embedding_projection, layers, pooler, mlm, nsp, task }
+        let rtd = heads.rtd.then(|| RtdHead {
+            dense: to.dense(Module::RtdDense, [h, h]),
+            output: to.dense(Module::RtdOutput, [1, h]),
+        });
+        let task = heads.task.map(|task: TaskHead| {
+            let own = task.sequence_head(&architecture).filter(|head| head.dense != Module::Pooler);
+            TaskLayers {
+                dense: own.map(|head| to.dense(head.dense, [h, h])),
+                output: to.dense(task.output(&architecture), task.shape(h)),
+            }
+        });
+        Bert { architecture, tables, embedding_norm, embedding_projection, layers, pooler, mlm, nsp, rtd, task }
+    }
+}
+
+impl Attention {
+    /// Declares set `number` of the attention's weights.
+    fn declare(to: &mut Declarations, number: usize, architecture: &Architecture) -> Attention {
+        let h = architecture.hidden_size;
+        let at = |part| Module::layer(number, part);
+        let parts = to.dense_group([LayerPart::Query, LayerPart::Key, LayerPart::Value].map(at), [h, h]);
+        Attention {
+            qkv: to.stack(&parts),
+            query: parts[0],
+            key_value: to.stack(&parts[1..]),
+            output: to.dense(at(LayerPart::AttentionOutput), [h, h]),
+            norm: to.norm(at(LayerPart::AttentionNorm), h),
+        }
+    }
+}
+
+impl FeedForward {
+    /// Declares set `number` of the feed-forward block's weights.
+    fn declare(to: &mut Declarations, number: usize, architecture: &Architecture) -> FeedForward {
+        let Architecture { hidden_size: h, intermediate_size: f, .. } = *architecture;
+        let at = |part| Module::layer(number, part);
+        FeedForward {
+            intermediate: to.dense(at(LayerPart::Intermediate), [f, h]),
+            output: to.dense(at(LayerPart::Output), [h, f]),
+            norm: to.norm(at(LayerPart::OutputNorm), h),
+        }
     }
 }
 
@@ -212,20 +281,21 @@ impl Bert {
 pub(crate) struct Packed {
     /// `[T]` token ids.
     pub(crate) ids: Tensor,
-    /// `[T]` positions within each sequence, from 0.
+    /// `[T]` rows of the position table.
     pub(crate) positions: Tensor,
-    /// `[T]` 0 or 1.
+    /// `[T]` 0 or 1; not read if there are no segments.
     pub(crate) segments: Tensor,
     /// `[S+1]` the first token of each sequence, then T.
     pub(crate) cu_seqlens: Tensor,
 }
 
 impl Bert {
-    /// x⁰ = dropout(LN(E_word[id] + E_position[position] + E_segment[segment])): section 3, figure 2. `[T, H]`
+    /// x⁰ = dropout(LN(E_word[id] + E_position[position] + E_segment[segment])): section 3, figure 2. With a projection,
+    /// x⁰·Wᵀ + b (Lan et al. 2020, section 3.1). `[T, H]`
     pub(crate) fn embed(&self, pass: &mut Pass, batch: &Packed) -> Var {
         let sum = ops::embed(pass, &batch.ids, &batch.positions, &batch.segments, self.tables);
         let normed = ops::add_norm(pass, &sum, None, self.embedding_norm, 0.0);
-        let dropped = ops::dropout(pass, &normed, self.architecture.hidden_dropout);
+        let dropped = ops::dropout(pass, &normed, self.architecture.dropouts.hidden);
         match self.embedding_projection {
             Some(projection) => projection.apply(pass, &dropped, Activation::None),
             None => dropped,
@@ -257,22 +327,25 @@ impl Layer {
         x: &Var,
         rows: Option<&OutputRowsTensors>,
     ) -> Var {
-        let dropout = architecture.hidden_dropout;
+        let dropout = architecture.dropouts.hidden;
 
         // a_n = dropout(softmax(q_n·k_nᵀ / √D))·v_n within each sequence, heads side by side  [T, H]
         // y = LN(x + dropout(a·Woᵀ + bo))                                                      [T, H]
-        let (x, attended) = self.attention(pass, architecture, batch, x, rows);
-        let projected = self.attention_output.apply(pass, &attended, Activation::None);
-        let y = ops::add_norm(pass, &projected, Some(&x), self.attention_norm, dropout);
+        let Layer { attention, feed_forward } = self;
+        let (x, attended) = attention.apply(pass, architecture, batch, x, rows);
+        let projected = attention.output.apply(pass, &attended, Activation::None);
+        let y = ops::add_norm(pass, &projected, Some(&x), attention.norm, dropout);
 
         // z = LN(y + dropout(gelu(y·W1ᵀ + b1)·W2ᵀ + b2))                                       [T, F] → [T, H]
-        let inner = self.intermediate.apply(pass, &y, architecture.activation);
-        let fed = self.output.apply(pass, &inner, Activation::None);
-        ops::add_norm(pass, &fed, Some(&y), self.output_norm, dropout)
+        let inner = feed_forward.intermediate.apply(pass, &y, architecture.activation);
+        let fed = feed_forward.output.apply(pass, &inner, Activation::None);
+        ops::add_norm(pass, &fed, Some(&y), feed_forward.norm, dropout)
     }
+}
 
+impl Attention {
     /// The inputs x and attention outputs a, of all tokens or only of `rows`.
-    fn attention(
+    fn apply(
         &self,
         pass: &mut Pass,
         architecture: &Architecture,
@@ -280,7 +353,8 @@ impl Layer {
         x: &Var,
         rows: Option<&OutputRowsTensors>,
     ) -> (Var, Var) {
-        let Architecture { attention_heads: heads, attention_dropout: dropout, causal, .. } = *architecture;
+        let Architecture { attention_heads: heads, causal, dropouts, .. } = *architecture;
+        let dropout = dropouts.attention;
 
         // q, k, v = x·Wqᵀ + bq, x·Wkᵀ + bk, x·Wvᵀ + bv                                        [T, 3H]
         let all_tokens = |pass: &mut Pass| {
@@ -311,25 +385,56 @@ impl Bert {
         Some(self.pooler?.apply(pass, cls, Activation::Tanh))
     }
 
-    /// Logits of "B follows A" (class 0) and "B does not" (class 1): C·Wᵀ + b, `[S, 2]`; `None` without this head.
+    /// Logits of "B follows A" (class 0) and "B does not" (class 1): dropout(C)·Wᵀ + b, `[S, 2]`; `None` without this
+    /// head. BERT has no dropout here.
     pub(crate) fn nsp_logits(&self, pass: &mut Pass, cls: &Var) -> Option<Var> {
         let head = self.nsp?;
         let pooled = self.pool(pass, cls)?;
-        Some(head.apply(pass, &pooled, Activation::None))
+        let dropped = ops::dropout(pass, &pooled, self.architecture.dropouts.pair);
+        Some(head.apply(pass, &dropped, Activation::None))
+    }
+
+    /// The features of a sequence's label or a choice's score, from the state of the first token: `[S, H]`.
+    pub(crate) fn sequence_features(
+        &self,
+        pass: &mut Pass,
+        cls: &Var,
+        head: SequenceHead,
+        dropout: f32,
+    ) -> Option<Var> {
+        let dense = match head.dense {
+            Module::Pooler => self.pooler?,
+            _ => self.task.as_ref()?.dense?,
+        };
+        match head.drops_input {
+            true => {
+                let dropped = ops::dropout(pass, cls, dropout);
+                Some(dense.apply(pass, &dropped, head.activation))
+            }
+            false => Some(dense.apply(pass, cls, head.activation)),
+        }
     }
 
     /// dropout(x)·Wᵀ + b: the logits of each row, which is a sequence or a token; `None` without a task head.
     pub(crate) fn task_logits(&self, pass: &mut Pass, x: &Var, dropout: f32) -> Option<Var> {
-        let head = self.task?;
+        let head = self.task.as_ref()?.output;
         let dropped = ops::dropout(pass, x, dropout);
         Some(head.apply(pass, &dropped, Activation::None))
+    }
+
+    /// Logits of "replaced" for the last states of R tokens: act(x·Wᵀ + b)·wᵀ + b' (Clark et al. 2020, section 2),
+    /// `[R, 1]`; `None` without this head.
+    pub(crate) fn rtd_logits(&self, pass: &mut Pass, states: &Var) -> Option<Var> {
+        let head = self.rtd.as_ref()?;
+        let dense = head.dense.apply(pass, states, self.architecture.activation);
+        Some(head.output.apply(pass, &dense, Activation::None))
     }
 
     /// Logits over the vocabulary from the last states of M tokens: t·Wᵀ + b with W the word embeddings or a separate
     /// matrix, `[M, V]`; `None` without this head.
     pub(crate) fn mlm_logits(&self, pass: &mut Pass, states: &Var) -> Option<Var> {
         let head = self.mlm.as_ref()?;
-        let transformed = head.transform(pass, self.architecture.activation, states);
+        let transformed = head.transform(pass, self.architecture.mlm_activation, states);
         Some(ops::linear(pass, &transformed, head.decoder, Some(head.bias), Activation::None))
     }
 
@@ -337,7 +442,7 @@ impl Bert {
     /// `None` without this head.
     pub(crate) fn mlm_loss(&self, pass: &mut Pass, states: &Var, labels: &Tensor, scale: f32) -> Option<LossSum> {
         let head = self.mlm.as_ref()?;
-        let transformed = head.transform(pass, self.architecture.activation, states);
+        let transformed = head.transform(pass, self.architecture.mlm_activation, states);
         Some(ops::linear_cross_entropy(pass, &transformed, head.decoder, head.bias, labels, scale))
     }
 }
@@ -347,44 +452,5 @@ impl MlmHead {
     fn transform(&self, pass: &mut Pass, activation: Activation, states: &Var) -> Var {
         let dense = self.transform.apply(pass, states, activation);
         ops::add_norm(pass, &dense, None, self.norm, 0.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::small;
-    use cloze_engine::{DType, Device, Gradients, Parameters};
-
-    /// Only the schema of another family has a name for the projection; this test is about the network.
-    #[test]
-    fn narrow_embeddings_are_projected_and_trained() {
-        let architecture = Architecture { embedding_size: 8, ..small().architecture() };
-        let device = Device::cpu(Some(1)).unwrap();
-        let mut declared =
-            Declarations::new(Parameters::builder(), &crate::schema::tests::ALBERT, &architecture, InitFrom::Random);
-        let bert = Bert::declare(&mut declared, architecture, Heads::MLM);
-        let params = declared.builder.build(&device, 3);
-        let mut gradients = Gradients::zeros_like(&params);
-        let mut pass = Pass::recording(&device, &params, &mut gradients, DType::F32, None);
-        let tensor = |values: &[i32]| device.tensor_i32(values, &[values.len()]);
-        let batch = Packed {
-            ids: tensor(&[2, 9, 4, 3]),
-            positions: tensor(&[0, 1, 2, 3]),
-            segments: tensor(&[0, 0, 1, 1]),
-            cu_seqlens: tensor(&[0, 4]),
-        };
-        let mut x = bert.embed(&mut pass, &batch);
-        assert_eq!(x.value().shape(), [4, 16]);
-        for number in 0..2 {
-            x = bert.layer(&mut pass, &batch, number, &x, None);
-        }
-        let loss = bert.mlm_loss(&mut pass, &x, &tensor(&[11, 13, 2, 30]), 0.25).unwrap();
-        pass.backward();
-        assert!((loss.mean() - 50f64.ln()).abs() < 0.2, "{loss:?}");
-        for id in params.ids() {
-            let has_gradient = gradients.read(id).iter().any(|&gradient| gradient != 0.0);
-            assert!(has_gradient || params.name(id).ends_with("key.bias"), "{} has no gradient", params.name(id));
-        }
     }
 }

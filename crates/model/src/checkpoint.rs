@@ -94,11 +94,16 @@ impl Model {
         let stored_name = |name: &str| schema.name_in(class, name).to_owned();
         let mut named: Vec<_> = self.params.ids().map(|id| (stored_name(self.params.name(id)), id)).collect();
         // If the decoder is not tied, Transformers reads its bias under the decoder's name as well as under the head's.
-        if self.find(Module::MlmDecoder.weight()).is_some()
+        let names =
+            [Module::MlmDecoder, Module::MlmBias].map(|module| schema.has(module).then(|| schema.name(module.bias())));
+        if let [Some(decoder), Some(head)] = names
+            && decoder != head
+            && self.find(Module::MlmDecoder.weight()).is_some()
             && let Some(bias) = self.find(Module::MlmBias.bias())
         {
-            named.push((schema.name(Module::MlmDecoder.bias()), bias));
+            named.push((decoder, bias));
         }
+        named.extend(self.copies_of_shared().map(|(role, id)| (stored_name(&schema.name(role)), id)));
         named.sort_by(|a, b| a.0.cmp(&b.0));
         let mut offset = 0;
         let infos = named.iter().map(|(name, id)| {
@@ -118,6 +123,20 @@ impl Model {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         self.write_values(ids(), file)
+    }
+
+    /// The layers' parameters that are stored as copies of [shared](SharedParts) ones, by the role of the copy.
+    fn copies_of_shared(&self) -> impl Iterator<Item = (Role, ParamId)> + '_ {
+        let shares = !self.config().shared_parts.is_none();
+        let layers = if shares { self.architecture().layers } else { 0 };
+        (1..layers).flat_map(move |number| {
+            self.roles().filter_map(move |(id, Role { module, kind })| match module {
+                Module::Layer { number: 0, part } if self.config().shared_parts.contains(part) => {
+                    Some((Role { module: Module::layer(number, part), kind }, id))
+                }
+                _ => None,
+            })
+        })
     }
 
     /// Writes the f32 bytes of some parameters.
@@ -229,6 +248,7 @@ impl Folder {
             inventory.untie(decoder);
             config.tie_word_embeddings = false;
         }
+        drop_copies_of_shared(&mut inventory, &config, &weights, dir)?;
         Ok(Folder { dir: dir.to_owned(), config, weights, inventory })
     }
 
@@ -321,8 +341,10 @@ impl Folder {
             );
         } else if !inventory.tensors.iter().any(|tensor| blueprint.schema().is_of_encoder(&tensor.name)) {
             let names: Vec<String> = inventory.tensors.iter().map(|tensor| tensor.stored.clone()).collect();
-            report.summary =
-                format!("none of its tensors belongs to a BERT encoder; it contains {}", abbreviated(&names));
+            report.summary = {
+                let title = blueprint.schema().family().title;
+                format!("none of its tensors belongs to an encoder of {title}; it contains {}", abbreviated(&names))
+            };
         }
         report.finish(&dir)?;
 
@@ -343,6 +365,34 @@ impl Folder {
         }
         Ok(model)
     }
+}
+
+/// Removes the tensors that are copies of shared ones.
+fn drop_copies_of_shared(
+    inventory: &mut Inventory,
+    config: &Config,
+    weights: &Weights,
+    dir: &Path,
+) -> Result<(), ModelError> {
+    let is_copy = |tensor: &NamedTensor| {
+        let Some(Role { module: Module::Layer { number, part }, kind }) = tensor.role else { return None };
+        let is_copy = number > 0 && config.shared_parts.contains(part);
+        is_copy.then_some(Role { module: Module::layer(0, part), kind })
+    };
+    for tensor in &inventory.tensors {
+        if let Some(shared) = is_copy(tensor).and_then(|role| inventory.find(role))
+            && !weights.equal(&tensor.stored, shared)
+        {
+            let problem = format!(
+                "cloze_shared_parts says that all layers share these weights, but {} differs from {shared}; remove the key to load them as \
+                 separate weights",
+                tensor.stored
+            );
+            return Err(ModelError::Config { path: Some(dir.join(CONFIG_FILE)), problem });
+        }
+    }
+    inventory.tensors.retain(|tensor| is_copy(tensor).is_none());
+    Ok(())
 }
 
 /// Reads the tensors of a separate module, such as sentence-transformers' `Dense`: those with the given names and

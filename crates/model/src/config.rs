@@ -1,56 +1,74 @@
-//! The file format: Hugging Face's `config.json` of BERT, presets with the sizes of the papers, and validation. The
-//! network only uses the [`Architecture`] that is made from it here.
+//! The file format: Hugging Face's `config.json` of every [family](crate::family), presets with the sizes of the papers,
+//! and validation. The network only uses the [`Architecture`] that is made from it here.
 
 use std::fs;
 use std::path::Path;
 
 use cloze_engine::ops::Activation;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, Dropouts, SharedParts, Sharing};
 use crate::error::ModelError;
+use crate::family::{BERT, DefaultValue, FAMILIES, Family, HeadDropout, Projection};
 use crate::heads::Class;
-use crate::schema::{BERT, Schema};
+use crate::role::Module;
+use crate::schema::Schema;
 
-/// A BERT configuration, as Transformers' `BertConfig` writes it to `config.json`.
+/// A configuration, as the `PreTrainedConfig` of its family in Transformers writes it to `config.json`. The fields have
+/// the names of `BertConfig`; serialized, they have those of the family.
 ///
-/// Missing keys have `BertConfig`'s defaults. Unknown keys are kept in [`extra`](Config::extra) and written back
+/// Missing keys have the defaults of the family. Unknown keys are kept in [`extra`](Config::extra) and written back
 /// unchanged.
+// "Self" makes the derived functions private: the traits, below, translate from and to the family's keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 #[non_exhaustive]
 pub struct Config {
     /// The Transformers class of the model, such as `BertForPreTraining`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub architectures: Option<Vec<String>>,
-    /// Always `bert`; other values are rejected.
+    /// The [`Family`].
     pub model_type: String,
     /// V: rows of the word embeddings.
     pub vocab_size: usize,
+    /// E: width of the embeddings, in families where it can differ from H.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_size: Option<usize>,
     /// H: width of the hidden states.
     pub hidden_size: usize,
-    /// L: encoder layers.
+    /// L: encoder layers. ALBERT: passes through a group of layers.
     pub num_hidden_layers: usize,
+    /// ALBERT: groups of layers, each of which is used by several passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_hidden_groups: Option<usize>,
+    /// ALBERT: layers of a group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inner_group_num: Option<usize>,
+    /// The parts of a layer that all layers share. Transformers does not know this key: the weights are stored with a
+    /// copy for each layer.
+    #[serde(rename = "cloze_shared_parts", skip_serializing_if = "SharedParts::is_none")]
+    pub shared_parts: SharedParts,
     /// N: attention heads of width H/N.
     pub num_attention_heads: usize,
     /// F: inner width of the feed-forward block.
     pub intermediate_size: usize,
-    /// Activation of the feed-forward block and of the MLM head's transform.
+    /// Activation of the feed-forward block and, in most families, of the MLM head's transform.
     pub hidden_act: HiddenAct,
     /// Dropout on the embeddings and on the outputs of both sublayers.
     pub hidden_dropout_prob: f64,
     /// Dropout on the attention weights.
     pub attention_probs_dropout_prob: f64,
-    /// Rows of the position embeddings: the maximum sequence length.
+    /// Rows of the position embeddings: the maximum sequence length, plus `pad_token_id` + 1 in RoBERTa's family.
     pub max_position_embeddings: usize,
-    /// Rows of the segment (token type) embeddings.
+    /// Rows of the segment (token type) embeddings; 0 in families without segments.
     pub type_vocab_size: usize,
     /// Standard deviation of the truncated normal that initialises matrices.
     pub initializer_range: f64,
     /// ε of every LayerNorm.
     pub layer_norm_eps: f64,
-    /// The id of `[PAD]`. Packed batches contain none; it is kept for other programs.
+    /// The id of `[PAD]`. Packed batches contain none, but in RoBERTa's family positions start after it.
     pub pad_token_id: Option<u32>,
     /// Whether the MLM decoder is the transposed word embeddings.
     pub tie_word_embeddings: bool,
@@ -103,8 +121,12 @@ impl Default for Config {
             architectures: None,
             model_type: BERT.model_type.to_owned(),
             vocab_size: 30522,
+            embedding_size: None,
             hidden_size: 768,
             num_hidden_layers: 12,
+            num_hidden_groups: None,
+            inner_group_num: None,
+            shared_parts: SharedParts::None,
             num_attention_heads: 12,
             intermediate_size: 3072,
             hidden_act: HiddenAct::Gelu,
@@ -161,39 +183,116 @@ impl Config {
         let bytes = fs::read(path).map_err(|source| ModelError::Read { path: path.to_owned(), source })?;
         let json = |source| ModelError::Json { path: path.to_owned(), source };
         let in_file = |problem| ModelError::Config { path: Some(path.to_owned()), problem };
-        // Check the model type first: values of another architecture could fail below with a confusing message.
         if bytes.starts_with(b"\xef\xbb\xbf") {
             return Err(in_file(
                 "starts with a byte-order mark, which JSON does not allow; save it as UTF-8 without one".to_owned(),
             ));
         }
         let value: Value = serde_json::from_slice(&bytes).map_err(json)?;
-        if !value.is_object() {
-            return Err(in_file("expected a JSON object such as {\"model_type\": \"bert\", ...}".to_owned()));
-        }
-        if let Some(problem) = value.get("model_type").and_then(Value::as_str).and_then(unsupported_model_type) {
-            return Err(in_file(problem));
-        }
-        // serde would read an object as a variant of that name.
-        if let Some(found) = value.get("hidden_act").filter(|found| !found.is_string()) {
-            return Err(in_file(format!("hidden_act is {found}: expected a name such as \"gelu\"")));
-        }
-        let config: Config = serde_json::from_slice(&bytes).map_err(json)?;
+        let config = Config::from_value(value).map_err(in_file)?;
         match config.problems() {
             problems if problems.is_empty() => Ok(config),
             problems => Err(in_file(problems.join("; "))),
         }
     }
 
+    /// Translates the keys of the family, and fills in its defaults.
+    fn from_value(value: Value) -> Result<Config, String> {
+        let Value::Object(mut keys) = value else {
+            return Err("expected a JSON object such as {\"model_type\": \"bert\", ...}".to_owned());
+        };
+        let family = match keys.get("model_type") {
+            None => &BERT,
+            Some(Value::String(name)) => Family::of(name).ok_or_else(|| unsupported_model_type(name))?,
+            Some(other) => return Err(format!("model_type is {other}: expected a name such as \"bert\"")),
+        };
+        let stored_name = |key: &str| {
+            let renamed = family.config.renamed.iter().find(|(ours, _)| *ours == key);
+            renamed.map_or(key, |(_, theirs)| *theirs).to_owned()
+        };
+        for (ours, theirs) in family.config.renamed {
+            // Transformers accepts both names (`attribute_map`).
+            if let Some(found) = keys.remove(*theirs)
+                && let Some(other) = keys.insert((*ours).to_owned(), found.clone())
+                && other != found
+            {
+                return Err(format!("{theirs} is {found}, but {ours} is {other}: expected only {theirs}"));
+            }
+        }
+        let ignored: Vec<(String, Value)> =
+            family.config.absent.iter().filter_map(|key| keys.remove_entry(*key)).collect();
+        for (key, default) in family.config.defaults {
+            keys.entry(*key).or_insert_with(|| match *default {
+                DefaultValue::Count(count) => Value::from(count),
+                DefaultValue::Number(number) => Value::from(number),
+                DefaultValue::Name(name) => Value::from(name),
+            });
+        }
+        // serde would read an object as a variant of that name.
+        if let Some(found) = keys.get("hidden_act").filter(|found| !found.is_string()) {
+            return Err(format!("{} is {found}: expected a name such as \"gelu\"", stored_name("hidden_act")));
+        }
+        let parsed = Config::deserialize(&Value::Object(keys.clone()));
+        let mut config = parsed.map_err(|error| {
+            let fails = |(key, value): &(String, Value)| {
+                Config::deserialize(&Value::Object(Map::from_iter([(key.clone(), value.clone())]))).is_err()
+            };
+            match keys.into_iter().find(fails) {
+                Some((key, _)) => format!("{}: {error}", stored_name(&key)),
+                None => error.to_string(),
+            }
+        })?;
+        config.extra.extend(ignored);
+        Ok(config)
+    }
+
+    /// With the keys of the family.
+    fn to_value(&self) -> Value {
+        let family = self.family();
+        let fields = Config { extra: Map::new(), ..self.clone() };
+        let Ok(Value::Object(mut keys)) = Config::serialize(&fields, serde_json::value::Serializer) else {
+            return Value::Null;
+        };
+        for key in family.config.absent {
+            keys.remove(*key);
+        }
+        for (ours, theirs) in family.config.renamed {
+            if let Some(value) = keys.remove(*ours) {
+                keys.insert((*theirs).to_owned(), value);
+            }
+        }
+        keys.extend(self.extra.clone());
+        Value::Object(keys)
+    }
+
     /// The text of `config.json`, as Transformers writes it: two-space indent, sorted keys and a final newline.
     pub fn to_json(&self) -> String {
-        let value = serde_json::to_value(self).expect("all keys are strings");
-        let mut keys: Vec<(String, Value)> = match value {
+        let mut keys: Vec<(String, Value)> = match self.to_value() {
             Value::Object(map) => map.into_iter().collect(),
             _ => Vec::new(),
         };
         keys.sort_by(|a, b| a.0.cmp(&b.0));
         format!("{:#}\n", Value::Object(keys.into_iter().collect()))
+    }
+
+    /// The model family. A `model_type` that is not supported is rejected by [`validate`](Self::validate); until then it
+    /// counts as BERT.
+    pub fn family(&self) -> &'static Family {
+        Family::of(&self.model_type).unwrap_or(&BERT)
+    }
+
+    /// A line for each key that another family has, and that this family ignores.
+    pub fn ignored_keys(&self) -> Vec<String> {
+        let title = self.family().title;
+        let is_set =
+            |key: &&str| self.extra.get(*key).is_some_and(|value| !value.is_null() && *value != Value::from(false));
+        let absent = self.family().config.absent.iter().copied();
+        let of_others = FAMILIES.iter().flat_map(|family| family.config.renamed.iter().map(|(_, theirs)| *theirs));
+        let mut keys: Vec<&str> = absent.chain(of_others).filter(is_set).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let line = |key: &&str| format!("config.json: {title} ignores {key} ({})", self.extra[*key]);
+        keys.iter().map(line).collect()
     }
 
     /// Checks that a model of this shape can be built.
@@ -208,7 +307,15 @@ impl Config {
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> = unsupported_model_type(&self.model_type).into_iter().collect();
+        let family = self.family();
+        let mut problems = Vec::new();
+        if family.model_type != self.model_type {
+            problems.push(unsupported_model_type(&self.model_type));
+        }
+        let has = |key: &str| !family.config.absent.contains(&key);
+        let stored = |key: &'static str| {
+            family.config.renamed.iter().find(|(ours, _)| *ours == key).map_or(key, |(_, theirs)| *theirs)
+        };
         let sizes = [
             ("vocab_size", self.vocab_size, MAX_WIDTH),
             ("hidden_size", self.hidden_size, MAX_WIDTH),
@@ -217,26 +324,54 @@ impl Config {
             ("intermediate_size", self.intermediate_size, MAX_WIDTH),
             ("max_position_embeddings", self.max_position_embeddings, MAX_WIDTH),
             ("type_vocab_size", self.type_vocab_size, MAX_WIDTH),
+            ("embedding_size", self.embedding_size.unwrap_or(self.hidden_size), MAX_WIDTH),
+            ("num_hidden_groups", self.num_hidden_groups.unwrap_or(1), self.num_hidden_layers.max(1)),
+            ("inner_group_num", self.inner_group_num.unwrap_or(1), MAX_LAYERS),
         ];
         for (key, found, max) in sizes {
-            if found == 0 || found > max {
-                problems.push(format!("{key} is {found}: expected 1 to {max}"));
+            if has(key) && (found == 0 || found > max) {
+                problems.push(format!("{} is {found}: expected 1 to {max}", stored(key)));
             }
         }
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
         if hidden > 0 && heads > 0 && !hidden.is_multiple_of(heads) {
+            let keys = [stored("hidden_size"), stored("num_attention_heads")];
             problems.push(format!(
-                "hidden_size {hidden} is not divisible by num_attention_heads {heads}: all heads have the same width"
+                "{} {hidden} is not divisible by {} {heads}: all heads have the same width",
+                keys[0], keys[1]
             ));
         }
+        if family.network.projection == Projection::Never && self.embedding_size.is_some() {
+            problems.push(format!(
+                "embedding_size is set: {} has none, its embeddings are as wide as hidden_size",
+                family.title
+            ));
+        }
+        if self.num_hidden_groups.is_some() && !self.shared_parts.is_none() {
+            problems.push(format!("cloze_shared_parts is set: {} has groups of layers instead", family.title));
+        }
+        if family.network.positions_skip_padding {
+            match self.pad_token_id {
+                None => {
+                    problems.push(format!("pad_token_id is null: the positions of {} start after it", family.title))
+                }
+                Some(padding) if padding as usize + 1 >= self.max_position_embeddings => problems.push(format!(
+                    "max_position_embeddings is {}: expected more than pad_token_id + 1, {}, where positions start",
+                    self.max_position_embeddings,
+                    u64::from(padding) + 1
+                )),
+                Some(_) => {}
+            }
+        }
+        problems.extend(self.summary_problems());
         let probabilities = [
             ("hidden_dropout_prob", self.hidden_dropout_prob),
             ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
         ];
-        let classifier = self.extra.get("classifier_dropout").and_then(Value::as_f64);
-        for (key, found) in probabilities.into_iter().chain(classifier.map(|p| ("classifier_dropout", p))) {
+        let of_heads = self.head_dropout_keys().filter_map(|key| Some((key, self.extra.get(key)?.as_f64()?)));
+        for (key, found) in probabilities.into_iter().chain(of_heads) {
             if !(0.0..1.0).contains(&found) {
-                problems.push(format!("{key} is {found}: expected 0 or more and less than 1"));
+                problems.push(format!("{} is {found}: expected 0 or more and less than 1", stored(key)));
             }
         }
         for (key, found) in [("initializer_range", self.initializer_range), ("layer_norm_eps", self.layer_norm_eps)] {
@@ -250,7 +385,7 @@ impl Config {
                     .to_owned(),
             );
         }
-        let causal_class = self.schema().class_name(Class::CausalLm);
+        let causal_class = self.schema().class_name(Class::CausalLm).unwrap_or("no class: this family has none");
         let other = |name: &&String| !matches!(self.schema().class(name), Some(Class::CausalLm | Class::Encoder));
         if let (true, Some(found)) = (self.is_decoder, self.architectures.iter().flatten().find(other)) {
             problems.push(format!(
@@ -275,22 +410,102 @@ impl Config {
         problems
     }
 
+    /// What is wrong with ELECTRA's `summary_…` keys, which determine the head of multiple choice.
+    fn summary_problems(&self) -> Vec<String> {
+        if !self.is_of_class(Class::Choose) || !self.schema().has(Module::ChoiceDense) {
+            return Vec::new();
+        }
+        let expected = [("summary_type", Value::from("first")), ("summary_use_proj", Value::from(true))];
+        let wrong = expected.into_iter().filter_map(|(key, expected)| {
+            let found = self.extra.get(key).filter(|found| **found != expected)?;
+            Some(format!("{key} is {found}: expected {expected}, the only supported value"))
+        });
+        let mut problems: Vec<String> = wrong.collect();
+        if let Err(found) = self.summary_activation() {
+            problems.push(format!("summary_activation is {found}: expected gelu, relu, silu, tanh or null"));
+        }
+        problems
+    }
+
+    /// ELECTRA's `summary_activation`.
+    fn summary_activation(&self) -> Result<Activation, &Value> {
+        match self.extra.get("summary_activation") {
+            None => Ok(Activation::Gelu),
+            Some(Value::Null) => Ok(Activation::None),
+            Some(found) if found == "" => Ok(Activation::None),
+            Some(found) if found == "tanh" => Ok(Activation::Tanh),
+            Some(found) => HiddenAct::deserialize(found).map(HiddenAct::activation).map_err(|_| found),
+        }
+    }
+
+    /// The keys of the dropouts of heads.
+    fn head_dropout_keys(&self) -> impl Iterator<Item = &'static str> {
+        let of = &self.family().network.dropouts;
+        let mut keys: Vec<&str> = [of.classify, of.tag, of.choose, of.answer, of.pair]
+            .into_iter()
+            .filter_map(|dropout| match dropout {
+                HeadDropout::Key(key, _) | HeadDropout::KeyOrHidden(key) => Some(key),
+                HeadDropout::None | HeadDropout::Hidden => None,
+            })
+            .collect();
+        keys.dedup();
+        keys.into_iter()
+    }
+
+    fn head_dropout(&self, dropout: HeadDropout) -> f32 {
+        let number = |key: &str| self.extra.get(key).and_then(Value::as_f64);
+        let probability = match dropout {
+            HeadDropout::None => 0.0,
+            HeadDropout::Hidden => self.hidden_dropout_prob,
+            HeadDropout::Key(key, default) => number(key).unwrap_or(default),
+            HeadDropout::KeyOrHidden(key) => number(key).unwrap_or(self.hidden_dropout_prob),
+        };
+        probability as f32
+    }
+
     /// The sizes and settings of the network. The configuration must be [valid](Self::validate).
     pub fn architecture(&self) -> Architecture {
+        let network = &self.family().network;
+        let embedding_size = self.embedding_size.unwrap_or(self.hidden_size);
+        let activation = self.hidden_act.activation();
+        let mut choose = network.choose;
+        if choose.dense == Module::ChoiceDense {
+            choose.activation = self.summary_activation().unwrap_or(choose.activation);
+        }
+        let inner = self.inner_group_num.unwrap_or(1);
         Architecture {
             vocab_size: self.vocab_size,
-            embedding_size: self.hidden_size,
+            embedding_size,
+            projects_embeddings: match network.projection {
+                Projection::Never => false,
+                Projection::IfNeeded => embedding_size != self.hidden_size,
+                Projection::Always => true,
+            },
             hidden_size: self.hidden_size,
-            layers: self.num_hidden_layers,
+            layers: self.num_hidden_layers * inner,
+            sharing: match self.num_hidden_groups {
+                Some(groups) => Sharing::Groups { passes: self.num_hidden_layers, groups, inner },
+                None => Sharing::Parts(self.shared_parts),
+            },
             attention_heads: self.num_attention_heads,
             intermediate_size: self.intermediate_size,
             positions: self.max_position_embeddings,
-            first_position: 0,
+            word_padding: self.pad_token_id,
+            position_padding: self.pad_token_id.filter(|_| network.positions_skip_padding),
             segments: self.type_vocab_size,
-            activation: self.hidden_act.activation(),
-            hidden_dropout: self.hidden_dropout_prob as f32,
-            attention_dropout: self.attention_probs_dropout_prob as f32,
-            classifier_dropout: self.classifier_dropout() as f32,
+            activation,
+            mlm_activation: network.mlm_activation.unwrap_or(activation),
+            classify: network.classify,
+            choose,
+            dropouts: Dropouts {
+                hidden: self.hidden_dropout_prob as f32,
+                attention: self.attention_probs_dropout_prob as f32,
+                classify: self.head_dropout(network.dropouts.classify),
+                tag: self.head_dropout(network.dropouts.tag),
+                choose: self.head_dropout(network.dropouts.choose),
+                answer: self.head_dropout(network.dropouts.answer),
+                pair: self.head_dropout(network.dropouts.pair),
+            },
             initializer_range: self.initializer_range as f32,
             layer_norm_eps: self.layer_norm_eps as f32,
             causal: self.is_decoder,
@@ -298,9 +513,9 @@ impl Config {
         }
     }
 
-    /// The parameter names in checkpoints of this model family.
-    pub fn schema(&self) -> &'static Schema {
-        &BERT
+    /// The parameter names in checkpoints of this model.
+    pub fn schema(&self) -> Schema {
+        Schema::new(self.family(), self.inner_group_num.unwrap_or(1))
     }
 
     /// Whether `architectures` names this class.
@@ -308,16 +523,18 @@ impl Config {
         self.architectures.iter().flatten().any(|name| self.schema().class(name) == Some(class))
     }
 
-    /// This configuration, changed to that of a causal language model.
+    /// This configuration, changed to that of a causal language model. The heads are checked when the model is built: not
+    /// every family has such a class.
     pub fn causal(self) -> Config {
         let class = self.schema().class_name(Class::CausalLm);
-        Config { is_decoder: true, architectures: Some(vec![class.to_owned()]), ..self }
+        Config { is_decoder: true, architectures: class.map(|class| vec![class.to_owned()]), ..self }
     }
 
     /// Number of parameters of embeddings and encoder, without heads. Cannot overflow if the sizes are in range.
     fn encoder_parameters(&self) -> u128 {
-        let [v, h, l, f, p, t] = [
+        let [v, e, h, l, f, p, t] = [
             self.vocab_size,
+            self.embedding_size.unwrap_or(self.hidden_size),
             self.hidden_size,
             self.num_hidden_layers,
             self.intermediate_size,
@@ -325,12 +542,11 @@ impl Config {
             self.type_vocab_size,
         ]
         .map(|size| size as u128);
-        (v + p + t) * h + l * (4 * h * h + 2 * h * f)
-    }
-
-    /// Dropout before a task's head: `classifier_dropout`, otherwise the hidden dropout.
-    fn classifier_dropout(&self) -> f64 {
-        self.extra.get("classifier_dropout").and_then(Value::as_f64).unwrap_or(self.hidden_dropout_prob)
+        let sets = match self.num_hidden_groups {
+            Some(groups) => (groups * self.inner_group_num.unwrap_or(1)) as u128,
+            None => l,
+        };
+        (v + p + t) * e + e * h + sets * (4 * h * h + 2 * h * f)
     }
 
     /// The label names of a task in order of their ids (`id2label`), if the file names all of them.
@@ -353,10 +569,22 @@ impl Config {
     }
 }
 
-/// The error for a `model_type` other than BERT's.
-fn unsupported_model_type(found: &str) -> Option<String> {
-    let known = BERT.model_type;
-    (found != known).then(|| format!("model_type is {found:?}: expected {known:?}, the only supported architecture"))
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Serialize::serialize(&self.to_value(), serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Config, D::Error> {
+        Config::from_value(<Value as Deserialize>::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// The error for an unknown `model_type`.
+fn unsupported_model_type(found: &str) -> String {
+    let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
+    format!("model_type is {found:?}: expected one of the supported architectures, {}", known.join(", "))
 }
 
 #[cfg(test)]
@@ -419,7 +647,10 @@ mod tests {
                 "hidden_size 50 is not divisible by num_attention_heads 3",
             ),
             (r#"{"hidden_act": "mish"}"#, "unknown variant `mish`, expected one of `gelu`"),
-            (r#"{"model_type": "roberta", "hidden_act": 7}"#, "model_type is \"roberta\": expected \"bert\""),
+            (
+                r#"{"model_type": "deberta-v2", "hidden_act": 7}"#,
+                "model_type is \"deberta-v2\": expected one of the supported architectures, bert, roberta",
+            ),
             (r#"{"num_hidden_layers": 0}"#, "num_hidden_layers is 0"),
             (r#"{"vocab_size": 99999999999}"#, "vocab_size is 99999999999"),
             (
@@ -439,7 +670,7 @@ mod tests {
             (r#"{"quantization_config": {"quant_method": "fp8"}}"#, "the weights are quantized (fp8), expected floats"),
             (r#"{"hidden_dropout_prob": 1.0}"#, "hidden_dropout_prob is 1"),
             (r#"{"position_embedding_type": "relative_key"}"#, "position_embedding_type is \"relative_key\""),
-            ("{\n\"hidden_size\": \"wide\"}", "expected usize at line 2"),
+            (r#"{"hidden_size": "wide"}"#, "hidden_size: invalid type: string \"wide\", expected usize"),
             ("[1]", "expected a JSON object"),
             ("{\"hidden_size\": ", "EOF"),
         ];

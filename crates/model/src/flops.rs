@@ -6,10 +6,10 @@
 //! needed:
 //!
 //! ```text
-//! 6·(L−1)·(4h² + 2hf)·T + 6·(2h²·T + (2h² + 2hf)·R) + 12·h·((L−1)·Σs² + Σs·r) + 6·M·(he + eV)
+//! 6·(L−1)·(4h² + 2hf)·T + 6·(2h²·T + (2h² + 2hf)·R) + 12·h·((L−1)·Σs² + Σs·r) + 6·M·(he + eV) + 6·he·T
 //! ```
 //!
-//! Forward is a third of it. In a causal model a token attends to (s+1)/2 tokens on average instead of s. Padding,
+//! The last term is the projection of the embeddings, if there is one. Forward is a third of it. In a causal model a token attends to (s+1)/2 tokens on average instead of s. Padding,
 //! recomputation, embeddings, norms and the pooler do not count. Programs that compute the last layer for all tokens (R
 //! = T) execute more FLOPs for the same result.
 
@@ -48,7 +48,8 @@ pub fn useful_flops(
     let both = 6.0 * lower_layers * (4.0 * h * h + 2.0 * h * f) * tokens
         + 6.0 * (2.0 * h * h * tokens + (2.0 * h * h + 2.0 * h * f) * needed)
         + 12.0 * h * (lower_layers * pairs + needed_pairs)
-        + 6.0 * (h * e + e * v) * predicted as f64;
+        + 6.0 * (h * e + e * v) * predicted as f64
+        + if architecture.projects_embeddings { 6.0 * h * e * tokens } else { 0.0 };
     match of {
         FlopsOf::Forward => both / 3.0,
         FlopsOf::ForwardBackward => both,

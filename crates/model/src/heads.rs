@@ -2,20 +2,24 @@
 
 use std::fmt;
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, SequenceHead};
 use crate::error::ModelError;
+use crate::family::FAMILIES;
 use crate::role::{Head, Module, Role};
+use crate::schema::Schema;
 
 /// The heads of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Heads {
-    /// Dense layer with tanh on `[CLS]`.
+    /// Dense layer with tanh on `[CLS]`. Heads that read its output add it, and families without a pooler have none.
     pub pooler: bool,
     /// Masked-language-model head; its decoder is usually tied to the word embeddings.
     pub mlm: bool,
-    /// Next-sentence head on the pooler's output.
+    /// Next-sentence head on the pooler's output; in ALBERT, the sentence-order head.
     pub nsp: bool,
+    /// Head that detects replaced tokens: a discriminator.
+    pub rtd: bool,
     /// The head of a fine-tuning task.
     pub task: Option<TaskHead>,
 }
@@ -23,7 +27,7 @@ pub struct Heads {
 /// The head of a task (Devlin et al. 2019, section 4 and figure 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TaskHead {
-    /// Logits of a sequence from the pooler's output; regression if there is one label.
+    /// Logits of a sequence from the state of its first token, by a [`SequenceHead`]; regression if there is one label.
     /// `BertForSequenceClassification`.
     Classify {
         /// C: number of logits.
@@ -39,7 +43,7 @@ pub enum TaskHead {
     },
     /// A start and an end logit for each token. `BertForQuestionAnswering`.
     Answer,
-    /// One logit for each sequence, which is a choice, from the pooler's output. `BertForMultipleChoice`.
+    /// One logit for each sequence, which is a choice, by a [`SequenceHead`]. `BertForMultipleChoice`.
     Choose,
 }
 
@@ -57,6 +61,8 @@ pub enum Class {
     CausalLm,
     /// Only next sentence.
     NextSentence,
+    /// Which tokens were replaced.
+    ReplacedTokens,
     /// Labels or values of sequences.
     Classify,
     /// Labels of tokens.
@@ -68,22 +74,42 @@ pub enum Class {
 }
 
 impl TaskHead {
-    /// Whether its input is the pooler's output.
-    pub const fn is_pooled(self) -> bool {
-        matches!(self, TaskHead::Classify { .. } | TaskHead::Choose)
-    }
-
     /// C: number of logits per sequence or token.
     pub fn logits(self) -> usize {
         self.shape(0)[0]
     }
 
-    /// The module with its parameters.
-    pub(crate) fn module(self) -> Module {
-        if self == TaskHead::Answer { Module::SpanHead } else { Module::Classifier }
+    /// The part that computes its features from the first token's state; `None` for heads that read all tokens.
+    pub(crate) fn sequence_head(self, architecture: &Architecture) -> Option<SequenceHead> {
+        match self {
+            TaskHead::Classify { .. } => Some(architecture.classify),
+            TaskHead::Choose => Some(architecture.choose),
+            TaskHead::Tag { .. } | TaskHead::Answer => None,
+        }
     }
 
-    /// Shape of its weight for the given hidden size.
+    /// The output layer.
+    pub(crate) fn output(self, architecture: &Architecture) -> Module {
+        match self {
+            TaskHead::Answer => Module::SpanHead,
+            TaskHead::Tag { .. } => Module::Classifier,
+            TaskHead::Classify { .. } => architecture.classify.output,
+            TaskHead::Choose => architecture.choose.output,
+        }
+    }
+
+    /// The dropout before the output layer.
+    pub(crate) fn dropout(self, architecture: &Architecture) -> f32 {
+        let dropouts = architecture.dropouts;
+        match self {
+            TaskHead::Answer => dropouts.answer,
+            TaskHead::Tag { .. } => dropouts.tag,
+            TaskHead::Classify { .. } => dropouts.classify,
+            TaskHead::Choose => dropouts.choose,
+        }
+    }
+
+    /// Shape of the output layer's weight for the given hidden size.
     pub(crate) fn shape(self, hidden: usize) -> [usize; 2] {
         match self {
             TaskHead::Classify { labels } => [labels, hidden],
@@ -96,25 +122,37 @@ impl TaskHead {
 
 impl Heads {
     /// No heads: only the encoder's hidden states.
-    pub const NONE: Heads = Heads { pooler: false, mlm: false, nsp: false, task: None };
+    pub const NONE: Heads = Heads { pooler: false, mlm: false, nsp: false, rtd: false, task: None };
     /// MLM and NSP: the paper's pre-training, `BertForPreTraining`.
     pub const PRETRAINING: Heads = Heads { pooler: true, mlm: true, nsp: true, ..Heads::NONE };
     /// Only MLM: `BertForMaskedLM`.
     pub const MLM: Heads = Heads { mlm: true, ..Heads::NONE };
     /// Only NSP: `BertForNextSentencePrediction`.
     pub const NSP: Heads = Heads { pooler: true, nsp: true, ..Heads::NONE };
+    /// Only the head that detects replaced tokens: `ElectraForPreTraining`.
+    pub const RTD: Heads = Heads { rtd: true, ..Heads::NONE };
     /// Encoder and pooler: `BertModel`.
     pub const ENCODER: Heads = Heads { pooler: true, ..Heads::NONE };
 
-    /// The head of a task, with the pooler if it needs that.
+    /// The head of a task.
     pub const fn of(task: TaskHead) -> Heads {
-        Heads { pooler: task.is_pooled(), task: Some(task), ..Heads::NONE }
+        Heads { task: Some(task), ..Heads::NONE }
+    }
+
+    /// These heads in a model of this architecture: with the pooler where a head reads its output, and without it if the
+    /// family does not have one.
+    pub(crate) fn completed(self, architecture: &Architecture, schema: Schema) -> Heads {
+        let reads_pooler =
+            |task: TaskHead| task.sequence_head(architecture).is_some_and(|head| head.dense == Module::Pooler);
+        let pooler = self.pooler || self.nsp || self.task.is_some_and(reads_pooler);
+        Heads { pooler: pooler && schema.has(Module::Pooler), ..self }
     }
 
     /// The class of a model with these heads. A model with pooler and MLM head counts as a masked language model;
     /// Transformers ignores the pooler when it loads the folder.
     pub fn class(self, causal: bool) -> Class {
         match (self.task, self.mlm, self.nsp) {
+            (None, ..) if self.rtd => Class::ReplacedTokens,
             (Some(TaskHead::Classify { .. }), ..) => Class::Classify,
             (Some(TaskHead::Tag { .. }), ..) => Class::Tag,
             (Some(TaskHead::Answer), ..) => Class::Answer,
@@ -133,7 +171,9 @@ impl Heads {
             Head::Pooler => self.pooler,
             Head::Mlm => self.mlm,
             Head::Nsp => self.nsp,
-            Head::Classifier | Head::Span => self.task.is_some_and(|task| task.module().head() == Some(head)),
+            Head::Rtd => self.rtd,
+            Head::Classifier => self.task.is_some_and(|task| task != TaskHead::Answer),
+            Head::Span => self.task == Some(TaskHead::Answer),
         }
     }
 
@@ -152,7 +192,11 @@ impl Heads {
         let nsp = pretraining || declared(Class::NextSentence) || stored(Head::Nsp);
         let pooler = stored(Head::Pooler);
 
-        let classifier = shape_of(Module::Classifier.weight());
+        let rtd = declared(Class::ReplacedTokens) || stored(Head::Rtd);
+
+        let of_sequences = shape_of(Module::SequenceClassifier.weight());
+        let has_dense = shape_of(Module::ClassifierDense.weight()).is_some();
+        let classifier = of_sequences.clone().or_else(|| shape_of(Module::Classifier.weight()));
         let labels = classifier.as_ref().and_then(|shape| shape.first().copied()).or(labels).unwrap_or(2);
         let width = classifier.as_ref().and_then(|shape| shape.get(1).copied()).unwrap_or(hidden);
         let layers = (width / hidden.max(1)).max(1);
@@ -164,24 +208,41 @@ impl Heads {
             Some(TaskHead::Answer)
         } else if declared(Class::Choose) {
             Some(TaskHead::Choose)
+        } else if shape_of(Module::ChoiceDense.weight()).is_some() {
+            Some(TaskHead::Choose)
         } else if classifier.is_some() {
-            // Without a class: only the classifier of sequences has a pooler.
-            Some(if pooler { TaskHead::Classify { labels } } else { TaskHead::Tag { labels, layers } })
+            // Without a class: only the classifier of sequences has a pooler or a dense layer before it.
+            let of_sequences = of_sequences.is_some() || has_dense || pooler;
+            Some(if of_sequences { TaskHead::Classify { labels } } else { TaskHead::Tag { labels, layers } })
         } else {
             stored(Head::Span).then_some(TaskHead::Answer)
         };
-        Heads { pooler: pooler || nsp || task.is_some_and(TaskHead::is_pooled), mlm, nsp, task }
+        Heads { pooler, mlm, nsp, rtd, task }
     }
 
-    pub(crate) fn validate(self, architecture: &Architecture) -> Result<(), ModelError> {
+    /// Checks [completed](Self::completed) heads.
+    pub(crate) fn validate(self, architecture: &Architecture, schema: Schema) -> Result<(), ModelError> {
         let fail = |problem: String| Err(ModelError::Heads { found: self.to_string(), problem });
-        if self.nsp && !self.pooler {
-            return fail("the next-sentence head needs the pooler; use both or neither".to_owned());
+        let family = schema.family();
+        for (has, module, head) in [
+            (self.nsp, Module::NspHead, Head::Nsp),
+            (self.rtd, Module::RtdOutput, Head::Rtd),
+            (self.mlm, Module::MlmBias, Head::Mlm),
+        ] {
+            if has && !schema.has(module) {
+                let with: Vec<&str> = FAMILIES
+                    .into_iter()
+                    .filter(|other| Schema::new(other, 1).has(module))
+                    .map(|other| other.title)
+                    .collect();
+                return fail(format!("{} has no {}; expected {}", family.title, head.name(), with.join(" or ")));
+            }
         }
-        if self.task.is_some_and(TaskHead::is_pooled) && !self.pooler {
-            return fail("the task's head needs the pooler; use both".to_owned());
+        if schema.class_name(self.class(architecture.causal)).is_none() {
+            let what = if architecture.causal { "causal language model" } else { "model with only these heads" };
+            return fail(format!("{} has no class of {what} in Transformers", family.title));
         }
-        if architecture.causal && (self.nsp || self.task.is_some()) {
+        if architecture.causal && (self.nsp || self.rtd || self.task.is_some()) {
             return fail(
                 "in a causal model (is_decoder) [CLS] attends to no other token: expected the language-model head or none"
                     .to_owned(),
@@ -203,7 +264,7 @@ impl Heads {
 impl fmt::Display for Heads {
     /// The names of the heads, such as `pooler + mlm + nsp`, or `none`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = [("pooler", self.pooler), ("mlm", self.mlm), ("nsp", self.nsp)];
+        let named = [("pooler", self.pooler), ("mlm", self.mlm), ("nsp", self.nsp), ("rtd", self.rtd)];
         let mut present: Vec<String> = named.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()).collect();
         present.extend(self.task.map(|task| match task {
             TaskHead::Classify { labels: 1 } => "regress".to_owned(),

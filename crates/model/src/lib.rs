@@ -1,11 +1,12 @@
-//! BERT (Devlin et al. 2019): from packed batches to losses, hidden states and logits.
+//! BERT (Devlin et al. 2019) and its family: from packed batches to losses, hidden states and logits.
 //!
 //! | module | contents |
 //! | --- | --- |
 //! | [`config`] | the file format: Hugging Face's `config.json`, presets with the papers' sizes, validation |
 //! | [`architecture`] | sizes and settings of the network |
+//! | [`family`] | one table per model family: RoBERTa, DistilBERT, ALBERT, ELECTRA, … |
 //! | [`role`] | the roles of parameters |
-//! | [`schema`] | one table per model family: roles ↔ names in checkpoints; the tensors of a file by role |
+//! | [`schema`] | roles ↔ names in checkpoints; the tensors of a file by role |
 //! | `bert` | the network: embeddings, encoder, pooler, heads; every parameter is declared once, by its role |
 //! | [`heads`] | the heads for pre-training and tasks; the class of model that they make |
 //! | [`inputs`] | [`Inputs`]: the packed batch; labels for pre-training |
@@ -20,7 +21,7 @@
 //! | [`flops`] | useful FLOPs of a batch |
 //! | [`error`] | errors caused by input |
 //!
-//! The crate knows BERT and Hugging Face's layout, but no text and no optimizers. Batches are packed ([`Inputs`]): T
+//! The crate knows BERT's family and Hugging Face's layout, but no text and no optimizers. Batches are packed ([`Inputs`]): T
 //! tokens of S sequences end to end, without padding and without an attention mask.
 //!
 //! ```
@@ -51,6 +52,7 @@ mod bert;
 pub mod checkpoint;
 pub mod config;
 pub mod error;
+pub mod family;
 pub mod flops;
 pub mod heads;
 pub mod inputs;
@@ -66,10 +68,11 @@ pub mod schema;
 mod testing;
 mod weights;
 
-pub use architecture::Architecture;
+pub use architecture::{Architecture, SharedParts};
 pub use checkpoint::{LoadReport, read_tensors};
 pub use config::{Config, HiddenAct};
 pub use error::ModelError;
+pub use family::{FAMILIES, Family};
 pub use flops::{FlopsOf, useful_flops};
 pub use heads::{Class, Heads, TaskHead};
 pub use inputs::{Inputs, PretrainLabels};

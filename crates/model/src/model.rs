@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cloze_engine::ops;
+use cloze_engine::ops::{self, LossSum};
 use cloze_engine::{Device, ParamId, Parameters, Pass, Var};
 
 use crate::architecture::Architecture;
@@ -43,13 +43,14 @@ impl Blueprint {
     pub(crate) fn new(config: Config, heads: Heads, init: InitFrom) -> Result<Blueprint, ModelError> {
         config.validate()?;
         let architecture = config.architecture();
-        heads.validate(&architecture)?;
+        let heads = heads.completed(&architecture, config.schema());
+        heads.validate(&architecture, config.schema())?;
         let mut declarations = Declarations::new(Parameters::builder(), config.schema(), &architecture, init);
         let bert = Bert::declare(&mut declarations, architecture, heads);
         Ok(Blueprint { config, heads, bert, declarations })
     }
 
-    pub(crate) fn schema(&self) -> &'static Schema {
+    pub(crate) fn schema(&self) -> Schema {
         self.config.schema()
     }
 
@@ -98,8 +99,7 @@ impl Model {
     pub fn set_config(&mut self, config: Config) -> Result<(), ModelError> {
         config.validate()?;
         let (old, new) = (self.bert.architecture, config.architecture());
-        let Architecture { hidden_dropout, attention_dropout, classifier_dropout, .. } = new;
-        if (Architecture { hidden_dropout, attention_dropout, classifier_dropout, ..old }) != new {
+        if (Architecture { dropouts: new.dropouts, ..old }) != new {
             let problem = format!("the architecture of a model cannot change: expected {old:?}, found {new:?}");
             return Err(ModelError::Config { path: None, problem });
         }
@@ -126,7 +126,7 @@ impl Model {
     }
 
     /// The parameter names of the model's family.
-    pub fn schema(&self) -> &'static Schema {
+    pub fn schema(&self) -> Schema {
         self.config.schema()
     }
 
@@ -137,7 +137,7 @@ impl Model {
 
     /// The class name in Transformers, such as `BertForMaskedLM`.
     pub fn class_name(&self) -> &'static str {
-        self.schema().class_name(self.class())
+        self.schema().class_name(self.class()).unwrap_or_default()
     }
 
     /// All parameters with their roles, in the order of [`Parameters::ids`].
@@ -150,10 +150,17 @@ impl Model {
         self.roles().find(|(_, known)| *known == role).map(|(id, _)| id)
     }
 
+    /// The output layer of the head that classifies sequences, tokens or choices; `None` without such a head.
+    pub fn classifier(&self) -> Option<Module> {
+        let task = self.heads.task.filter(|task| *task != TaskHead::Answer)?;
+        Some(task.output(self.architecture()))
+    }
+
     /// Reorders the classifier's outputs: output `i` becomes what output `from[i]` was. Does nothing without a
     /// classifier. Panics unless `from` contains each output once.
     pub fn reorder_outputs(&mut self, from: &[usize]) {
-        for role in [Module::Classifier.weight(), Module::Classifier.bias()] {
+        let Some(output) = self.classifier() else { return };
+        for role in [output.weight(), output.bias()] {
             let Some(id) = self.find(role) else { continue };
             let old = self.params.read(id).into_owned();
             let width = old.len() / from.len().max(1);
@@ -164,9 +171,10 @@ impl Model {
     }
 
     /// Freezes the embeddings and the lowest `layers` layers: they only run forward, without dropout, and optimizers do
-    /// not change them. `None` unfreezes all.
+    /// not change them. `None` unfreezes all. A layer whose weights are shared with a higher layer is not frozen, nor
+    /// are the layers above it: in ALBERT with one group, freezing fewer than all layers freezes only the embeddings.
     pub fn freeze(&mut self, layers: Option<usize>) {
-        self.rates.frozen = layers;
+        self.rates.freeze(layers, &self.bert.architecture);
         self.apply_rates();
     }
 
@@ -181,15 +189,15 @@ impl Model {
     /// Freezes the heads that are not in `used`: without a loss, a head has no gradient, but weight decay would shrink
     /// it.
     pub fn freeze_unused_heads(&mut self, used: Heads) {
-        let all = [Head::Pooler, Head::Mlm, Head::Nsp, Head::Classifier, Head::Span];
+        let used = used.completed(&self.bert.architecture, self.schema());
+        let all = [Head::Pooler, Head::Mlm, Head::Nsp, Head::Rtd, Head::Classifier, Head::Span];
         self.rates.unused = all.into_iter().filter(|&head| !used.has(head)).collect();
         self.apply_rates();
     }
 
     fn apply_rates(&mut self) {
-        let layers = self.bert.architecture.layers;
         for (id, role) in self.params.ids().zip(&self.roles) {
-            self.params.set_rate(id, self.rates.of(role.module, layers));
+            self.params.set_rate(id, self.rates.of(role.module, &self.bert.architecture));
         }
     }
 
@@ -223,7 +231,7 @@ impl Model {
             Architecture { vocab_size: found, .. } if tokens > found => {
                 Err(ModelError::VocabularySize { path, expected: tokens, found })
             }
-            Architecture { segments: found, .. } if segments > found => {
+            Architecture { segments: found, .. } if found > 0 && segments > found => {
                 Err(ModelError::Segments { path, expected: segments, found })
             }
             _ => Ok(()),
@@ -262,7 +270,8 @@ impl Model {
         let ranges = [
             ("token id", &inputs.ids, vocab_size, "the vocabulary size"),
             ("position", &inputs.positions, self.architecture().max_sequence_length(), "max_position_embeddings"),
-            ("segment", &inputs.segments, segments, "type_vocab_size"),
+            // Without a table, segments are not read.
+            ("segment", &inputs.segments, if segments == 0 { usize::MAX } else { segments }, "type_vocab_size"),
             ("predicted row", &labels.mlm_rows, tokens, "the number of tokens"),
             ("label", &labels.mlm_labels, vocab_size, "the vocabulary size"),
             ("next-sentence label", &labels.nsp_labels, 2, "the number of classes"),
@@ -372,24 +381,47 @@ impl Model {
     /// Runs the model and returns the logits of the task head: `[S, C]` to classify, `[R, C]` for the tokens `rows` to
     /// tag, `[T, 2]` (start, end) to answer, `[S, 1]` to choose; `None` without a task head.
     pub fn task_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
-        let Architecture { layers: last, classifier_dropout, .. } = self.bert.architecture;
-        let (features, dropout) = match self.heads.task? {
+        let task = self.heads.task?;
+        let (last, dropout) = (self.bert.architecture.layers, task.dropout(&self.bert.architecture));
+        let features = match task {
             TaskHead::Classify { .. } | TaskHead::Choose => {
                 let cls = self.cls_states(pass, inputs);
-                (self.bert.pool(pass, &cls)?, classifier_dropout)
+                self.bert.sequence_features(pass, &cls, task.sequence_head(&self.bert.architecture)?, dropout)?
             }
-            TaskHead::Tag { layers: 1, .. } => (self.states_at(pass, inputs, rows), classifier_dropout),
+            TaskHead::Tag { layers: 1, .. } => self.states_at(pass, inputs, rows),
             TaskHead::Tag { layers, .. } => {
                 let numbers: Vec<usize> = (0..=last).rev().take(layers).collect();
                 let rows = indices(pass.device(), rows);
                 let states = self.hidden_states(pass, inputs, &numbers);
                 let states: Vec<Var> = states.iter().map(|state| ops::index_select(pass, state, &rows)).collect();
-                (ops::concat(pass, &states), classifier_dropout)
+                ops::concat(pass, &states)
             }
-            // As in Transformers and the paper's release, there is no dropout before the span logits.
-            TaskHead::Answer => (self.encode(pass, inputs, last, None, |_, _| ()), 0.0),
+            TaskHead::Answer => self.encode(pass, inputs, last, None, |_, _| ()),
         };
         self.bert.task_logits(pass, &features, dropout)
+    }
+
+    /// Runs the model and returns the logits of "replaced" for the tokens `rows`, `[R, 1]`; `None` without the head or
+    /// without tokens.
+    pub fn rtd_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
+        if !self.heads.rtd || rows.is_empty() {
+            return None;
+        }
+        let states = self.states_at(pass, inputs, rows);
+        self.bert.rtd_logits(pass, &states)
+    }
+
+    /// Runs the model and returns the loss of the head that detects replaced tokens, over all tokens: the binary
+    /// cross-entropy with `replaced`, `[T]` of 1 for a replaced token and 0 for an original one (Clark et al. 2020,
+    /// section 2). Its gradient, recorded in the pass, is multiplied by `scale`. `None` without the head.
+    pub fn rtd_loss(&self, pass: &mut Pass, inputs: &Inputs, replaced: &[f32], scale: f32) -> Option<LossSum> {
+        if !self.heads.rtd {
+            return None;
+        }
+        let states = self.encode(pass, inputs, self.bert.architecture.layers, None, |_, _| ());
+        let logits = self.bert.rtd_logits(pass, &states)?;
+        let targets = pass.device().tensor_f32(replaced, &[replaced.len(), 1]);
+        Some(ops::binary_cross_entropy(pass, &logits, &targets, scale))
     }
 
     /// The last hidden states of some tokens, in any order, `[R, H]`.
@@ -413,7 +445,7 @@ impl Model {
         rows: Option<&OutputRows>,
         mut visit: impl FnMut(usize, &Var),
     ) -> Var {
-        let packed = upload(pass.device(), inputs, self.bert.architecture.first_position);
+        let packed = upload(pass.device(), inputs, self.bert.architecture.position_padding);
         let rows = rows.map(|rows| rows.upload(pass.device()));
         let mut run = |pass: &mut Pass, number: usize, layer: &dyn Fn(&mut Pass) -> Var| {
             let state = if self.rates.is_frozen(number) { pass.no_grad(layer) } else { layer(pass) };
@@ -429,14 +461,27 @@ impl Model {
     }
 }
 
-fn upload(device: &Device, inputs: &Inputs, first_position: usize) -> Packed {
-    let positions: Vec<i32> = inputs.positions.iter().map(|position| position + first_position as i32).collect();
+fn upload(device: &Device, inputs: &Inputs, position_padding: Option<u32>) -> Packed {
+    let counted = position_padding.map(|padding| positions_without(inputs, padding as i32));
     Packed {
         ids: indices(device, &inputs.ids),
-        positions: indices(device, &positions),
+        positions: indices(device, counted.as_ref().unwrap_or(&inputs.positions)),
         segments: indices(device, &inputs.segments),
         cu_seqlens: indices(device, &inputs.cu_seqlens),
     }
+}
+
+/// RoBERTa's positions: tokens other than padding are counted from `padding` + 1; padding has the position `padding`.
+fn positions_without(inputs: &Inputs, padding: i32) -> Vec<i32> {
+    let mut positions = Vec::with_capacity(inputs.ids.len());
+    for pair in inputs.cu_seqlens.windows(2) {
+        let mut last = padding;
+        for &id in &inputs.ids[pair[0] as usize..pair[1] as usize] {
+            last += i32::from(id != padding);
+            positions.push(if id == padding { padding } else { last });
+        }
+    }
+    positions
 }
 
 #[cfg(test)]
@@ -668,16 +713,15 @@ mod tests {
         let rates = |order: [usize; 3]| {
             let mut model = Model::new(small(), Heads::PRETRAINING, &device(), 1).unwrap();
             order.into_iter().for_each(|step| steps[step](&mut model));
-            let layers = model.architecture().layers;
-            model.roles().map(|(_, role)| (role, model.rates.of(role.module, layers))).collect::<Vec<_>>()
+            model.roles().map(|(_, role)| (role, model.rates.of(role.module, model.architecture()))).collect::<Vec<_>>()
         };
         let expected = rates([0, 1, 2]);
         for order in [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             assert_eq!(rates(order), expected, "{order:?}");
         }
         for (role, rate) in expected {
-            let expected = match role.module.height() {
-                Some(0 | 1) => 0.0,
+            let expected = match small().architecture().heights(role.module) {
+                Some([0 | 1, _]) => 0.0,
                 Some(_) => 0.5,
                 None if role.module.head() == Some(Head::Mlm) => 1.0,
                 None => 0.0,
@@ -690,7 +734,7 @@ mod tests {
     fn a_config_of_another_architecture_is_rejected() {
         let mut model = Model::new(small(), Heads::MLM, &device(), 1).unwrap();
         model.set_dropout(0.25, 0.0).unwrap();
-        assert_eq!((model.config().hidden_dropout_prob, model.architecture().classifier_dropout), (0.25, 0.25));
+        assert_eq!((model.config().hidden_dropout_prob, model.architecture().dropouts.classify), (0.25, 0.25));
         assert!(model.set_dropout(1.0, 0.0).unwrap_err().to_string().contains("hidden_dropout_prob is 1"));
         let impossible = Config { num_attention_heads: 3, ..model.config().clone() };
         assert!(matches!(model.set_config(impossible), Err(ModelError::Config { .. })));
@@ -706,10 +750,9 @@ mod tests {
         let mut pass = Pass::inference(&device, &model.params, DType::F32);
         let losses = model.loss(&mut pass, &inputs(), &no_labels, LossScale::mean(&no_labels));
         assert_eq!(losses, Losses::default());
-        assert!(matches!(
-            Model::new(small(), Heads { pooler: false, ..Heads::PRETRAINING }, &device, 1),
-            Err(ModelError::Heads { .. })
-        ));
+        // A head that reads the pooler's output has it.
+        let model = Model::new(small(), Heads { pooler: false, ..Heads::PRETRAINING }, &device, 1).unwrap();
+        assert_eq!(model.heads, Heads::PRETRAINING);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The learning-rate factors of parameters.
 
-use crate::role::{Head, Module};
+use crate::architecture::Architecture;
+use crate::role::{Head, LayerPart, Module};
 
 /// Settings that determine the factors. They can be set in any order.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,13 +26,26 @@ impl Rates {
         self.frozen.is_some_and(|frozen| height <= frozen)
     }
 
-    /// The learning-rate factor of a module's parameters, in a model with this number of layers.
-    pub(crate) fn of(&self, module: Module, layers: usize) -> f32 {
-        match module.height() {
-            Some(height) if self.is_frozen(height) => 0.0,
-            Some(height) => self.decay.powi((layers + 1 - height) as i32),
+    /// The learning-rate factor of a module's parameters. Shared weights have the factor of the highest layer that uses
+    /// them.
+    pub(crate) fn of(&self, module: Module, architecture: &Architecture) -> f32 {
+        match architecture.heights(module) {
+            Some([_, last]) if self.is_frozen(last) => 0.0,
+            Some([_, last]) => self.decay.powi((architecture.layers + 1 - last) as i32),
             None if module.head().is_some_and(|head| self.unused.contains(&head)) => 0.0,
             None => 1.0,
         }
+    }
+
+    /// Freezes the embeddings and the lowest `layers` layers, except for layers with weights that a higher layer uses,
+    /// and the layers above them.
+    pub(crate) fn freeze(&mut self, layers: Option<usize>, architecture: &Architecture) {
+        let trained = |number: usize, layers: usize| {
+            LayerPart::ALL.into_iter().any(|part| {
+                let heights = architecture.heights(architecture.layer_module(number, part));
+                heights.is_some_and(|[_, last]| last > layers)
+            })
+        };
+        self.frozen = layers.map(|layers| (0..layers).find(|&number| trained(number, layers)).unwrap_or(layers));
     }
 }

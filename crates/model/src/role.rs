@@ -11,7 +11,8 @@ pub enum Module {
     EmbeddingProjection,
     /// A part of an encoder layer.
     Layer {
-        /// The layer, from 0.
+        /// The layer, from 0. In models whose layers share weights, the number of the set of weights (see
+        /// [`Sharing`](crate::architecture::Sharing)).
         number: usize,
         /// Its part.
         part: LayerPart,
@@ -27,10 +28,22 @@ pub enum Module {
     /// The MLM head's last matrix product. Its bias is [tied](Role::tied_to), and usually its weight, too; some
     /// checkpoints contain copies of them. The network only declares a weight that is not tied.
     MlmDecoder,
-    /// Next sentence or not.
+    /// Next sentence or not; in ALBERT, whether two segments are in their original order.
     NspHead,
     /// Labels of sequences, tokens or choices.
     Classifier,
+    /// Labels of sequences in families that give this module another name than that of [`Classifier`](Self::Classifier).
+    SequenceClassifier,
+    /// The dense layer with an activation before the labels of a sequence, in families that do not use the pooler for
+    /// it.
+    ClassifierDense,
+    /// The dense layer with an activation before the score of a choice, in families that use neither the pooler nor
+    /// [`ClassifierDense`](Self::ClassifierDense).
+    ChoiceDense,
+    /// The dense layer of the head that detects replaced tokens.
+    RtdDense,
+    /// Replaced or not.
+    RtdOutput,
     /// Start and end of a span.
     SpanHead,
 }
@@ -42,7 +55,7 @@ pub enum Table {
     Word,
     /// One row per position.
     Position,
-    /// One row per segment (token type).
+    /// One row per segment (token type); not in all families.
     Segment,
 }
 
@@ -92,12 +105,33 @@ pub enum Head {
     Pooler,
     /// Masked-language-model head.
     Mlm,
-    /// Next-sentence head.
+    /// Next-sentence head, or sentence-order head.
     Nsp,
+    /// Replaced-token-detection head, of a discriminator.
+    Rtd,
     /// Classifier of sequences, tokens or choices.
     Classifier,
     /// Start and end of a span.
     Span,
+}
+
+impl LayerPart {
+    /// All of them.
+    pub const ALL: [LayerPart; 8] = [
+        LayerPart::Query,
+        LayerPart::Key,
+        LayerPart::Value,
+        LayerPart::AttentionOutput,
+        LayerPart::AttentionNorm,
+        LayerPart::Intermediate,
+        LayerPart::Output,
+        LayerPart::OutputNorm,
+    ];
+
+    /// Whether it belongs to the attention; otherwise, to the feed-forward block.
+    pub const fn is_of_attention(self) -> bool {
+        !matches!(self, LayerPart::Intermediate | LayerPart::Output | LayerPart::OutputNorm)
+    }
 }
 
 impl Module {
@@ -123,18 +157,11 @@ impl Module {
             Module::Pooler => Some(Head::Pooler),
             Module::MlmTransform | Module::MlmNorm | Module::MlmBias | Module::MlmDecoder => Some(Head::Mlm),
             Module::NspHead => Some(Head::Nsp),
-            Module::Classifier => Some(Head::Classifier),
+            Module::RtdDense | Module::RtdOutput => Some(Head::Rtd),
+            Module::Classifier | Module::SequenceClassifier | Module::ClassifierDense | Module::ChoiceDense => {
+                Some(Head::Classifier)
+            }
             Module::SpanHead => Some(Head::Span),
-        }
-    }
-
-    /// The index of the hidden state to which this module contributes: 0 for the embeddings, n + 1 for layer n; `None`
-    /// for a head.
-    pub fn height(self) -> Option<usize> {
-        match self {
-            Module::Layer { number, .. } => Some(number + 1),
-            _ if self.head().is_none() => Some(0),
-            _ => None,
         }
     }
 
@@ -166,6 +193,7 @@ impl Head {
             Head::Pooler => "pooler",
             Head::Mlm => "masked-language-model head",
             Head::Nsp => "next-sentence head",
+            Head::Rtd => "replaced-token head",
             Head::Classifier | Head::Span => "task's head",
         }
     }

@@ -88,7 +88,8 @@ pub(crate) fn check_fit<'a>(model: &Model, examples: impl IntoIterator<Item = &'
             );
             return Err(TaskError::input("`max_len`", problem));
         }
-        if sequence.segments.iter().any(|segment| usize::from(*segment) >= segments) {
+        // Without a table of segments, they are not read.
+        if segments > 0 && sequence.segments.iter().any(|segment| usize::from(*segment) >= segments) {
             let problem = format!("the rows have two texts, but the model's type_vocab_size is {segments}, expected 2");
             return Err(TaskError::input("`pair`", problem));
         }

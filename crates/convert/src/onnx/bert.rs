@@ -1,4 +1,5 @@
-//! BERT as ONNX operators, in the order of the paper: the same network as `cloze_model`'s `bert.rs`, on padded batches.
+//! BERT and its family as ONNX operators, in the order of the paper: the same network as `cloze_model`'s `bert.rs`, on padded
+//! batches.
 //!
 //! ```text
 //! B sequences · S tokens each, padding included · H hidden · N heads · D = H/N · F feed-forward · V vocabulary · L labels
@@ -8,12 +9,13 @@
 //! its bias, and the scaling with the product of the scores.
 
 use cloze_engine::ops::Activation;
+use cloze_model::architecture::SequenceHead;
 use cloze_model::role::{LayerPart, Table};
 use cloze_model::{Architecture, Class, Model, Module};
 
 use super::error::OnnxError;
 use super::graph::{Graph, GraphBuilder};
-use super::proto::{AttributeProto, Dimension, FLOAT};
+use super::proto::{AttributeProto, Dimension, FLOAT, INT64};
 
 /// The graph of the encoder and of the head that computes `output`.
 pub(super) fn build<'a>(
@@ -24,7 +26,8 @@ pub(super) fn build<'a>(
     if architecture.causal {
         return Err(OnnxError::Causal);
     }
-    let mut bert = Bert { graph: GraphBuilder::new("bert", model), architecture };
+    let family = model.schema().family();
+    let mut bert = Bert { graph: GraphBuilder::new(family.model_type, model), architecture, root: family.model_type };
     let inputs = bert.inputs(output);
     let mask = bert.mask(&inputs.attention_mask);
     let mut hidden = bert.embed(&inputs)?;
@@ -39,8 +42,9 @@ pub(super) fn build<'a>(
         Class::NextSentence => bert.nsp(&hidden, "logits")?,
         Class::Pretraining => {
             bert.mlm(&hidden, &inputs.input_ids, "prediction_logits")?;
-            bert.nsp(&hidden, "seq_relationship_logits")?;
+            bert.nsp(&hidden, family.pair_logits)?;
         }
+        Class::ReplacedTokens => bert.rtd(&hidden)?,
         Class::Classify => bert.classify(&hidden)?,
         Class::Tag => bert.tag(&states)?,
         Class::Answer => bert.answer(&hidden)?,
@@ -52,13 +56,16 @@ pub(super) fn build<'a>(
 struct Bert<'a> {
     graph: GraphBuilder<'a>,
     architecture: &'a Architecture,
+    /// The beginning of the names of nodes: the `model_type`.
+    root: &'static str,
 }
 
-/// The three inputs as `[B, S]`.
+/// The inputs as `[B, S]`.
 struct Inputs {
     input_ids: String,
     attention_mask: String,
-    token_type_ids: String,
+    /// Only if there is more than one segment.
+    token_type_ids: Option<String>,
 }
 
 fn named(name: &str) -> Dimension {
@@ -91,16 +98,15 @@ impl Bert<'_> {
     /// x·Wᵀ + b with the module's weight `[out, in]` and bias. The weight is stored as `[in, out]`, the constant operand of a
     /// plain MatMul. Fusions and quantizers support this form, and no transposition is necessary when the file is loaded.
     fn dense(&mut self, module: Module, x: &str, shape: [usize; 2]) -> Result<String, OnnxError> {
-        let at = self.graph.module_name(module);
+        let at = self.graph.module_node(module);
         let weight = self.graph.transposed(module.weight(), shape)?;
         let bias = self.graph.weight(module.bias(), &shape[..1])?;
         let product = self.node("MatMul", format!("{at}.product"), &[x, &weight]);
         Ok(self.node("Add", at, &[&product, &bias]))
     }
 
-    fn norm(&mut self, module: Module, x: &str) -> Result<String, OnnxError> {
-        let at = self.graph.module_name(module);
-        let width = self.architecture.hidden_size;
+    fn norm(&mut self, module: Module, x: &str, width: usize) -> Result<String, OnnxError> {
+        let at = self.graph.module_node(module);
         let weight = self.graph.weight(module.weight(), &[width])?;
         let bias = self.graph.weight(module.bias(), &[width])?;
         let epsilon = AttributeProto::float("epsilon", self.architecture.layer_norm_eps);
@@ -108,9 +114,9 @@ impl Bert<'_> {
         Ok(self.graph.node("LayerNormalization", at, &[x, &weight, &bias], attributes))
     }
 
-    fn activation(&mut self, at: &str, x: &str) -> String {
+    fn activation(&mut self, activation: Activation, at: &str, x: &str) -> String {
         let name = |part: &str| format!("{at}.{part}");
-        match self.architecture.activation {
+        match activation {
             Activation::None => x.to_owned(),
             Activation::Relu => self.node("Relu", name("relu"), &[x]),
             Activation::Tanh => self.node("Tanh", name("tanh"), &[x]),
@@ -166,23 +172,27 @@ impl Bert<'_> {
 impl Bert<'_> {
     /// Declares the inputs. Choices, `[B, C, S]`, are reshaped to `[B·C, S]` first: each is processed independently.
     fn inputs(&mut self, output: Class) -> Inputs {
-        let names = ["input_ids", "attention_mask", "token_type_ids"];
+        let mut names = vec!["input_ids", "attention_mask"];
+        // With one segment, all token types are 0; Transformers' exporters omit the input then.
+        names.extend((self.architecture.segments > 1).then_some("token_type_ids"));
         let dims = match output {
             Class::Choose => vec![batch(), choices(), length()],
             _ => vec![batch(), length()],
         };
         names.iter().for_each(|name| self.graph.input(name, &dims));
-        let [input_ids, attention_mask, token_type_ids] = match output {
+        let mut values = match output {
             Class::Choose => {
                 let inferred = self.graph.ints("any", &[-1]);
                 let length = self.shape("choices.length", "input_ids", 2, None);
                 let axis = vec![AttributeProto::int("axis", 0)];
                 let flat = self.graph.node("Concat", "choices.flat_shape".to_owned(), &[&inferred, &length], axis);
-                names.map(|name| self.node("Reshape", format!("choices.{name}"), &[name, &flat]))
+                names.iter().map(|name| self.node("Reshape", format!("choices.{name}"), &[name, &flat])).collect()
             }
-            _ => names.map(str::to_owned),
-        };
-        Inputs { input_ids, attention_mask, token_type_ids }
+            _ => names.iter().map(|&name| name.to_owned()).collect::<Vec<String>>(),
+        }
+        .into_iter();
+        let (input_ids, attention_mask) = (values.next().unwrap_or_default(), values.next().unwrap_or_default());
+        Inputs { input_ids, attention_mask, token_type_ids: values.next() }
     }
 
     /// (1 − mask)·min, `[B, 1, 1, S]`: added to the scores, it keeps those of real tokens and makes the weights of padding zero.
@@ -202,46 +212,81 @@ impl Bert<'_> {
 // ------------------------------------------------------------------------------------------------ embeddings and encoder
 
 impl Bert<'_> {
-    /// `x⁰ = LN(E_word[id] + E_position[position] + E_segment[segment])`: `[B, S, H]`.
+    /// `x⁰ = LN(E_word[id] + E_position[position] + E_segment[segment])`, and its projection if there is one: `[B, S, H]`.
     fn embed(&mut self, inputs: &Inputs) -> Result<String, OnnxError> {
-        let (h, max_positions) = (self.architecture.hidden_size, self.architecture.positions);
-        let at = |part: &str| format!("bert.embeddings.{part}");
-        let table = |bert: &mut Self, table, rows| bert.graph.weight(Module::Embedding(table).weight(), &[rows, h]);
+        let Architecture { hidden_size: h, embedding_size: e, segments, .. } = *self.architecture;
+        let root = self.root;
+        let at = |part: &str| format!("{root}.embeddings.{part}");
+        let table = |bert: &mut Self, table, rows| bert.graph.weight(Module::Embedding(table).weight(), &[rows, e]);
         let words = table(self, Table::Word, self.architecture.vocab_size)?;
-        let segments = table(self, Table::Segment, self.architecture.segments)?;
-        let positions = table(self, Table::Position, max_positions)?;
+        let positions = table(self, Table::Position, self.architecture.positions)?;
+        let position_ids = self.position_ids(inputs);
 
-        // Positions 0, 1, … up to the length of the batch. A batch that is longer than the table fails at the sum.
-        let all = self.graph.arange("position_ids", max_positions);
-        let start = self.graph.ints("position_start", &[0]);
-        let axis = self.graph.ints("position_axis", &[1]);
-        let length = self.shape("bert.embeddings.length", &inputs.input_ids, 1, Some(2));
-        let position_ids = self.node("Slice", at("position_ids"), &[&all, &start, &length, &axis]);
-
-        let word = self.node("Gather", at("word_embeddings"), &[&words, &inputs.input_ids]);
-        let segment = self.node("Gather", at("token_type_embeddings"), &[&segments, &inputs.token_type_ids]);
+        let mut sum = self.node("Gather", at("word_embeddings"), &[&words, &inputs.input_ids]);
+        if segments > 0 {
+            let rows = table(self, Table::Segment, segments)?;
+            // The only row of a table is added to all tokens.
+            let segment = match &inputs.token_type_ids {
+                Some(ids) => self.node("Gather", at("token_type_embeddings"), &[&rows, ids]),
+                None => rows,
+            };
+            sum = self.node("Add", at("word_and_type"), &[&sum, &segment]);
+        }
         let position = self.node("Gather", at("position_embeddings"), &[&positions, &position_ids]);
-        let sum = self.node("Add", at("word_and_type"), &[&word, &segment]);
         let sum = self.node("Add", at("sum"), &[&sum, &position]);
-        self.norm(Module::EmbeddingNorm, &sum)
+        let normed = self.norm(Module::EmbeddingNorm, &sum, e)?;
+        match self.architecture.projects_embeddings {
+            true => self.dense(Module::EmbeddingProjection, &normed, [h, e]),
+            false => Ok(normed),
+        }
+    }
+
+    /// Rows of the position table, `[1, S]` or `[B, S]`. A batch that is longer than the table fails.
+    fn position_ids(&mut self, inputs: &Inputs) -> String {
+        let root = self.root;
+        let at = |part: &str| format!("{root}.embeddings.{part}");
+        match self.architecture.position_padding {
+            // 0, 1, … up to the length of the batch.
+            None => {
+                let all = self.graph.arange("position_ids", self.architecture.positions);
+                let start = self.graph.ints("position_start", &[0]);
+                let axis = self.graph.ints("position_axis", &[1]);
+                let length = self.shape(&at("length"), &inputs.input_ids, 1, Some(2));
+                self.node("Slice", at("position_ids"), &[&all, &start, &length, &axis])
+            }
+            // cumsum(id ≠ padding)·(id ≠ padding) + padding
+            Some(padding) => {
+                let padding = self.graph.int("padding_id", i64::from(padding));
+                let axis = self.graph.int("position_axis", 1);
+                let is_padding = self.node("Equal", at("is_padding"), &[&inputs.input_ids, &padding]);
+                let is_token = self.node("Not", at("is_token"), &[&is_padding]);
+                let to_int = vec![AttributeProto::int("to", i64::from(INT64))];
+                let token = self.graph.node("Cast", at("token"), &[&is_token], to_int);
+                let counted = self.node("CumSum", at("counted"), &[&token, &axis]);
+                let counted = self.node("Mul", at("counted_tokens"), &[&counted, &token]);
+                self.node("Add", at("position_ids"), &[&counted, &padding])
+            }
+        }
     }
 
     /// Layer `number`: LN(x + attention(x)), then LN(y + feed-forward(y)). `[B, S, H]` → `[B, S, H]`
     fn layer(&mut self, number: usize, x: &str, mask: &str) -> Result<String, OnnxError> {
         let (h, f) = (self.architecture.hidden_size, self.architecture.intermediate_size);
-        let at = |part: &str| format!("bert.encoder.layer.{number}.{part}");
-        let module = |part| Module::layer(number, part);
+        let root = self.root;
+        let at = |part: &str| format!("{root}.encoder.layer.{number}.{part}");
+        let architecture = self.architecture;
+        let module = |part| architecture.layer_module(number, part);
 
         let attended = self.attention(number, &at("attention.self"), x, mask)?;
         let projected = self.dense(module(LayerPart::AttentionOutput), &attended, [h, h])?;
         let sum = self.node("Add", at("attention.output.sum"), &[&projected, x]);
-        let y = self.norm(module(LayerPart::AttentionNorm), &sum)?;
+        let y = self.norm(module(LayerPart::AttentionNorm), &sum, h)?;
 
         let inner = self.dense(module(LayerPart::Intermediate), &y, [f, h])?;
-        let inner = self.activation(&at("intermediate"), &inner);
+        let inner = self.activation(architecture.activation, &at("intermediate"), &inner);
         let fed = self.dense(module(LayerPart::Output), &inner, [h, f])?;
         let sum = self.node("Add", at("output.sum"), &[&fed, &y]);
-        self.norm(module(LayerPart::OutputNorm), &sum)
+        self.norm(module(LayerPart::OutputNorm), &sum, h)
     }
 
     /// softmax(q·kᵀ / √D + mask)·v in each head, with the heads concatenated: `[B, S, H]` → `[B, S, H]`.
@@ -255,7 +300,7 @@ impl Bert<'_> {
         let perm = |axes: [i64; 4]| vec![AttributeProto::ints("perm", &axes)];
 
         let heads = |bert: &mut Self, part, axes: [i64; 4]| {
-            let projected = bert.dense(Module::layer(number, part), x, [h, h])?;
+            let projected = bert.dense(bert.architecture.layer_module(number, part), x, [h, h])?;
             let parts = bert.node("Reshape", format!("{projected}.split"), &[&projected, &split]);
             Ok::<String, OnnxError>(bert.graph.node("Transpose", format!("{projected}.heads"), &[&parts], perm(axes)))
         };
@@ -283,13 +328,33 @@ impl Bert<'_> {
         self.graph.output(&name, dims);
     }
 
+    /// The state of the first token: `[B, H]`.
+    fn first_token(&mut self, hidden: &str) -> String {
+        let zero = self.graph.int("first", 0);
+        let name = format!("{}.pooler.first", self.root);
+        self.gather(name, hidden, &zero, 1)
+    }
+
     /// `tanh(x·Wᵀ + b)` of the \[CLS\] token: `[B, H]`.
     fn pool(&mut self, hidden: &str) -> Result<String, OnnxError> {
         let h = self.architecture.hidden_size;
-        let zero = self.graph.int("first", 0);
-        let first = self.gather("bert.pooler.first".to_owned(), hidden, &zero, 1);
+        let first = self.first_token(hidden);
         let dense = self.dense(Module::Pooler, &first, [h, h])?;
-        Ok(self.node("Tanh", "bert.pooler".to_owned(), &[&dense]))
+        Ok(self.node("Tanh", format!("{}.pooler", self.root), &[&dense]))
+    }
+
+    /// The logits of a sequence or a choice, from its first token: `[B, L]`.
+    fn sequence_head(&mut self, hidden: &str, head: SequenceHead, labels: usize) -> Result<String, OnnxError> {
+        let h = self.architecture.hidden_size;
+        let features = match head.dense {
+            Module::Pooler => self.pool(hidden)?,
+            dense => {
+                let first = self.first_token(hidden);
+                let dense = self.dense(dense, &first, [h, h])?;
+                self.activation(head.activation, "classifier.dense", &dense)
+            }
+        };
+        self.dense(head.output, &features, [labels, h])
     }
 
     /// The last hidden states and, if the model has a pooler, its output.
@@ -306,20 +371,20 @@ impl Bert<'_> {
     /// LN(gelu(x·Wᵀ + b))·E_wordᵀ + b for every token: `[B, S, V]`. The product transposes the word embeddings while reading them
     /// (Gemm's `transB`), so they are stored once, and no runtime needs a transposed copy.
     fn mlm(&mut self, hidden: &str, input_ids: &str, output: &str) -> Result<(), OnnxError> {
-        let (h, v) = (self.architecture.hidden_size, self.architecture.vocab_size);
+        let Architecture { hidden_size: h, embedding_size: e, vocab_size: v, .. } = *self.architecture;
         let at = |part: &str| format!("cls.predictions.{part}");
-        let dense = self.dense(Module::MlmTransform, hidden, [h, h])?;
-        let active = self.activation(&at("transform"), &dense);
-        let normed = self.norm(Module::MlmNorm, &active)?;
+        let dense = self.dense(Module::MlmTransform, hidden, [e, h])?;
+        let active = self.activation(self.architecture.mlm_activation, &at("transform"), &dense);
+        let normed = self.norm(Module::MlmNorm, &active, e)?;
 
         let decoder = match self.architecture.tied_decoder {
             true => Module::Embedding(Table::Word),
             false => Module::MlmDecoder,
         };
-        let words = self.graph.weight(decoder.weight(), &[v, h])?;
+        let words = self.graph.weight(decoder.weight(), &[v, e])?;
         let bias = self.graph.weight(Module::MlmBias.bias(), &[v])?;
-        // Gemm accepts only matrices: [B·S, H] in, [B·S, V] out.
-        let rows = self.graph.ints("rows", &[-1, h as i64]);
+        // Gemm accepts only matrices: [B·S, E] in, [B·S, V] out.
+        let rows = self.graph.ints("rows", &[-1, e as i64]);
         let flat = self.node("Reshape", at("rows"), &[&normed, &rows]);
         let transposed = vec![AttributeProto::int("transB", 1)];
         let logits = self.graph.node("Gemm", at("decoder"), &[&flat, &words, &bias], transposed);
@@ -340,11 +405,23 @@ impl Bert<'_> {
         Ok(())
     }
 
+    /// The score of "replaced" for each token: `[B, S]`.
+    fn rtd(&mut self, hidden: &str) -> Result<(), OnnxError> {
+        let h = self.architecture.hidden_size;
+        let dense = self.dense(Module::RtdDense, hidden, [h, h])?;
+        let active = self.activation(self.architecture.activation, "discriminator_predictions.dense", &dense);
+        let scores = self.dense(Module::RtdOutput, &active, [1, h])?;
+        let zero = self.graph.int("first", 0);
+        let logits = self.gather(format!("{scores}.logits"), &scores, &zero, 2);
+        self.publish(&logits, "logits", &[batch(), length()]);
+        Ok(())
+    }
+
     /// A label for each sequence: `[B, L]`.
     fn classify(&mut self, hidden: &str) -> Result<(), OnnxError> {
-        let (labels, _) = self.classifier(1)?;
-        let pooled = self.pool(hidden)?;
-        let logits = self.dense(Module::Classifier, &pooled, [labels, self.architecture.hidden_size])?;
+        let head = self.architecture.classify;
+        let (labels, _) = self.classifier(head.output, 1)?;
+        let logits = self.sequence_head(hidden, head, labels)?;
         self.publish(&logits, "logits", &[batch(), fixed(labels)]);
         Ok(())
     }
@@ -352,7 +429,7 @@ impl Bert<'_> {
     /// A label for each token: `[B, S, L]`. A classifier of width k·H reads the last k of the states (embeddings, then each
     /// layer), the last one first.
     fn tag(&mut self, states: &[String]) -> Result<(), OnnxError> {
-        let (labels, layers) = self.classifier(states.len())?;
+        let (labels, layers) = self.classifier(Module::Classifier, states.len())?;
         let last: Vec<&str> = states.iter().rev().take(layers).map(String::as_str).collect();
         let features = match last.as_slice() {
             &[one] => one.to_owned(),
@@ -367,8 +444,8 @@ impl Bert<'_> {
     }
 
     /// The number of labels of the classifier, and the number of states that it reads, at most `max_states`.
-    fn classifier(&self, max_states: usize) -> Result<(usize, usize), OnnxError> {
-        let (role, h) = (Module::Classifier.weight(), self.architecture.hidden_size);
+    fn classifier(&self, output: Module, max_states: usize) -> Result<(usize, usize), OnnxError> {
+        let (role, h) = (output.weight(), self.architecture.hidden_size);
         match *self.graph.shape(role)? {
             [labels, width] if labels > 0 && width.is_multiple_of(h) && (1..=max_states).contains(&(width / h)) => {
                 Ok((labels, width / h))
@@ -395,8 +472,7 @@ impl Bert<'_> {
 
     /// The score of each choice: `[B, C]`.
     fn choose(&mut self, hidden: &str) -> Result<(), OnnxError> {
-        let pooled = self.pool(hidden)?;
-        let scores = self.dense(Module::Classifier, &pooled, [1, self.architecture.hidden_size])?;
+        let scores = self.sequence_head(hidden, self.architecture.choose, 1)?;
         let shape = self.shape("choices.shape", "input_ids", 0, Some(2));
         let logits = self.node("Reshape", "choices.scores".to_owned(), &[&scores, &shape]);
         self.publish(&logits, "logits", &[batch(), choices()]);

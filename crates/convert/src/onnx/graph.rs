@@ -1,7 +1,7 @@
 //! Builds a graph: nodes in order of execution, constants, and weights with their checkpoint names.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use cloze_engine::ParamId;
@@ -104,12 +104,14 @@ pub(super) struct GraphBuilder<'a> {
     initializers: Vec<Initializer<'a>>,
     /// Names of the initializers that have been added.
     names: HashSet<String>,
+    /// The number of nodes of each module.
+    uses: HashMap<String, usize>,
 }
 
 impl<'a> GraphBuilder<'a> {
     pub(super) fn new(name: &str, model: &'a Model) -> GraphBuilder<'a> {
         let proto = GraphProto { name: name.to_owned(), ..GraphProto::default() };
-        GraphBuilder { model, proto, initializers: Vec::new(), names: HashSet::new() }
+        GraphBuilder { model, proto, initializers: Vec::new(), names: HashSet::new(), uses: HashMap::new() }
     }
 
     pub(super) fn finish(self) -> Graph<'a> {
@@ -144,9 +146,12 @@ impl<'a> GraphBuilder<'a> {
         self.proto.output.push(value_info(name, FLOAT, dims));
     }
 
-    /// The checkpoint name of a module.
-    pub(super) fn module_name(&self, module: Module) -> String {
-        self.model.schema().module_name(module)
+    /// A name for the node that computes a module: its checkpoint name, with a number if several layers share the module.
+    pub(super) fn module_node(&mut self, module: Module) -> String {
+        let name = self.model.schema().module_name(module);
+        let uses = self.uses.entry(name.clone()).or_default();
+        *uses += 1;
+        if *uses > 1 { format!("{name}.use_{uses}") } else { name }
     }
 
     /// The checkpoint name of a parameter.

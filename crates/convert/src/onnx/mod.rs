@@ -1,7 +1,7 @@
 //! Exports models as ONNX files, for onnxruntime and other runtimes.
 //!
-//! Inputs are `input_ids`, `attention_mask` and `token_type_ids`, int64 `[batch_size, sequence_length]` with dynamic sizes
-//! (multiple choice: `[batch_size, num_choices, sequence_length]`). Dropout is disabled. Outputs are floats with the names of
+//! Inputs are `input_ids`, `attention_mask` and, for models with several segments, `token_type_ids`, int64
+//! `[batch_size, sequence_length]` with dynamic sizes (multiple choice: `[batch_size, num_choices, sequence_length]`). Dropout is disabled. Outputs are floats with the names of
 //! Transformers and Optimum (B sequences, S tokens, H hidden, V vocabulary, L labels, C choices):
 //!
 //! | class | outputs |
@@ -9,11 +9,12 @@
 //! | [`Class::Encoder`] | `last_hidden_state` `[B, S, H]` and, if the model has a pooler, `pooler_output` `[B, H]` |
 //! | [`Class::MaskedLm`] | `logits` `[B, S, V]` over the vocabulary for every token |
 //! | [`Class::NextSentence`] | `logits` `[B, 2]`: class 0 is "is next" |
-//! | [`Class::Pretraining`] | `prediction_logits` `[B, S, V]` and `seq_relationship_logits` `[B, 2]` |
-//! | [`Class::Classify`] | `logits` `[B, L]`: the classifier on the pooler's output |
+//! | [`Class::Pretraining`] | `prediction_logits` `[B, S, V]` and `seq_relationship_logits` (ALBERT: `sop_logits`) `[B, 2]` |
+//! | [`Class::ReplacedTokens`] | `logits` `[B, S]`: above 0 for tokens that were replaced |
+//! | [`Class::Classify`] | `logits` `[B, L]`: the classifier on the first token |
 //! | [`Class::Tag`] | `logits` `[B, S, L]`: the classifier on every token, on the concatenation of as many last layers as its width requires |
 //! | [`Class::Answer`] | `start_logits` and `end_logits` `[B, S]` |
-//! | [`Class::Choose`] | `logits` `[B, C]` of C choices, with inputs `[B, C, S]`: a classifier with one row on the pooler's output |
+//! | [`Class::Choose`] | `logits` `[B, C]` of C choices, with inputs `[B, C, S]`: a classifier with one row on the first token |
 //! | [`Class::CausalLm`] | not supported |
 //!
 //! Operator set 17 with IR version 8: the first set with LayerNormalization, supported since onnxruntime 1.12. Set 20 would

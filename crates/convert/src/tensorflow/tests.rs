@@ -1,6 +1,7 @@
 use std::fs;
 
-use cloze_model::schema::BERT;
+use cloze_model::Schema;
+use cloze_model::family::BERT;
 use tempfile::{TempDir, tempdir};
 
 use super::table::tests::{mask, put_varint, table};
@@ -54,7 +55,7 @@ fn classifier_of_run_classifier_is_read() {
         [(WORDS, words), ("output_bias", bias), ("bert/pooler/dense/kernel", kernel), ("extra/thing", vec![])];
     let (_dir, prefix) = checkpoint(&field(1, 1), &entries);
     let mut skipped = Skipped::default();
-    let found = open(&BERT, &prefix, &mut skipped).unwrap();
+    let found = open(Schema::new(&BERT, 1), &prefix, &mut skipped).unwrap();
     let described: Vec<_> = found.iter().map(|t| (t.name.as_str(), t.dtype, t.shape.as_slice())).collect();
     assert_eq!(
         described,
@@ -100,7 +101,7 @@ fn invalid_entries_are_rejected_with_a_reason() {
     ];
     for (header, entries, expected) in cases {
         let (_dir, prefix) = checkpoint(&header, &entries);
-        let error = open(&BERT, &prefix, &mut Skipped::default()).expect_err(expected).to_string();
+        let error = open(Schema::new(&BERT, 1), &prefix, &mut Skipped::default()).expect_err(expected).to_string();
         assert!(error.contains(expected) && error.contains("bert_model.ckpt.index"), "{error}: expected {expected}");
     }
 }
@@ -110,7 +111,7 @@ fn table_without_a_header_and_oversized_tensors_are_rejected() {
     let dir = tempdir().unwrap();
     let prefix = dir.path().join("bert_model.ckpt");
     fs::write(with_suffix(&prefix, ".index"), table(&[(b"a".to_vec(), vec![])], 1, false)).unwrap();
-    let error = open(&BERT, &prefix, &mut Skipped::default()).err().unwrap().to_string();
+    let error = open(Schema::new(&BERT, 1), &prefix, &mut Skipped::default()).err().unwrap().to_string();
     assert!(error.contains("found no header"), "{error}");
     let many: Vec<(String, Vec<u8>)> = (0..200)
         .map(|i| {
@@ -121,6 +122,6 @@ fn table_without_a_header_and_oversized_tensors_are_rejected() {
         .collect();
     let many: Vec<(&str, Vec<u8>)> = many.iter().map(|(name, entry)| (name.as_str(), entry.clone())).collect();
     let (_dir, prefix) = checkpoint(&field(1, 1), &many);
-    let error = open(&BERT, &prefix, &mut Skipped::default()).err().unwrap().to_string();
+    let error = open(Schema::new(&BERT, 1), &prefix, &mut Skipped::default()).err().unwrap().to_string();
     assert!(error.contains("200 tensors have"), "{error}");
 }

@@ -2,7 +2,7 @@
 //! The output of a new regression head starts at the mean of its targets.
 
 use cloze_model::checkpoint::CONFIG_FILE;
-use cloze_model::{Config, Head, Heads, LoadReport, Model, Module, TaskHead};
+use cloze_model::{Config, Head, Heads, LoadReport, Model, TaskHead};
 
 use super::config::FineTuneConfig;
 use crate::TaskError;
@@ -70,10 +70,11 @@ fn start_at_targets(model: &mut Model, examples: &[Example]) -> Option<String> {
     let count = targets.len() as f64;
     let mean = targets.iter().sum::<f64>() / count;
     let deviation = (targets.iter().map(|target| (target - mean).powi(2)).sum::<f64>() / count).sqrt();
-    let bias = model.find(Module::Classifier.bias())?;
+    let classifier = model.classifier()?;
+    let bias = model.find(classifier.bias())?;
     model.params.write(bias, &[mean as f32]);
     if deviation > 0.0 {
-        let weight = model.find(Module::Classifier.weight())?;
+        let weight = model.find(classifier.weight())?;
         model.params.edit(weight, |values| values.iter_mut().for_each(|value| *value *= deviation as f32));
     }
     Some(format!("task head starts at the mean {mean:.4} and standard deviation {deviation:.4} of its targets"))

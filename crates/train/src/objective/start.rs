@@ -46,7 +46,7 @@ pub(super) fn initial_model(
     let mut model = Model::load(init, device)?;
     if model.architecture().causal != causal {
         let kind = if causal { "is not" } else { "is" };
-        let class = model.schema().class_name(Class::CausalLm);
+        let class = model.schema().class_name(Class::CausalLm).unwrap_or("no class: its family has none");
         return Err(TrainError::Recipe {
             place: "recipe".into(),
             message: format!(

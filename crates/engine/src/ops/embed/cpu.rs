@@ -25,9 +25,11 @@ impl Embed for Cpu {
         let hidden = params.shape(tables.word)[1];
         check_indices(ids, params.shape(tables.word)[0], "word");
         check_indices(positions, params.shape(tables.position)[0], "position");
-        check_indices(segments, params.shape(tables.segment)[0], "segment");
-        let [word, position, segment] =
-            [tables.word, tables.position, tables.segment].map(|table| weights(params, table));
+        if let Some(segment) = tables.segment {
+            check_indices(segments, params.shape(segment)[0], "segment");
+        }
+        let [word, position] = [tables.word, tables.position].map(|table| weights(params, table));
+        let segment = tables.segment.map(|table| weights(params, table));
         let mut y = Tensor::host(&[ids.len(), hidden], dtype);
         with_real!(dtype, E => {
             let parts = DisjointSlice::new(y.slice_mut::<E>());
@@ -36,7 +38,8 @@ impl Embed for Cpu {
                     let rows = |index: i32| index as usize * hidden..(index as usize + 1) * hidden;
                     // SAFETY: each token belongs to one task.
                     let y = unsafe { parts.part(t * hidden..(t + 1) * hidden) };
-                    let (w, p, s) = (&word[rows(ids[t])], &position[rows(positions[t])], &segment[rows(segments[t])]);
+                    let (w, p) = (&word[rows(ids[t])], &position[rows(positions[t])]);
+                    let s = segment.map(|segment| &segment[rows(segments[t])]);
                     self.level.run(SumRows { w, p, s, y });
                 }
             });
@@ -53,20 +56,23 @@ impl Embed for Cpu {
         grads: &mut Gradients,
     ) {
         let (tokens, hidden) = dy.matrix("embed_backward");
-        let columns = [
-            (indices.ids.slice::<i32>(), params.range(tables.word)),
-            (indices.positions.slice::<i32>(), params.range(tables.position)),
-            (indices.segments.slice::<i32>(), params.range(tables.segment)),
+        let mut columns = vec![
+            (indices.ids.slice::<i32>(), params.range(tables.word), tables.word_padding),
+            (indices.positions.slice::<i32>(), params.range(tables.position), tables.position_padding),
         ];
-        for (_, table) in &columns {
+        columns.extend(tables.segment.map(|table| (indices.segments.slice::<i32>(), params.range(table), None)));
+        for (_, table, _) in &columns {
             gradient_sums(grads, table.clone());
         }
         let arena = DisjointSlice::new(grads.arena_mut().slice_mut::<f32>());
         with_real!(dy.dtype(), E => {
             let dy = dy.slice::<E>();
             self.for_blocks(hidden, COLUMNS, |part| {
-                for (indices, table) in &columns {
+                for (indices, table, padding) in &columns {
                     for t in 0..tokens {
+                        if padding.is_some_and(|padding| indices[t] as u32 == padding) {
+                            continue;
+                        }
                         let start = table.start + indices[t] as usize * hidden;
                         // SAFETY: column blocks are disjoint between tasks, and a task holds one row at a time.
                         let row = unsafe { arena.part(start + part.start..start + part.end) };
@@ -82,7 +88,8 @@ impl Embed for Cpu {
 struct SumRows<'a, E> {
     w: &'a [f32],
     p: &'a [f32],
-    s: &'a [f32],
+    /// Not in all models.
+    s: Option<&'a [f32]>,
     y: &'a mut [E],
 }
 
@@ -90,8 +97,10 @@ impl<E: Real> Vectorized for SumRows<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        for (((y, w), p), s) in self.y.iter_mut().zip(self.w).zip(self.p).zip(self.s) {
-            *y = E::from_f32(w + p + s);
+        let sums = self.y.iter_mut().zip(self.w).zip(self.p);
+        match self.s {
+            Some(s) => sums.zip(s).for_each(|(((y, w), p), s)| *y = E::from_f32(w + p + s)),
+            None => sums.for_each(|((y, w), p)| *y = E::from_f32(w + p)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Embeddings (Devlin et al. 2019, figure 2): y\[t\] = word[id\[t\]] + position[pos\[t\]] + segment[seg\[t\]].
 //!
-//! Backward: each row of a table gets the sum of the gradients of the tokens that use it.
+//! Backward: each row of a table gets the sum of the gradients of the tokens that use it; padding rows get none.
 
 #[allow(unsafe_code)]
 mod cpu;
@@ -8,15 +8,26 @@ mod cpu;
 use crate::profile::Cost;
 use crate::{DType, Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
-/// The three embedding tables, [V, H], [P, H] and [G, H].
+/// The embedding tables, [V, H], [P, H] and [G, H].
 #[derive(Clone, Copy, Debug)]
 pub struct EmbedTables {
     /// One row per vocabulary entry.
     pub word: ParamId,
     /// One row per position.
     pub position: ParamId,
-    /// One row per segment (token type).
-    pub segment: ParamId,
+    /// One row per segment (token type); some models have none.
+    pub segment: Option<ParamId>,
+    /// The row of `word` that gets no gradient (`padding_idx` of PyTorch's `Embedding`).
+    pub word_padding: Option<u32>,
+    /// The row of `position` that gets no gradient.
+    pub position_padding: Option<u32>,
+}
+
+impl EmbedTables {
+    /// These tables, without padding rows.
+    pub fn new(word: ParamId, position: ParamId, segment: Option<ParamId>) -> EmbedTables {
+        EmbedTables { word, position, segment, word_padding: None, position_padding: None }
+    }
 }
 
 /// The indices of a packed batch's tokens, \[T\] each.
@@ -42,14 +53,18 @@ pub(crate) trait Embed {
     );
 }
 
-/// The sum of the word, position and segment embeddings of T tokens. The indices are \[T\] each; returns [T, H]. Panics
-/// on an index outside its table.
+/// The sum of the word, position and segment embeddings of T tokens. The indices are \[T\] each; returns [T, H]. Without
+/// a table of segments, `segments` is not read. Panics on an index outside its table.
 pub fn embed(pass: &mut Pass<'_>, ids: &Tensor, positions: &Tensor, segments: &Tensor, tables: EmbedTables) -> Var {
     let indices = EmbedIndices { ids: ids.clone(), positions: positions.clone(), segments: segments.clone() };
     let value = pass.device().backend().embed(&indices, pass.parameters(), tables, pass.precision());
-    let (bytes, rows) = (value.bytes(), 3 * 4 * value.count());
+    let count = 2 + usize::from(tables.segment.is_some());
+    let (bytes, rows) = (value.bytes(), count * 4 * value.count());
     pass.costs(Cost::new(0, bytes + rows), Cost::new(0, bytes + 2 * rows));
-    pass.uses(&[tables.word, tables.position, tables.segment]);
+    match tables.segment {
+        Some(segment) => pass.uses(&[tables.word, tables.position, segment]),
+        None => pass.uses(&[tables.word, tables.position]),
+    }
     pass.record("embed", value, |slot| {
         Box::new(move |backward| {
             let Some(gradient) = backward.finish(slot) else {
@@ -80,7 +95,7 @@ mod tests {
                         pass.device().tensor_i32(&v, &[v.len()])
                     };
                     let (i, o, s) = (tensor(&ids), tensor(&positions), tensor(&segments));
-                    embed(pass, &i, &o, &s, EmbedTables { word: p[0], position: p[1], segment: p[2] })
+                    embed(pass, &i, &o, &s, EmbedTables::new(p[0], p[1], Some(p[2])))
                 },
                 |_, p| {
                     let row = |table: usize, r: usize, h: usize| p[table][r * hidden + h];
@@ -91,6 +106,46 @@ mod tests {
                 },
             );
         }
+    }
+
+    #[test]
+    fn embed_without_segments_matches_its_oracle() {
+        let (ids, positions, hidden) = ([3, 0, 3, 4], [0, 1, 2, 0], 33);
+        check_op(
+            "embed",
+            &[],
+            &[("word", &[5, hidden]), ("position", &[3, hidden])],
+            |pass, _, p| {
+                let [i, o, s] = [ids, positions, [9; 4]].map(|v| pass.device().tensor_i32(&v, &[4]));
+                embed(pass, &i, &o, &s, EmbedTables::new(p[0], p[1], None))
+            },
+            |_, p| {
+                let row = |table: usize, r: i32, h: usize| p[table][r as usize * hidden + h];
+                (0..4 * hidden)
+                    .map(|i| (i / hidden, i % hidden))
+                    .map(|(t, h)| row(0, ids[t], h) + row(1, positions[t], h))
+                    .collect()
+            },
+        );
+    }
+
+    #[test]
+    fn padding_rows_get_no_gradient() {
+        let device = crate::Device::cpu(Some(1)).expect("a CPU device");
+        let mut builder = crate::Parameters::builder();
+        let [word, position] =
+            ["word", "position"].map(|name| builder.declare(name, &[3, 1], crate::Init::Zeros, true));
+        let params = builder.build(&device, 0);
+        let tables =
+            EmbedTables { word_padding: Some(1), position_padding: Some(0), ..EmbedTables::new(word, position, None) };
+        let mut gradients = Gradients::zeros_like(&params);
+        let mut pass = Pass::recording(&device, &params, &mut gradients, DType::F32, None);
+        let [ids, positions] = [[1, 2, 1, 0], [0, 1, 1, 0]].map(|indices| device.tensor_i32(&indices, &[4]));
+        let y = embed(&mut pass, &ids, &positions, &positions, tables);
+        pass.seed_gradient(&y, device.tensor_f32(&[1.0, 2.0, 4.0, 8.0], &[4, 1]));
+        pass.backward();
+        assert_eq!(gradients.read(word).to_vec(), [8.0, 0.0, 2.0]);
+        assert_eq!(gradients.read(position).to_vec(), [0.0, 6.0, 0.0]);
     }
 
     /// Replaces the index 1 by an index before the start or after the end, in each table.
@@ -105,7 +160,7 @@ mod tests {
             let mut pass = Pass::inference(&device, &params, crate::DType::F32);
             let [ids, positions, segments] =
                 [word_index, position_index, segment_index].map(|index| device.tensor_i32(&[0, index, 2], &[3]));
-            embed(&mut pass, &ids, &positions, &segments, EmbedTables { word, position, segment });
+            embed(&mut pass, &ids, &positions, &segments, EmbedTables::new(word, position, Some(segment)));
         };
         run([1, 1, 1]);
         for table in 0..3 {

@@ -5,7 +5,8 @@ use std::fmt;
 use std::path::Path;
 
 use cloze_engine::{DType, Device, Gradients, Pass, Tensor};
-use cloze_model::{LossScale, Model, TaskHead};
+use cloze_model::role::{Kind, LayerPart, Table};
+use cloze_model::{LossScale, Model, Module, Role, Schema, TaskHead};
 use cloze_tasks::Example;
 use cloze_tasks::batch::TaskBatch;
 
@@ -73,9 +74,18 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
     let mut reference = reference::read(&folder.join("reference.safetensors")).map_err(one)?;
     let load = || Model::load(folder, device).map_err(|error| one(format!("cannot be checked: {error}")));
     let model = load()?;
-    let inputs = reference::pack(&mut reference, model.heads.task, model.config()).map_err(one)?;
+    // Some classes declare the tied decoder before the word embeddings: its gradient has the decoder's name then.
+    let schema = model.schema();
+    let [word, decoder] = [Module::Embedding(Table::Word), Module::MlmDecoder].map(Module::weight);
+    if schema.has(decoder.module)
+        && model.find(decoder).is_none()
+        && let Some(gradient) = reference.remove(&format!("grad.{}", schema.name(decoder)))
+    {
+        reference.insert(format!("grad.{}", schema.name(word)), gradient);
+    }
+    let inputs = reference::pack(&mut reference, model.heads, model.config()).map_err(one)?;
     model.check(&inputs.tokens, &inputs.labels).map_err(|error| one(error.to_string()))?;
-    let has_loss = model.heads.mlm || model.heads.nsp || model.heads.task.is_some();
+    let has_loss = model.heads.mlm || model.heads.nsp || model.heads.rtd || model.heads.task.is_some();
     if has_loss && !reference.contains_key("output.loss") {
         return Err(one("cannot be checked: the reference lacks output.loss".to_owned()));
     }
@@ -104,7 +114,7 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
         let moved = compute(device, &moved, &inputs, DType::F32);
         for (name, bound) in &mut bounds {
             if let Some(moved) = moved.get(*name) {
-                *bound = bound.max(relative_error(name, moved, &still));
+                *bound = bound.max(relative_error(name, moved, &still, schema));
             }
         }
     }
@@ -124,7 +134,7 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
             findings.push(format!("{name}: {} values, the reference has {}", ours.len(), expected.len()));
             continue;
         }
-        let (error, bound) = (relative_error(name, ours, &theirs), bounds[name.as_str()]);
+        let (error, bound) = (relative_error(name, ours, &theirs, schema), bounds[name.as_str()]);
         max_errors.update(name, error);
         if error.is_nan() || error > bound {
             findings.push(format!("{name}: relative error {error:.2e}, expected at most {bound:.2e}"));
@@ -136,20 +146,25 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
 }
 
 /// ‖ours − theirs‖ / ‖theirs‖; for gradients the divisor has a lower bound.
-fn relative_error(name: &str, ours: &[f64], theirs: &Named) -> f64 {
+fn relative_error(name: &str, ours: &[f64], theirs: &Named, schema: Schema) -> f64 {
     let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
     let expected = &theirs[name];
-    let floor = if let Some(layer) = name.strip_suffix("key.bias") {
+    let role = name.strip_prefix("grad.").and_then(|name| schema.role(name));
+    let cancels = match role {
         // It adds the same value to every score of a query, which does not change the softmax: the true gradient is 0.
         // Both sides contain the rounding errors of sums that should cancel; their size is relative to the gradient of
         // the key's weight.
-        theirs.get(&format!("{layer}key.weight")).map_or(0.0, |weight| norm(weight))
-    } else if let Some(part) = name.strip_suffix("bias").filter(|_| theirs.contains_key("grad.qa_outputs.bias"))
-        && (part == "grad.qa_outputs." || part.ends_with(".output.LayerNorm."))
-    {
-        // The bias of the head and of the last LayerNorm add the same value to the logits of all tokens, which does not
-        // change the softmax over them.
-        theirs.get(&format!("{part}weight")).map_or(0.0, |weight| norm(weight))
+        Some(Role { module: Module::Layer { part: LayerPart::Key, .. }, kind: Kind::Bias }) => true,
+        // The bias of the head of answers and of the last LayerNorm add the same value to the logits of all tokens,
+        // which does not change the softmax over them.
+        Some(Role { module: Module::SpanHead, kind: Kind::Bias }) => true,
+        Some(Role { module: Module::Layer { part: LayerPart::OutputNorm, .. }, kind: Kind::Bias }) => {
+            theirs.contains_key(&format!("grad.{}", schema.name(Module::SpanHead.bias())))
+        }
+        _ => false,
+    };
+    let floor = if let (true, Some(role)) = (cancels, role) {
+        theirs.get(&format!("grad.{}", schema.name(role.module.weight()))).map_or(0.0, |weight| norm(weight))
     } else if name.starts_with("grad.") {
         let gradients = theirs.iter().filter(|(name, _)| name.starts_with("grad."));
         GRADIENT_FLOOR * gradients.map(|(_, values)| norm(values).powi(2)).sum::<f64>().sqrt()
@@ -202,12 +217,22 @@ fn compute(device: &Device, model: &Model, inputs: &Packed, precision: DType) ->
         named.insert(format!("output.hidden.{number}"), floats(hidden.value()));
     }
     let both = model.heads.mlm && model.heads.nsp;
-    let heads = [("prediction_logits", mlm_logits), ("seq_relationship_logits", nsp_logits)];
+    let heads = [("prediction_logits", mlm_logits), (model.schema().family().pair_logits, nsp_logits)];
     for (name, logits) in heads.into_iter().filter_map(|(name, logits)| Some((name, logits?))) {
         named.insert(format!("output.{}", if both { name } else { "logits" }), floats(logits.value()));
     }
 
-    if model.heads.task.is_some() {
+    if model.heads.rtd {
+        let logits = model.rtd_logits(&mut pass, &inputs.tokens, &everywhere).expect("a discriminator");
+        named.insert("output.logits".to_owned(), floats(logits.value()));
+        let mut gradients = Gradients::zeros_like(&model.params);
+        let mut pass = Pass::recording(device, &model.params, &mut gradients, precision, None);
+        let scale = 1.0 / inputs.replaced.len() as f32;
+        let loss = model.rtd_loss(&mut pass, &inputs.tokens, &inputs.replaced, scale).expect("a discriminator");
+        pass.backward();
+        named.insert("output.loss".to_owned(), vec![loss.mean()]);
+        insert_gradients(&mut named, model, &gradients);
+    } else if model.heads.task.is_some() {
         named.extend(compute_task(device, model, inputs, precision));
     } else if model.heads.mlm || model.heads.nsp {
         let mut gradients = Gradients::zeros_like(&model.params);
@@ -215,10 +240,7 @@ fn compute(device: &Device, model: &Model, inputs: &Packed, precision: DType) ->
         let losses = model.loss(&mut pass, &inputs.tokens, &inputs.labels, LossScale::mean(&inputs.labels));
         pass.backward();
         named.insert("output.loss".to_owned(), vec![losses.total()]);
-        for id in model.params.ids() {
-            let gradient = gradients.read(id).iter().copied().map(f64::from).collect();
-            named.insert(format!("grad.{}", model.params.name(id)), gradient);
-        }
+        insert_gradients(&mut named, model, &gradients);
     } else {
         // BertModel has no loss: its outputs are the last hidden state and the pooler output.
         named.extend(hidden.last().map(|last| ("output.last_hidden_state".to_owned(), floats(last.value()))));
@@ -249,11 +271,15 @@ fn compute_task(device: &Device, model: &Model, inputs: &Packed, precision: DTyp
         named.insert("output.logits".to_owned(), values);
     }
     named.insert("output.loss".to_owned(), vec![loss.sum / weight]);
+    insert_gradients(&mut named, model, &gradients);
+    named
+}
+
+fn insert_gradients(named: &mut Named, model: &Model, gradients: &Gradients) {
     for id in model.params.ids() {
         let gradient = gradients.read(id).iter().copied().map(f64::from).collect();
         named.insert(format!("grad.{}", model.params.name(id)), gradient);
     }
-    named
 }
 
 /// The loss of `BertForQuestionAnswering` for a padded batch. Its softmax over a row includes the logits of the

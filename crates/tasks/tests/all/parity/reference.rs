@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use cloze_model::{Config, Inputs, PretrainLabels, TaskHead};
+use cloze_model::{Config, Heads, Inputs, PretrainLabels, TaskHead};
 use cloze_tasks::{Example, Target};
 use cloze_text::Sequence;
 use cloze_train::objective::next_tokens;
@@ -64,6 +64,8 @@ pub struct Packed {
     pub tokens: Inputs,
     /// The labels of the pre-training heads.
     pub labels: PretrainLabels,
+    /// `[T]` 1 for a replaced token, if the model detects them.
+    pub replaced: Vec<f32>,
     /// `[T]`: the row of each token in the padded `[B·S]` arrays.
     pub rows: Vec<usize>,
     /// The shape of the padded arrays: `[B, S]`, or `[B, C, S]` with choices.
@@ -74,13 +76,10 @@ pub struct Packed {
     pub unpadded: bool,
 }
 
-/// Packs `input_ids`, `attention_mask`, `token_type_ids`, `labels` (`[B, S]`: MLM; `[B]`: NSP) and
-/// `next_sentence_label`. Removes the tensors that it uses, whose names start with `input.`, from `reference`.
-pub fn pack(
-    reference: &mut BTreeMap<String, Array>,
-    task: Option<TaskHead>,
-    config: &Config,
-) -> Result<Packed, String> {
+/// Packs `input_ids`, `attention_mask`, `token_type_ids` (which some families do not have), `labels` (`[B, S]`: MLM, or
+/// replaced tokens; `[B]`: NSP) and `next_sentence_label` or `sentence_order_label`. Removes the tensors that it uses, whose names start with `input.`, from `reference`.
+pub fn pack(reference: &mut BTreeMap<String, Array>, heads: Heads, config: &Config) -> Result<Packed, String> {
+    let task = heads.task;
     let mut take = |name: &str| reference.remove(&format!("input.{name}"));
     let unpadded = take("unpadded").is_some();
     let ids = take("input_ids").ok_or("the reference lacks input_ids")?;
@@ -96,8 +95,8 @@ pub fn pack(
     };
     let sequences = rows_of.iter().sum();
     let mask = take("attention_mask").ok_or("the reference lacks attention_mask")?;
-    let segments = take("token_type_ids").ok_or("the reference lacks token_type_ids")?;
-    let (mut words, mut pairs) = (None, take("next_sentence_label"));
+    let segments = take("token_type_ids");
+    let (mut words, mut pairs) = (None, take("next_sentence_label").or(take("sentence_order_label")));
     let (starts, ends) = (take("start_positions"), take("end_positions"));
     let task_labels = task.and_then(|_| take("labels"));
     match take("labels") {
@@ -126,8 +125,17 @@ pub fn pack(
             rows.push(row);
         }
         let own_ids: Vec<u32> = own.iter().map(|&row| ids.values[row] as u32).collect();
-        let own_segments: Vec<u8> = own.iter().map(|&row| segments.values[row] as u8).collect();
+        let segment = |row: usize| segments.as_ref().map_or(0, |segments| segments.values[row] as u8);
+        let own_segments: Vec<u8> = own.iter().map(|&row| segment(row)).collect();
         packed.push(&own_ids, &own_segments);
+    }
+    let mut replaced = Vec::new();
+    if heads.rtd {
+        replaced = labels.mlm_labels.iter().map(|&label| label as f32).collect();
+        labels = PretrainLabels::default();
+        if replaced.len() != rows.len() {
+            return Err("expected a label for each token of a discriminator".to_owned());
+        }
     }
     if config.is_decoder {
         // The model class shifts its labels, which are the ids, by one: each token's label is the next token.
@@ -177,5 +185,5 @@ pub fn pack(
         };
         examples.push(Example { tokens, ..Example::new(sequences, target) });
     }
-    Ok(Packed { tokens: packed, labels, rows, padded: ids.shape[..].to_vec(), examples, unpadded })
+    Ok(Packed { tokens: packed, labels, replaced, rows, padded: ids.shape[..].to_vec(), examples, unpadded })
 }

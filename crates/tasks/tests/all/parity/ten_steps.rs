@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{fmt, fs};
 
 use cloze_engine::{AdamW, DType, Gradients, Moments, Pass, StepSettings, adamw_step};
-use cloze_model::{Config, Inputs, LossScale, Model, PretrainLabels};
+use cloze_model::{Config, Heads, Inputs, LossScale, Model, PretrainLabels};
 use serde_json::Value;
 
 use super::reference;
@@ -18,7 +18,7 @@ fn batch(folder: &Path, number: usize) -> (Inputs, PretrainLabels) {
         .filter_map(|(name, array)| Some((format!("input.{}", name.strip_prefix(&prefix)?), array)))
         .collect();
     let config = Config::read(&folder.join("config.json")).unwrap();
-    let packed = reference::pack(&mut inputs, None, &config).unwrap();
+    let packed = reference::pack(&mut inputs, Heads::NONE, &config).unwrap();
     assert!(inputs.is_empty(), "step {number}: unused inputs {:?}", inputs.keys());
     (packed.tokens, packed.labels)
 }

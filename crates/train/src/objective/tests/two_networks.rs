@@ -39,11 +39,11 @@ impl Pair {
         let mut builder = Parameters::builder();
         let mut matrix =
             |name: &str, shape: [usize; 2]| builder.declare(name, &shape, Init::TruncatedNormal { std: 0.2 }, true);
-        let tables = EmbedTables {
-            word: matrix("word", [VOCABULARY, WIDTH]),
-            position: matrix("position", [20, WIDTH]),
-            segment: matrix("segment", [2, WIDTH]),
-        };
+        let tables = EmbedTables::new(
+            matrix("word", [VOCABULARY, WIDTH]),
+            matrix("position", [20, WIDTH]),
+            Some(matrix("segment", [2, WIDTH])),
+        );
         let (generator, discriminator) = (matrix("generator", [WIDTH, WIDTH]), matrix("discriminator", [WIDTH, WIDTH]));
         let original = matrix("original", [2, WIDTH]);
         let mut bias = |name: &str, size: usize| builder.declare(name, &[size], Init::Zeros, false);

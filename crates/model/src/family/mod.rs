@@ -1,0 +1,35 @@
+//! The model families. They share one network; a [`Family`] is a table of what differs.
+//!
+//! | file | families | from BERT it differs in |
+//! | --- | --- | --- |
+//! | `table.rs` | | the form of the table |
+//! | `bert.rs` | BERT (Devlin et al. 2019) | |
+//! | `roberta.rs` | RoBERTa (Liu et al. 2019), XLM-RoBERTa (Conneau et al. 2020), CamemBERT (Martin et al. 2020) | positions, heads |
+//! | `distilbert.rs` | DistilBERT (Sanh et al. 2019) | no segments and no pooler, heads, names of keys |
+//! | `albert.rs` | ALBERT (Lan et al. 2020) | factorized embeddings, shared layers |
+//! | `electra.rs` | ELECTRA (Clark et al. 2020) | factorized embeddings, no pooler, heads, discriminator |
+
+mod albert;
+mod bert;
+mod distilbert;
+mod electra;
+mod roberta;
+mod table;
+
+pub use albert::ALBERT;
+pub use bert::BERT;
+pub use distilbert::DISTILBERT;
+pub use electra::ELECTRA;
+pub use roberta::{CAMEMBERT, ROBERTA, XLM_ROBERTA};
+pub use table::Family;
+pub(crate) use table::{DefaultValue, HeadDropout, ModuleNames, Projection};
+
+/// All supported families.
+pub static FAMILIES: [&Family; 7] = [&BERT, &ROBERTA, &XLM_ROBERTA, &CAMEMBERT, &DISTILBERT, &ALBERT, &ELECTRA];
+
+impl Family {
+    /// The family with this `model_type`.
+    pub fn of(model_type: &str) -> Option<&'static Family> {
+        FAMILIES.into_iter().find(|family| family.model_type == model_type)
+    }
+}
