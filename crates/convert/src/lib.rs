@@ -46,7 +46,7 @@ use std::path::Path;
 use cloze_engine::Device;
 use cloze_files::write_folder;
 use cloze_model::checkpoint::CONFIG_FILE;
-use cloze_model::{Config, Layout, Model, ModelError};
+use cloze_model::{Class, Config, Layout, Model, ModelError};
 use cloze_text::{TextError, Tokenizer};
 
 pub use error::ConvertError;
@@ -57,6 +57,8 @@ pub use source::Format;
 const WEIGHTS_FILE: &str = "model.safetensors";
 /// The name of the configuration in google-research/bert.
 const BERT_CONFIG_FILE: &str = "bert_config.json";
+/// The name of the configuration in google-research/albert.
+const ALBERT_CONFIG_FILE: &str = "albert_config.json";
 
 /// The result of a conversion.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,7 +120,7 @@ pub fn convert(
     }
     progress(&format!("reading {}", source.display()));
     let schema = config.schema();
-    let (format, tensors) = weights.open(schema, &mut skipped)?;
+    let (format, tensors) = weights.open(schema, config.is_of_class(Class::MaskedLm), &mut skipped)?;
     let mut tensors = model::canonicalise(&mut config, tensors, source, &mut skipped)?;
     let detected = model::DetectedModel::from_tensors(schema, &tensors);
     model::complete_config(&mut config, &detected, &tensors, format == Format::TensorFlow);
@@ -155,15 +157,15 @@ pub fn convert(
 }
 
 fn read_config(folder: &Path) -> Result<Config, ConvertError> {
-    match [CONFIG_FILE, BERT_CONFIG_FILE].iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
-        Some(path) => Ok(Config::read(&path)?),
-        None => {
-            let reason = format!(
-                "found neither {CONFIG_FILE} nor {BERT_CONFIG_FILE} in the folder; expected one next to the weights"
-            );
-            Err(ConvertError::source(folder, reason))
-        }
-    }
+    let found = |name: &&str| folder.join(name).is_file();
+    let Some(name) = [CONFIG_FILE, BERT_CONFIG_FILE, ALBERT_CONFIG_FILE].into_iter().find(found) else {
+        let reason = format!(
+            "found none of {CONFIG_FILE}, {BERT_CONFIG_FILE}, {ALBERT_CONFIG_FILE} in the folder; expected one next to the weights"
+        );
+        return Err(ConvertError::source(folder, reason));
+    };
+    let path = folder.join(name);
+    Ok(if name == ALBERT_CONFIG_FILE { Config::read_as("albert", &path)? } else { Config::read(&path)? })
 }
 
 /// Opens the folder's tokenizer, if there is one of a supported kind.

@@ -110,6 +110,7 @@ impl DetectedModel {
         heads.pooler = has(Head::Pooler);
         heads.mlm = has(Head::Mlm);
         heads.nsp = has(Head::Nsp);
+        heads.rtd = has(Head::Rtd);
         match () {
             () if self.has_other || has(Head::Classifier) => None,
             () if has(Head::Span) => Some(Class::Answer),

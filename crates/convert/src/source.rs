@@ -142,6 +142,7 @@ impl Weights {
     pub(crate) fn open(
         &self,
         schema: Schema,
+        is_generator: bool,
         skipped: &mut Skipped,
     ) -> Result<(Format, Vec<SourceTensor>), ConvertError> {
         match self {
@@ -158,7 +159,9 @@ impl Weights {
                 })?;
                 Ok((if legacy { Format::PyTorchLegacy } else { Format::PyTorch }, tensors))
             }
-            Weights::TensorFlow(prefix) => Ok((Format::TensorFlow, tensorflow::open(schema, prefix, skipped)?)),
+            Weights::TensorFlow(prefix) => {
+                Ok((Format::TensorFlow, tensorflow::open(schema, is_generator, prefix, skipped)?))
+            }
         }
     }
 }

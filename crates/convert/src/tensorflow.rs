@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use cloze_model::Schema;
+use cloze_model::{Module, Schema};
 use safetensors::Dtype;
 
 use crate::error::ConvertError;
@@ -46,12 +46,18 @@ struct BundleEntry {
     sliced: bool,
 }
 
-/// The model's tensors in a checkpoint, with Transformers' names.
+/// The model's tensors in a checkpoint, with Transformers' names. `is_generator`: of the two models in a checkpoint of
+/// ELECTRA, the generator.
 ///
 /// # Errors
 /// [`ConvertError::Damaged`], [`ConvertError::Unsupported`], [`ConvertError::Source`] for a checkpoint that has no BERT
 /// variables, [`ConvertError::Io`].
-pub(crate) fn open(schema: Schema, prefix: &Path, skipped: &mut Skipped) -> Result<Vec<SourceTensor>, ConvertError> {
+pub(crate) fn open(
+    schema: Schema,
+    is_generator: bool,
+    prefix: &Path,
+    skipped: &mut Skipped,
+) -> Result<Vec<SourceTensor>, ConvertError> {
     let path = &with_suffix(prefix, ".index");
     let damaged = |reason: String| ConvertError::damaged(path, FORMAT, reason);
     let index = SourceFile::open(path)?;
@@ -68,6 +74,8 @@ pub(crate) fn open(schema: Schema, prefix: &Path, skipped: &mut Skipped) -> Resu
     };
     let mut data = Shards { prefix, shards, open: BTreeMap::new() };
     let mut tensors = Vec::new();
+    // Only ELECTRA has this head.
+    let two_models = schema.has(Module::RtdOutput);
     for (key, value) in entries {
         let variable = String::from_utf8(key).map_err(|_| damaged("a variable's name is not UTF-8".to_owned()))?;
         if variable == "_CHECKPOINTABLE_OBJECT_GRAPH" || variable.ends_with("/.ATTRIBUTES/VARIABLE_VALUE") {
@@ -79,8 +87,16 @@ pub(crate) fn open(schema: Schema, prefix: &Path, skipped: &mut Skipped) -> Resu
             skipped.add("a variable of the optimizer or the training loop", &variable);
             continue;
         }
-        let Some((role, transposed)) = schema.role_in_tensorflow(&variable) else {
-            skipped.add("not a variable of BERT", &variable);
+        let own = match two_models {
+            true => names::electra_variable(&variable, is_generator),
+            false => Some(variable.clone()),
+        };
+        let Some(own) = own else {
+            skipped.add("a variable of ELECTRA's other model", &variable);
+            continue;
+        };
+        let Some((role, transposed)) = schema.role_in_tensorflow(&own) else {
+            skipped.add("not a variable of the model", &variable);
             continue;
         };
         let of = |reason: String| damaged(format!("variable {variable}: {reason}"));

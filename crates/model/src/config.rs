@@ -180,6 +180,14 @@ impl Config {
     /// # Errors
     /// [`ModelError::Read`], [`ModelError::Json`] with line and column, or [`ModelError::Config`].
     pub fn read(path: &Path) -> Result<Config, ModelError> {
+        Config::read_as(BERT.model_type, path)
+    }
+
+    /// As [`read`](Self::read), for a file of the family `model_type` if it does not name its own.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_as(model_type: &str, path: &Path) -> Result<Config, ModelError> {
         let bytes = fs::read(path).map_err(|source| ModelError::Read { path: path.to_owned(), source })?;
         let json = |source| ModelError::Json { path: path.to_owned(), source };
         let in_file = |problem| ModelError::Config { path: Some(path.to_owned()), problem };
@@ -188,7 +196,10 @@ impl Config {
                 "starts with a byte-order mark, which JSON does not allow; save it as UTF-8 without one".to_owned(),
             ));
         }
-        let value: Value = serde_json::from_slice(&bytes).map_err(json)?;
+        let mut value: Value = serde_json::from_slice(&bytes).map_err(json)?;
+        if let Value::Object(keys) = &mut value {
+            keys.entry("model_type").or_insert_with(|| model_type.into());
+        }
         let config = Config::from_value(value).map_err(in_file)?;
         match config.problems() {
             problems if problems.is_empty() => Ok(config),
@@ -625,6 +636,66 @@ mod tests {
         assert_eq!((config.hidden_act, config.vocab_size, config.pad_token_id), (HiddenAct::Silu, 30522, Some(0)));
     }
 
+    /// What Transformers 5.24 writes for `DistilBertConfig()`, with two keys of other families.
+    #[test]
+    fn keys_of_another_family_are_translated_and_written_back() {
+        let text = r#"{
+  "activation": "relu", "attention_dropout": 0.25, "dim": 48, "dropout": 0.5, "hidden_dim": 64, "initializer_range": 0.02,
+  "layer_norm_eps": 0.5, "max_position_embeddings": 40, "model_type": "distilbert", "n_heads": 3, "n_layers": 2,
+  "num_hidden_groups": 4, "pad_token_id": 0, "qa_dropout": 0.125, "seq_classif_dropout": 0.75, "sinusoidal_pos_embds": false,
+  "tie_word_embeddings": true, "type_vocab_size": 7, "vocab_size": 99
+}"#;
+        let config = parse(text).unwrap();
+        assert_eq!((config.hidden_size, config.num_attention_heads, config.num_hidden_layers), (48, 3, 2));
+        assert_eq!((config.intermediate_size, config.hidden_act), (64, HiddenAct::Relu));
+        let architecture = config.architecture();
+        assert_eq!((architecture.segments, architecture.layer_norm_eps), (0, 1e-12));
+        let Dropouts { hidden, attention, classify, tag, choose, answer, pair } = architecture.dropouts;
+        assert_eq!([hidden, attention, classify, tag, choose, answer, pair], [0.5, 0.25, 0.75, 0.5, 0.75, 0.125, 0.0]);
+        let written: Value = serde_json::from_str(&config.to_json()).unwrap();
+        assert_eq!(written, serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(
+            config.ignored_keys(),
+            [
+                "config.json: DistilBERT ignores layer_norm_eps (0.5)",
+                "config.json: DistilBERT ignores num_hidden_groups (4)",
+                "config.json: DistilBERT ignores type_vocab_size (7)"
+            ]
+        );
+        // Transformers accepts both names.
+        let config = parse(r#"{"model_type": "distilbert", "hidden_size": 24, "n_heads": 2}"#).unwrap();
+        assert_eq!((config.hidden_size, config.num_hidden_layers), (24, 6));
+        let error = parse(r#"{"model_type": "distilbert", "hidden_size": 24, "dim": 48}"#).unwrap_err().to_string();
+        assert!(error.contains("dim is 48, but hidden_size is 24: expected only dim"), "{error}");
+        let error = parse(r#"{"model_type": "distilbert", "dim": "wide"}"#).unwrap_err().to_string();
+        assert!(error.contains("dim: invalid type"), "{error}");
+        let config = parse(r#"{"model_type": "roberta", "embedding_size": 64}"#).unwrap();
+        assert_eq!(config.ignored_keys(), ["config.json: RoBERTa ignores embedding_size (64)"]);
+    }
+
+    #[test]
+    fn missing_keys_have_the_defaults_of_the_family() {
+        let sizes = |model_type: &str| {
+            let config = parse(&format!("{{\"model_type\": \"{model_type}\"}}")).unwrap();
+            let Architecture { vocab_size, embedding_size, hidden_size, layers, positions, segments, .. } =
+                config.architecture();
+            ([vocab_size, embedding_size, hidden_size, layers, positions, segments], config.pad_token_id)
+        };
+        assert_eq!(sizes("roberta"), ([50265, 768, 768, 12, 512, 2], Some(1)));
+        assert_eq!(sizes("xlm-roberta"), ([30522, 768, 768, 12, 512, 2], Some(1)));
+        assert_eq!(sizes("camembert"), ([30522, 768, 768, 12, 512, 2], Some(1)));
+        assert_eq!(sizes("distilbert"), ([30522, 768, 768, 6, 512, 0], Some(0)));
+        assert_eq!(sizes("albert"), ([30000, 128, 4096, 12, 512, 2], Some(0)));
+        assert_eq!(sizes("electra"), ([30522, 128, 256, 12, 512, 2], Some(0)));
+        let albert = parse(r#"{"model_type": "albert"}"#).unwrap();
+        assert_eq!((albert.hidden_act, albert.hidden_dropout_prob), (HiddenAct::GeluNew, 0.0));
+        assert_eq!(albert.architecture().dropouts.pair, 0.1);
+        let long = parse(r#"{"model_type": "roberta", "max_position_embeddings": 514}"#).unwrap();
+        assert_eq!(long.architecture().max_sequence_length(), 512);
+        let shorter = parse(r#"{"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 3}"#).unwrap();
+        assert_eq!(shorter.architecture().max_sequence_length(), 510);
+    }
+
     #[test]
     fn presets_have_the_papers_sizes() {
         let size = |name| {
@@ -669,6 +740,19 @@ mod tests {
             (r#"{"hidden_act": {"type": "gelu"}}"#, r#"hidden_act is {"type":"gelu"}: expected a name such as "gelu""#),
             (r#"{"quantization_config": {"quant_method": "fp8"}}"#, "the weights are quantized (fp8), expected floats"),
             (r#"{"hidden_dropout_prob": 1.0}"#, "hidden_dropout_prob is 1"),
+            (r#"{"model_type": "distilbert", "seq_classif_dropout": 1.5}"#, "seq_classif_dropout is 1.5"),
+            (r#"{"model_type": "distilbert", "n_heads": 5}"#, "dim 768 is not divisible by n_heads 5"),
+            (
+                r#"{"model_type": "roberta", "pad_token_id": null}"#,
+                "pad_token_id is null: the positions of RoBERTa start",
+            ),
+            (r#"{"model_type": "roberta", "max_position_embeddings": 2}"#, "expected more than pad_token_id + 1, 2"),
+            (r#"{"model_type": "albert", "num_hidden_groups": 13}"#, "num_hidden_groups is 13: expected 1 to 12"),
+            (r#"{"model_type": "albert", "cloze_shared_parts": "all"}"#, "ALBERT has groups of layers instead"),
+            (
+                r#"{"model_type": "electra", "architectures": ["ElectraForMultipleChoice"], "summary_type": "mean"}"#,
+                "summary_type is \"mean\": expected \"first\"",
+            ),
             (r#"{"position_embedding_type": "relative_key"}"#, "position_embedding_type is \"relative_key\""),
             (r#"{"hidden_size": "wide"}"#, "hidden_size: invalid type: string \"wide\", expected usize"),
             ("[1]", "expected a JSON object"),

@@ -487,6 +487,7 @@ fn positions_without(inputs: &Inputs, padding: i32) -> Vec<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::architecture::SharedParts;
     use crate::role::{LayerPart, Module, Table};
     use crate::testing::{device, inputs, labels, small};
     use cloze_engine::{DType, Gradients};
@@ -728,6 +729,43 @@ mod tests {
             };
             assert_eq!(rate, expected, "{role:?}");
         }
+    }
+
+    /// A layer can only be frozen if no trained layer uses its weights.
+    #[test]
+    fn shared_layers_are_frozen_together() {
+        let frozen = |config: Config, layers: usize| {
+            let mut model = Model::new(config, Heads::MLM, &device(), 1).unwrap();
+            model.freeze(Some(layers));
+            let of_layers = model.roles().filter(|(_, role)| matches!(role.module, Module::Layer { .. }));
+            of_layers.filter(|(_, role)| model.rates.of(role.module, model.architecture()) == 0.0).count()
+        };
+        let of_albert = |groups| Config {
+            model_type: "albert".to_owned(),
+            num_hidden_layers: 4,
+            num_hidden_groups: Some(groups),
+            ..small()
+        };
+        // A layer has 16 parameters.
+        assert_eq!([1, 3, 4].map(|layers| frozen(of_albert(1), layers)), [0, 0, 16]);
+        assert_eq!([1, 2, 3, 4].map(|layers| frozen(of_albert(2), layers)), [0, 16, 16, 32]);
+        let attention = Config { shared_parts: SharedParts::Attention, ..small() };
+        assert_eq!([1, 2].map(|layers| frozen(attention.clone(), layers)), [0, 10 + 2 * 6]);
+    }
+
+    #[test]
+    fn families_without_a_head_reject_it() {
+        let error = |model_type: &str, heads: Heads, causal: bool| {
+            let mut config = Config { model_type: model_type.to_owned(), is_decoder: causal, ..small() };
+            config.type_vocab_size = if model_type == "distilbert" { 0 } else { 2 };
+            Model::new(config, heads, &device(), 1).err().unwrap().to_string()
+        };
+        let found = error("roberta", Heads::PRETRAINING, false);
+        assert!(found.contains("RoBERTa has no next-sentence head; expected BERT or ALBERT"), "{found}");
+        let found = error("bert", Heads::RTD, false);
+        assert!(found.contains("BERT has no replaced-token head; expected ELECTRA"), "{found}");
+        let found = error("distilbert", Heads::MLM, true);
+        assert!(found.contains("DistilBERT has no class of causal language model"), "{found}");
     }
 
     #[test]

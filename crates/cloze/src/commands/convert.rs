@@ -146,9 +146,10 @@ fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<
         .map_or_else(String::new, |(path, bytes)| format!(" and {} in {}", format::bytes(*bytes), path.display()));
     writeln!(
         to,
-        "{} in {}{data}; inputs input_ids, attention_mask, token_type_ids; outputs {}",
+        "{} in {}{data}; inputs {}; outputs {}",
         format::bytes(report.bytes),
         out.join("model.onnx").display(),
+        report.inputs.join(", "),
         report.outputs.join(", ")
     )?;
     Ok(())

@@ -340,7 +340,7 @@ impl Bert<'_> {
         let h = self.architecture.hidden_size;
         let first = self.first_token(hidden);
         let dense = self.dense(Module::Pooler, &first, [h, h])?;
-        Ok(self.node("Tanh", format!("{}.pooler", self.root), &[&dense]))
+        Ok(self.node("Tanh", format!("{}.pooler.tanh", self.root), &[&dense]))
     }
 
     /// The logits of a sequence or a choice, from its first token: `[B, L]`.

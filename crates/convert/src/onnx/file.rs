@@ -26,6 +26,8 @@ const IR_VERSION: i64 = 8;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OnnxReport {
+    /// The names of the inputs, in order.
+    pub inputs: Vec<String>,
     /// The names of the outputs, in order.
     pub outputs: Vec<String>,
     /// The size of the model file in bytes.
@@ -111,6 +113,7 @@ fn header() -> ModelProto {
 /// Writes the graph to `path`, and a second file next to it if the first would exceed `limit` bytes. Both are synced under
 /// temporary names before they are renamed, the weights first.
 pub(super) fn write(graph: &Graph<'_>, path: &Path, limit: u64) -> Result<OnnxReport, OnnxError> {
+    let inputs = graph.proto.input.iter().map(|input| input.name.clone()).collect();
     let outputs = graph.proto.output.iter().map(|output| output.name.clone()).collect();
     let header = header();
     let model_len = |layout: &Layout| header.encoded_len() as u64 + delimited(MODEL_GRAPH, layout.graph_len(graph));
@@ -153,7 +156,7 @@ pub(super) fn write(graph: &Graph<'_>, path: &Path, limit: u64) -> Result<OnnxRe
         }
     };
     model.commit()?;
-    Ok(OnnxReport { outputs, bytes, data })
+    Ok(OnnxReport { inputs, outputs, bytes, data })
 }
 
 /// Writes and syncs a file that has not been renamed yet. Returns it with its size.

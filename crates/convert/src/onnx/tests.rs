@@ -152,6 +152,40 @@ fn every_output_of_a_pretraining_model() {
     }
 }
 
+/// `fixtures/onnx/check.py` compares their results; here, that the graphs are complete and that shared weights are stored once.
+#[test]
+fn every_family_and_head() {
+    let tasks =
+        [TaskHead::Classify { labels: 3 }, TaskHead::Tag { labels: 3, layers: 1 }, TaskHead::Answer, TaskHead::Choose];
+    for family in cloze_model::FAMILIES {
+        let mut config = small();
+        config.model_type = family.model_type.to_owned();
+        if ["albert", "electra"].contains(&family.model_type) {
+            config.embedding_size = Some(8);
+        }
+        if family.model_type == "albert" {
+            (config.num_hidden_groups, config.inner_group_num) = (Some(1), Some(2));
+        }
+        config.type_vocab_size = match family.model_type {
+            "distilbert" => 0,
+            "bert" | "albert" | "electra" => 2,
+            _ => 1,
+        };
+        let mut heads = vec![Heads::NONE, Heads::MLM];
+        heads.extend(tasks.map(Heads::of));
+        heads.extend((family.model_type == "electra").then_some(Heads::RTD));
+        heads.extend((family.model_type == "albert").then_some(Heads::PRETRAINING));
+        for heads in heads {
+            let model = model(config.clone(), heads);
+            let graph = exported(&model, model.class());
+            assert_eq!(stored_weights(&graph), model.parameter_count(), "{}: {heads}", family.title);
+            let inputs: Vec<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
+            let count = if config.type_vocab_size > 1 { 3 } else { 2 };
+            assert_eq!(inputs, ["input_ids", "attention_mask", "token_type_ids"][..count]);
+        }
+    }
+}
+
 #[test]
 fn every_output_of_a_task() {
     let span = ["start_logits [batch_size, sequence_length]", "end_logits [batch_size, sequence_length]"];
@@ -177,7 +211,7 @@ fn every_output_of_a_task() {
         let product = &node(&graph, &format!("{head}.product")).input[0];
         let norm = |layer: usize| format!("bert.encoder.layer.{layer}.output.LayerNorm");
         match task {
-            TaskHead::Classify { .. } | TaskHead::Choose => assert_eq!(product, "bert.pooler"),
+            TaskHead::Classify { .. } | TaskHead::Choose => assert_eq!(product, "bert.pooler.tanh"),
             TaskHead::Tag { layers: 3, .. } => {
                 let last_first = [norm(1), norm(0), "bert.embeddings.LayerNorm".to_owned()];
                 assert_eq!(node(&graph, product).input, last_first);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::architecture::SharedParts;
 use crate::heads::TaskHead;
 use crate::testing::device;
 use crate::weights::verify_weights;
@@ -81,6 +82,36 @@ fn every_kind_of_head_survives_saving_and_loading() {
         let files: BTreeSet<String> =
             fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
         assert_eq!(files, BTreeSet::from([CONFIG_FILE.to_owned(), WEIGHTS_FILE.to_owned()]));
+    }
+}
+
+/// Transformers opens it as a BERT whose layers are equal; Cloze shares them again.
+#[test]
+fn shared_parts_are_stored_for_each_layer() {
+    for (shared, weights) in [(SharedParts::Attention, 10), (SharedParts::FeedForward, 6), (SharedParts::All, 16)] {
+        let config = Config { shared_parts: shared, num_hidden_layers: 3, ..small() };
+        let model = Model::new(config.clone(), Heads::MLM, &device(), 5).unwrap();
+        let dir = tempdir().unwrap();
+        model.save(dir.path()).unwrap();
+        let unshared =
+            Model::new(Config { shared_parts: SharedParts::None, ..config }, Heads::MLM, &device(), 5).unwrap();
+        assert_eq!(unshared.params.ids().count() - model.params.ids().count(), 2 * weights, "{shared:?}");
+        assert_eq!(stored_names(dir.path()).len(), unshared.params.ids().count());
+        let loaded = Model::load(dir.path(), &device()).unwrap();
+        assert_eq!(loaded.params.read_all(), model.params.read_all());
+        let (of_two, _) = Model::load_encoder(dir.path(), &device()).unwrap();
+        assert_eq!(of_two.architecture().layers, 3);
+
+        let name = match shared {
+            SharedParts::FeedForward => "bert.encoder.layer.2.output.dense.bias",
+            _ => "bert.encoder.layer.2.attention.self.key.bias",
+        };
+        rewrite(dir.path(), |stored| {
+            let (.., data) = stored.iter_mut().find(|(known, ..)| known == name).unwrap();
+            data[0] ^= 1;
+        });
+        let error = load_error(dir.path());
+        assert!(error.contains("cloze_shared_parts") && error.contains(name), "{error}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
-use cloze_model::{Config, Layout, stored_tensors};
+use cloze_model::{Config, Layout, SharedParts, stored_tensors};
 use cloze_text::{TextError, Tokenizer};
 use serde_json::{Value, json};
 
@@ -65,21 +65,28 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
     if let Some(problem) = config.problem_type() {
         writeln!(out, "  problem type   {problem}")?;
     }
+    let architecture = config.architecture();
     writeln!(
         out,
-        "  encoder        {} layers, hidden {}, {} heads of {}, feed-forward {}",
-        config.num_hidden_layers,
+        "  encoder        {}, {} layers{}, hidden {}, {} heads of {}, feed-forward {}",
+        config.family().title,
+        architecture.layers,
+        shared(&config),
         config.hidden_size,
         config.num_attention_heads,
-        config.hidden_size / config.num_attention_heads,
+        architecture.head_size(),
         config.intermediate_size,
     )?;
+    let width = match architecture.embedding_size {
+        same if same == config.hidden_size => String::new(),
+        other => format!(" of width {other}"),
+    };
     writeln!(
         out,
-        "  vocabulary     {}, {} positions, {} segments",
+        "  vocabulary     {}{width}, {} positions, {} segments",
         format::count(config.vocab_size as u64),
-        config.max_position_embeddings,
-        config.type_vocab_size,
+        architecture.max_sequence_length(),
+        architecture.segments,
     )?;
     writeln!(
         out,
@@ -122,6 +129,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
             tensor.dtype.to_lowercase()
         )?;
     }
+    config.ignored_keys().iter().for_each(|line| terminal.warn(line));
     let Ok(tokenizer) = tokenizer else { return Ok(()) };
     show_notes(&tokenizer, terminal);
     if tokenizer.vocab_size() != config.vocab_size {
@@ -132,4 +140,17 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
         ));
     }
     Ok(())
+}
+
+/// How layers share weights, in parentheses; empty if they do not.
+fn shared(config: &Config) -> String {
+    match (config.num_hidden_groups, config.shared_parts) {
+        (Some(groups), _) => {
+            format!(" ({} sets of weights)", groups * config.inner_group_num.unwrap_or(1))
+        }
+        (None, SharedParts::None) => String::new(),
+        (None, SharedParts::Attention) => " (one attention)".to_owned(),
+        (None, SharedParts::FeedForward) => " (one feed-forward block)".to_owned(),
+        (None, SharedParts::All) => " (one set of weights)".to_owned(),
+    }
 }
