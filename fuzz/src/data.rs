@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use cloze_data::TokenTable;
-use cloze_data::batch::{BatchOptions, BatchSize, BatchSource};
+use cloze_data::batch::{BatchOptions, BatchSize, BatchSource, PairTask};
 use cloze_data::corpus::{CorpusOptions, MAX_DOCUMENT, open_corpus, peek, read_text};
 use cloze_data::prepare::{PrepareOptions, prepare};
 use cloze_data::shards::{Documents, Shards, Split};
@@ -77,11 +77,11 @@ fn batches(documents: Documents, table: &TokenTable) {
         assert!(ids.iter().all(|&id| (id as usize) < table.vocab_size));
         ids.clear();
     }
-    for nsp in [false, true] {
+    for pairs in [PairTask::None, PairTask::Nsp, PairTask::Sop] {
         let mut options = BatchOptions::default();
         options.seq_len = 16;
         options.size = BatchSize::Sequences(2);
-        options.nsp = nsp;
+        options.pairs = pairs;
         if let Ok(source) = BatchSource::new(documents.clone(), table.clone(), options) {
             (0..3).for_each(|index| drop(source.batch(index)));
         }

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cloze::data::TokenTable;
-use cloze::data::batch::{BatchOptions, BatchSize, BatchSource};
+use cloze::data::batch::{BatchOptions, BatchSize, BatchSource, PairTask};
 use cloze::data::shards::Documents;
 use cloze::engine::{AdamW, Gradients, Moments, Pass, StepSettings, adamw_step};
 use cloze::model::{Config, Heads, LossScale, Model};
@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut options = BatchOptions::default();
     options.seq_len = 32;
     options.size = BatchSize::Sequences(16);
-    options.nsp = false;
+    options.pairs = PairTask::None;
     let batches = BatchSource::new(documents, TokenTable::from(&tokenizer), options)?;
 
     // Model: BERT with 2 layers, C = 64, and the head that predicts masked tokens. Its weights are random.

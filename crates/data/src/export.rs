@@ -22,22 +22,32 @@ use crate::shards::offsets;
 /// | `segments` | list of int32 | 0 or 1 for each token |
 /// | `mlm_positions` | list of int32 | positions in this sequence to predict, ascending |
 /// | `mlm_labels` | list of int32 | the original ids at these positions |
-/// | `nsp_label` | int32 | 0: B continues A, 1: it does not; null without sentence pairs |
+/// | `nsp_label` | int32 | the label of the pair, 0 or 1 (see [`PairTask`](crate::batch::PairTask)); null without pairs |
 ///
-/// The file is written under a temporary name and renamed when it is complete.
+/// `progress` is the progress of the run, 0 to 1, at a batch: the masking rate may depend on it. The file is written under a temporary name and renamed when it is complete.
 ///
 /// # Errors
 /// [`DataError::Io`] and [`DataError::DiskFull`] if the file cannot be written.
-pub fn write_batches(source: &BatchSource, range: Range<u64>, path: &Path) -> Result<(), DataError> {
+pub fn write_batches(
+    source: &BatchSource,
+    range: Range<u64>,
+    progress: impl Fn(u64) -> f64,
+    path: &Path,
+) -> Result<(), DataError> {
     let mut file = AtomicFile::create(path)?;
-    file.write_with(|file| write_rows(source, range, file))?;
+    file.write_with(|file| write_rows(source, range, progress, file))?;
     Ok(file.commit()?)
 }
 
-fn write_rows(source: &BatchSource, range: Range<u64>, file: &mut impl Write) -> io::Result<()> {
+fn write_rows(
+    source: &BatchSource,
+    range: Range<u64>,
+    progress: impl Fn(u64) -> f64,
+    file: &mut impl Write,
+) -> io::Result<()> {
     let mut writer = FileWriter::new(file, &schema())?;
     for index in range {
-        write_batch(&source.batch(index), index, &mut writer)?;
+        write_batch(&source.mask(source.unmasked(index), progress(index)), index, &mut writer)?;
     }
     writer.finish()?;
     Ok(())
@@ -65,16 +75,16 @@ fn write_batch(batch: &Batch, index: u64, writer: &mut FileWriter<impl Write>) -
             batch.mlm_rows[batch.prediction_range(sequence)].iter().map(move |row| row - start)
         })
         .collect();
-    let nsp_labels: Vec<i32> =
-        sequences.clone().map(|sequence| batch.nsp_labels.get(sequence).copied().unwrap_or_default()).collect();
-    let has_label = sequences.map(|sequence| sequence < batch.nsp_labels.len()).collect();
+    let pair_labels: Vec<i32> =
+        sequences.clone().map(|sequence| batch.pair_labels.get(sequence).copied().unwrap_or_default()).collect();
+    let has_label = sequences.map(|sequence| sequence < batch.pair_labels.len()).collect();
     writer.write(&[
         Column::numbers(&steps),
         Column::lists(&batch.cu_seqlens, &batch.ids),
         Column::lists(&batch.cu_seqlens, &batch.segments),
         Column::lists(&predictions, &positions),
         Column::lists(&predictions, &batch.mlm_labels),
-        Column::nullable(&nsp_labels, has_label),
+        Column::nullable(&pair_labels, has_label),
     ])
 }
 
@@ -82,17 +92,17 @@ fn write_batch(batch: &Batch, index: u64, writer: &mut FileWriter<impl Write>) -
 mod tests {
     use super::*;
     use crate::arrow::read;
-    use crate::batch::BatchOptions;
     use crate::batch::tests::{corpus, table};
+    use crate::batch::{BatchOptions, PairTask};
 
     #[test]
     fn file_contains_the_batches_and_no_temporary_file_remains() {
         let folder = tempfile::tempdir().unwrap();
-        for nsp in [true, false] {
-            let options = BatchOptions { seq_len: 48, nsp, ..BatchOptions::default() };
+        for pairs in [PairTask::Nsp, PairTask::None] {
+            let options = BatchOptions { seq_len: 48, pairs, ..BatchOptions::default() };
             let source = BatchSource::new(corpus(60), table(), options).unwrap();
             let path = folder.path().join("batches.arrow");
-            write_batches(&source, 5..8, &path).unwrap();
+            write_batches(&source, 5..8, |_| 0.0, &path).unwrap();
 
             let file = std::fs::read(&path).unwrap();
             let mut indices = 5..8;
@@ -127,7 +137,7 @@ mod tests {
     #[test]
     fn missing_folder_is_named_in_the_error() {
         let source = BatchSource::new(corpus(20), table(), BatchOptions::default()).unwrap();
-        let error = write_batches(&source, 0..1, Path::new("/nonexistent/x.arrow")).unwrap_err();
+        let error = write_batches(&source, 0..1, |_| 0.0, Path::new("/nonexistent/x.arrow")).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/x.arrow"), "{error}");
     }
 }

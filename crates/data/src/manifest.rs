@@ -98,6 +98,9 @@ pub struct ShardEntry {
     pub sentences: u64,
     /// Number of tokens.
     pub tokens: u64,
+    /// Number of characters (Unicode scalar values) of the documents' text; missing in shards of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub characters: Option<u64>,
 }
 
 impl SplitEntry {
@@ -119,6 +122,11 @@ impl SplitEntry {
     /// Number of tokens in all shards.
     pub fn tokens(&self) -> u64 {
         self.sum(|shard| shard.tokens)
+    }
+
+    /// Number of characters of the text in all shards; `None` if one of them does not tell.
+    pub fn characters(&self) -> Option<u64> {
+        self.shards.iter().map(|shard| shard.characters).try_fold(0u64, |sum, count| Some(sum.saturating_add(count?)))
     }
 }
 
@@ -209,8 +217,10 @@ mod tests {
             documents,
             sentences,
             tokens,
+            characters: None,
         };
         let split = SplitEntry { shards: vec![entry.clone(), entry] };
         assert_eq!((split.documents(), split.sentences(), split.tokens()), (u64::MAX, u64::MAX, 2));
+        assert_eq!(split.characters(), None, "shards of earlier versions");
     }
 }

@@ -6,11 +6,36 @@
 //! probability 0.5, and always if the chunk is one sentence, B is replaced by sentences of a random other document, and the
 //! sentences of the original B are used again later. Then the longer of A and B loses tokens, each at its front or back with
 //! equal probability, until the pair fits. As in Google's code, there is one random target length per document, and
-//! truncated tokens are not used in this epoch. `sentences` is for training without sentence pairs: consecutive complete
-//! sentences of one document.
+//! truncated tokens are not used in this epoch.
+//!
+//! For sentence-order prediction, the same chunks are made, and with probability 0.5 A and B are swapped (ALBERT's
+//! `create_pretraining_data.py`). There is one difference: a chunk of one sentence, such as the last sentence of a document, is cut
+//! at a random token. In ALBERT's code, B is then a random segment of another document with the label "swapped", which can be
+//! recognised by its topic, without regard to order. A chunk of one token is left out.
+//!
+//! `sentences` is for training without pairs: consecutive complete sentences of one document.
 
 use crate::random::{Purpose, Random};
 use crate::shards::Documents;
+
+/// What is predicted from a pair of segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairTask {
+    /// No pairs: a sequence is complete sentences of one document in one segment.
+    None,
+    /// Next-sentence prediction (Devlin et al. 2019): whether B continues A (0) or is from another document (1).
+    Nsp,
+    /// Sentence-order prediction (Lan et al. 2020): whether two consecutive segments of one document are in their order (0)
+    /// or swapped (1).
+    Sop,
+}
+
+impl PairTask {
+    /// Whether sequences are pairs.
+    pub fn has_pairs(self) -> bool {
+        self != PairTask::None
+    }
+}
 
 /// One sequence: the positions of its tokens in the documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +46,8 @@ pub(crate) struct Instance {
     b_start: u32,
     a_len: u16,
     b_len: u16,
-    /// B is not the continuation of A: NSP label 1.
-    pub(crate) random_next: bool,
+    /// The label of the pair: B is not the continuation of A (next sentence), or A and B are swapped (sentence order).
+    pub(crate) label: bool,
 }
 
 const _: () = assert!(size_of::<Instance>() <= 24);
@@ -71,7 +96,7 @@ impl Instance {
         [
             u64::from(self.a_document) << 32 | u64::from(self.a_start),
             u64::from(self.b_document) << 32 | u64::from(self.b_start),
-            u64::from(self.a_len) << 17 | u64::from(self.b_len) << 1 | u64::from(self.random_next),
+            u64::from(self.a_len) << 17 | u64::from(self.b_len) << 1 | u64::from(self.label),
         ]
     }
 }
@@ -79,6 +104,8 @@ impl Instance {
 /// The parameters of [`pairs`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PairRule {
+    /// The task; not [`PairTask::None`].
+    pub(crate) task: PairTask,
     /// Maximal number of tokens in A and B together: the sequence length without special tokens. At least 2.
     pub(crate) max_tokens: usize,
     /// Probability that a document gets a random shorter target length.
@@ -88,8 +115,8 @@ pub(crate) struct PairRule {
     pub(crate) round: u64,
 }
 
-/// Plans sentence pairs over the documents in `usable` (each with at least one token; at least two of them), in the order of
-/// the documents. The caller shuffles them.
+/// Plans pairs over the documents in `usable` (each with at least one token; for next sentences at least two of them), in the
+/// order of the documents. The caller shuffles them.
 pub(crate) fn pairs(documents: &Documents, usable: &[u32], rule: PairRule) -> Vec<Instance> {
     let mut plan = Vec::with_capacity(estimate_len(documents, rule.max_tokens));
     for (rank, &document) in usable.iter().enumerate() {
@@ -119,20 +146,28 @@ pub(crate) fn pairs(documents: &Documents, usable: &[u32], rule: PairRule) -> Ve
                 while ends[first + a_sentences - 1] == start {
                     a_sentences += 1;
                 }
-                let middle = ends[first + a_sentences - 1];
-                let random_next = middle == end || random.chance(0.5);
-                let a = Span { document, start, end: middle };
-                let b = if random_next {
-                    // A's sentences are used; the others are used again later.
-                    next = first + a_sentences;
-                    let pick = random.below(usable.len() - 1);
-                    let other = usable[pick + usize::from(pick >= rank)];
-                    let target_len = target.saturating_sub(middle - start);
-                    random_next_segment(documents, other, target_len, &mut random)
-                } else {
-                    Span { document, start: middle, end }
-                };
-                plan.push(truncate(a, b, random_next, rule.max_tokens, &mut random));
+                let mut middle = ends[first + a_sentences - 1];
+                if rule.task == PairTask::Sop && middle == end {
+                    // One sentence: it is cut anywhere. One token cannot be cut.
+                    middle = start + 1 + random.below(((end - start) as usize - 1).max(1)) as u32;
+                }
+                let (mut a, mut b) = (Span { document, start, end: middle }, Span { document, start: middle, end });
+                let label = rule.task == PairTask::Nsp && middle == end || random.chance(0.5);
+                match rule.task {
+                    PairTask::Sop if label => std::mem::swap(&mut a, &mut b),
+                    PairTask::Nsp if label => {
+                        // A's sentences are used; the others are used again later.
+                        next = first + a_sentences;
+                        let pick = random.below(usable.len() - 1);
+                        let other = usable[pick + usize::from(pick >= rank)];
+                        let target_len = target.saturating_sub(middle - start);
+                        b = random_next_segment(documents, other, target_len, &mut random);
+                    }
+                    _ => {}
+                }
+                if a.len() > 0 && b.len() > 0 {
+                    plan.push(truncate(a, b, label, rule.max_tokens, &mut random));
+                }
             }
             first = next;
         }
@@ -201,11 +236,11 @@ fn longest_first(mut a: usize, mut b: usize, room: usize) -> (usize, usize) {
 }
 
 /// Truncates the pair to `max_tokens`, like Google's `truncate_seq_pair`.
-fn truncate(a: Span, b: Span, random_next: bool, max_tokens: usize, random: &mut Random) -> Instance {
+fn truncate(a: Span, b: Span, label: bool, max_tokens: usize, random: &mut Random) -> Instance {
     let (new_a_len, new_b_len) = longest_first(a.len(), b.len(), max_tokens);
     let (a_start, a_len) = a.shortened(a.len() - new_a_len, random);
     let (b_start, b_len) = b.shortened(b.len() - new_b_len, random);
-    Instance { a_document: a.document, a_start, b_document: b.document, b_start, a_len, b_len, random_next }
+    Instance { a_document: a.document, a_start, b_document: b.document, b_start, a_len, b_len, label }
 }
 
 /// Plans single segments of at most `max_tokens`: the complete sentences of one document that fit, in order (the
@@ -223,7 +258,7 @@ pub(crate) fn sentences(documents: &Documents, usable: &[u32], max_tokens: usize
                 b_start: 0,
                 a_len: (end - start) as u16,
                 b_len: 0,
-                random_next: false,
+                label: false,
             });
         };
         // Tokens `start..ready` are complete sentences (or the rest of one) that fit.
@@ -268,7 +303,7 @@ mod tests {
     }
 
     fn rule(max_tokens: usize) -> PairRule {
-        PairRule { max_tokens, short_seq_prob: 0.1, seed: 3, round: 0 }
+        PairRule { task: PairTask::Nsp, max_tokens, short_seq_prob: 0.1, seed: 3, round: 0 }
     }
 
     fn all(documents: &Documents) -> Vec<u32> {
@@ -314,7 +349,7 @@ mod tests {
             for segment in [&first, &second] {
                 assert!(segment.windows(2).all(|w| w[1] == w[0] + 1));
             }
-            if instance.random_next {
+            if instance.label {
                 random_next += 1;
                 assert_ne!(a.document, b.document, "B must be from another document");
             } else {
@@ -327,13 +362,47 @@ mod tests {
     }
 
     #[test]
+    fn both_segments_of_an_order_are_consecutive_text_of_one_document() {
+        let documents = mixed(400);
+        let rule = PairRule { task: PairTask::Sop, ..rule(61) };
+        let (mut swapped, mut seen) = (0, vec![false; documents.tokens() as usize]);
+        let plan = pairs(&documents, &all(&documents), rule);
+        for instance in &plan {
+            let (a, b) = (instance.a(), instance.b().unwrap());
+            assert_eq!(a.document, b.document);
+            assert!(a.len >= 1 && b.len >= 1 && instance.text_tokens() <= 61);
+            let (first, second) = if instance.label { (b, a) } else { (a, b) };
+            assert!(first.start + u32::from(first.len) <= second.start);
+            swapped += usize::from(instance.label);
+            for id in [first, second].into_iter().flat_map(|segment| ids(segment, &documents)) {
+                assert!(!std::mem::replace(&mut seen[id as usize], true), "each token at most once");
+            }
+        }
+        let sigma = (plan.len() as f64 / 4.0).sqrt();
+        assert!((swapped as f64 - plan.len() as f64 / 2.0).abs() < 5.0 * sigma, "{swapped} of {}", plan.len());
+        let used = seen.iter().filter(|seen| **seen).count() as f64 / seen.len() as f64;
+        assert!(used > 0.8, "{used}");
+        // The only sentence of a document is cut; one token cannot be.
+        let single = corpus(&[vec![40], vec![1], vec![3, 4]]);
+        let cuts: Vec<usize> = (0..20)
+            .map(|round| {
+                let plan = pairs(&single, &all(&single), PairRule { round, short_seq_prob: 0.0, ..rule });
+                assert_eq!(plan.iter().map(|i| i.a().document).collect::<Vec<_>>(), [0, 2]);
+                assert_eq!(plan[0].text_tokens(), 40);
+                plan[0].a().len.into()
+            })
+            .collect();
+        assert!(cuts.iter().any(|cut| *cut < 15) && cuts.iter().any(|cut| *cut > 25), "{cuts:?}");
+    }
+
+    #[test]
     fn next_is_random_half_the_time_if_both_are_possible() {
         // Sentences of 10 tokens and a budget of 60: every chunk has six sentences, except the last of a document.
         let documents = corpus(&vec![vec![10; 600]; 20]);
         let mut rule = rule(60);
         rule.short_seq_prob = 0.0;
         let plan = pairs(&documents, &all(&documents), rule);
-        let random_next = plan.iter().filter(|i| i.random_next).count();
+        let random_next = plan.iter().filter(|i| i.label).count();
         let sigma = (plan.len() as f64 / 4.0).sqrt();
         let off = random_next as f64 - plan.len() as f64 / 2.0;
         // A chunk of one sentence at the end of a document is always random: at most 20 more.
@@ -355,7 +424,7 @@ mod tests {
             let from = ids(a, &documents)[0];
             let at = &mut start[a.document as usize];
             assert!(*at == 0 || from >= *at, "A overlaps tokens that were already used");
-            let end = if instance.random_next { a } else { b };
+            let end = if instance.label { a } else { b };
             *at = ids(end, &documents).last().unwrap() + 1;
         }
         // With a budget that no pair exceeds, nothing is truncated, so the plan contains every token.
@@ -392,7 +461,7 @@ mod tests {
         let plan = pairs(&documents, &all(&documents), rule(125));
         // True pairs that do not end with the document have 125 tokens with the full target.
         let mut shortened = vec![false; documents.len()];
-        for instance in plan.iter().filter(|i| !i.random_next && i.a_start <= 875) {
+        for instance in plan.iter().filter(|i| !i.label && i.a_start <= 875) {
             shortened[instance.a().document as usize] |= instance.text_tokens() + 3 < 128;
         }
         let count = shortened.iter().filter(|s| **s).count();
@@ -425,7 +494,7 @@ mod tests {
                 assert!(a.len >= 1 && b.len >= 1 && instance.text_tokens() + 3 <= 16);
                 assert_eq!(ids(a, &documents).len(), usize::from(a.len));
                 assert_eq!(ids(b, &documents).len(), usize::from(b.len));
-                assert_eq!(instance.random_next, a.document != b.document);
+                assert_eq!(instance.label, a.document != b.document);
             }
         }
     }

@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use crate::batch::{Batch, BatchSource};
+use crate::batch::{Batch, BatchSource, UnmaskedBatch};
 
 /// Maximal number of prepared batches.
 const MAX_DEPTH: usize = 64;
 
 /// Consecutive batches of a source, some of which are prepared in advance. Its thread ends when it is dropped.
+///
+/// A batch is masked only when it is taken, because the masking rate may depend on the progress of the run, which is not known in
+/// advance if the run has a time limit. So batches do not depend on how many of them were prepared.
 #[derive(Debug)]
 pub struct Prefetch {
     source: Arc<BatchSource>,
     /// Index of the batch that [`Prefetch::next`] returns.
     next: u64,
     /// `None` if there is no thread (any more): batches are then made on demand.
-    ready: Option<Receiver<Batch>>,
+    ready: Option<Receiver<UnmaskedBatch>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -30,7 +33,7 @@ impl Prefetch {
             .name("batches".into())
             .spawn(move || {
                 for index in first.. {
-                    if sender.send(from.batch(index)).is_err() {
+                    if sender.send(from.unmasked(index)).is_err() {
                         return;
                     }
                 }
@@ -39,12 +42,13 @@ impl Prefetch {
         Prefetch { source, next: first, ready: thread.is_some().then_some(receiver), thread }
     }
 
-    /// The next batch. Waits if it is not ready.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "batches never end, so an iterator's Option would be unnecessary"
-    )]
-    pub fn next(&mut self) -> Batch {
+    /// The next batch, masked at this progress of the run, 0 to 1. Waits if it is not ready.
+    pub fn next(&mut self, progress: f64) -> Batch {
+        let unmasked = self.next_unmasked();
+        self.source.mask(unmasked, progress)
+    }
+
+    fn next_unmasked(&mut self) -> UnmaskedBatch {
         let index = self.next;
         self.next += 1;
         if let Some(ready) = &self.ready {
@@ -53,7 +57,7 @@ impl Prefetch {
             }
             self.ready = None;
         }
-        self.source.batch(index)
+        self.source.unmasked(index)
     }
 
     /// Index of the batch that [`Prefetch::next`] returns.
@@ -78,9 +82,11 @@ mod tests {
     use super::*;
     use crate::batch::BatchOptions;
     use crate::batch::tests::{corpus, table};
+    use crate::masking::Masking;
 
     fn source() -> Arc<BatchSource> {
-        let options = BatchOptions { seq_len: 32, ..BatchOptions::default() };
+        let masking = Masking { rate: 0.4, final_rate: Some(0.1), ..Masking::default() };
+        let options = BatchOptions { seq_len: 32, masking: Some(masking), ..BatchOptions::default() };
         Arc::new(BatchSource::new(corpus(50), table(), options).unwrap())
     }
 
@@ -91,7 +97,8 @@ mod tests {
             let mut prefetch = Prefetch::start(Arc::clone(&source), 17, depth);
             for index in 17..30 {
                 assert_eq!(prefetch.position(), index);
-                assert_eq!(prefetch.next(), source.batch(index));
+                let progress = index as f64 / 30.0;
+                assert_eq!(prefetch.next(progress), source.mask(source.unmasked(index), progress));
             }
         }
     }
@@ -102,7 +109,7 @@ mod tests {
         for taken in 0..4 {
             let mut prefetch = Prefetch::start(Arc::clone(&source), 0, 2);
             for _ in 0..taken {
-                prefetch.next();
+                prefetch.next(0.0);
             }
             drop(prefetch);
             // The thread held the only other handle.

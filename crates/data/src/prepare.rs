@@ -143,7 +143,7 @@ fn write_all(
         train: SplitEntry { shards: output.train.finish()? },
         valid: SplitEntry { shards: output.valid.finish()? },
     };
-    let balancer = SplitBalancer { dir, vocab_size: tokenizer.vocab_size() };
+    let balancer = SplitBalancer { dir, vocab_size: tokenizer.vocab_size(), characters: &output.characters };
     if output.train_documents == 0 {
         balancer.move_document(Split::Valid, &mut splits)?;
         output.valid_documents -= 1;
@@ -189,6 +189,7 @@ struct TokenisedChunk {
 struct TokenisedDocument {
     ids: Vec<u32>,
     ends: Vec<u32>,
+    characters: u64,
     hash: u64,
     line_hashes: Vec<u64>,
 }
@@ -369,6 +370,7 @@ fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> TokenisedChunk {
         tally.one_sentence_documents += u64::from(ends.len() == 1);
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         documents.push(TokenisedDocument {
+            characters: text.chars().count() as u64,
             hash: xxh3_64(text.as_bytes()),
             line_hashes: lines.map(|line| xxh3_64(line.as_bytes())).collect(),
             ids,
@@ -399,6 +401,8 @@ struct Output {
     valid: ShardWriter,
     train_documents: u64,
     valid_documents: u64,
+    /// While one split has no documents: the number of characters of each document of the other, because one may be moved.
+    characters: Vec<u64>,
     /// Number of documents processed, including those without tokens.
     ordinal: u64,
     /// Compressed bytes of the files that they were read from.
@@ -419,6 +423,7 @@ impl Output {
             valid: writer(Split::Valid),
             train_documents: 0,
             valid_documents: 0,
+            characters: Vec::new(),
             ordinal: 0,
             read: 0,
             valid_fraction: options.valid_fraction,
@@ -445,10 +450,14 @@ impl Output {
             }
             if held_out {
                 self.valid_documents += 1;
-                self.valid.push(&document.ids, &document.ends)?;
+                self.valid.push(&document.ids, &document.ends, document.characters)?;
             } else {
                 self.train_documents += 1;
-                self.train.push(&document.ids, &document.ends)?;
+                self.train.push(&document.ids, &document.ends, document.characters)?;
+            }
+            match self.train_documents.min(self.valid_documents) {
+                0 if self.valid_fraction > 0.0 => self.characters.push(document.characters),
+                _ => self.characters = Vec::new(),
             }
         }
         Ok(())
@@ -469,6 +478,8 @@ fn rank(ordinal: u64) -> u64 {
 struct SplitBalancer<'a> {
     dir: &'a Path,
     vocab_size: usize,
+    /// The number of characters of each document of the split that has documents.
+    characters: &'a [u64],
 }
 
 impl SplitBalancer<'_> {
@@ -479,7 +490,7 @@ impl SplitBalancer<'_> {
             Split::Valid => (&mut splits.valid, Split::Train, &mut splits.train),
         };
         let shards = &mut from_entry.shards;
-        let (shard, document) = self.choose(shards)?;
+        let (shard, first, document) = self.choose(shards)?;
         let path = self.dir.join(&shards[shard].file);
         // Written to another folder first, because the old file is still mapped.
         let tmp_dir = self.dir.join("moving");
@@ -493,7 +504,7 @@ impl SplitBalancer<'_> {
             ids.clear();
             documents.read(number, 0..documents.sentences(number), &mut ids);
             let target = if number == document { &mut moved } else { &mut remaining };
-            target.push(&ids, documents.sentence_ends(number))?;
+            target.push(&ids, documents.sentence_ends(number), self.characters[first + number])?;
         }
         drop(documents);
         let (remaining, moved) = (remaining.finish()?, moved.finish()?);
@@ -521,8 +532,9 @@ impl SplitBalancer<'_> {
         fs::remove_dir(&tmp_dir).map_err(|e| DataError::io("remove", &tmp_dir, e))
     }
 
-    /// The shard that contains the document to move, and the document's index in it.
-    fn choose(&self, shards: &[ShardEntry]) -> Result<(usize, usize), DataError> {
+    /// The shard that contains the document to move, the number of its first document in the split, and the index of the
+    /// document to move in it.
+    fn choose(&self, shards: &[ShardEntry]) -> Result<(usize, usize, usize), DataError> {
         let mut lengths = Vec::new();
         let mut firsts = Vec::new();
         for shard in shards {
@@ -532,7 +544,7 @@ impl SplitBalancer<'_> {
         }
         let chosen = choose_document(&lengths);
         let shard = firsts.partition_point(|&first| first <= chosen) - 1;
-        Ok((shard, chosen - firsts[shard]))
+        Ok((shard, firsts[shard], chosen - firsts[shard]))
     }
 }
 

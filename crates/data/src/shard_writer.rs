@@ -26,6 +26,7 @@ pub(crate) struct ShardWriter {
     token_lengths: Vec<usize>,
     ends: Vec<u32>,
     end_lengths: Vec<usize>,
+    characters: u64,
     open: Option<OpenShard>,
     entries: Vec<ShardEntry>,
 }
@@ -55,13 +56,15 @@ impl ShardWriter {
             token_lengths: Vec::new(),
             ends: Vec::new(),
             end_lengths: Vec::new(),
+            characters: 0,
             open: None,
             entries: Vec::new(),
         }
     }
 
-    /// Adds a document: its ids, which must be below the vocabulary's size, and the end of each sentence.
-    pub fn push(&mut self, ids: &[u32], ends: &[u32]) -> Result<(), DataError> {
+    /// Adds a document: its ids, which must be below the vocabulary's size, the end of each sentence, and the number of
+    /// characters of its text.
+    pub fn push(&mut self, ids: &[u32], ends: &[u32], characters: u64) -> Result<(), DataError> {
         match &mut self.ids {
             // The vocabulary has at most 65,536 ids.
             Ids::U16(all) => all.extend(ids.iter().map(|&id| id as u16)),
@@ -70,6 +73,7 @@ impl ShardWriter {
         self.token_lengths.push(ids.len());
         self.ends.extend_from_slice(ends);
         self.end_lengths.push(ends.len());
+        self.characters += characters;
         let gathered = self.ids.len();
         let written = self.open.as_ref().map_or(0, |open| open.entry.tokens);
         let full = written + gathered as u64 >= self.shard_tokens;
@@ -101,6 +105,7 @@ impl ShardWriter {
         open.entry.documents += self.token_lengths.len() as u64;
         open.entry.sentences += self.ends.len() as u64;
         open.entry.tokens += self.ids.len() as u64;
+        *open.entry.characters.get_or_insert_default() += std::mem::take(&mut self.characters);
         let token_offsets = offsets(self.token_lengths.drain(..));
         let end_offsets = offsets(self.end_lengths.drain(..));
         let tokens = match &self.ids {
@@ -123,7 +128,15 @@ impl ShardWriter {
         Ok(OpenShard {
             path,
             writer,
-            entry: ShardEntry { file: name, bytes: 0, xxh3: String::new(), documents: 0, sentences: 0, tokens: 0 },
+            entry: ShardEntry {
+                file: name,
+                bytes: 0,
+                xxh3: String::new(),
+                documents: 0,
+                sentences: 0,
+                tokens: 0,
+                characters: None,
+            },
         })
     }
 

@@ -10,6 +10,8 @@ pub const MLM: &str = "mlm";
 pub const CLM: &str = "clm";
 /// The name of the next-sentence loss.
 pub const NSP: &str = "nsp";
+/// The name of the sentence-order loss, which has the head of the next-sentence loss.
+pub const SOP: &str = "sop";
 
 /// Named losses as sums; divide by their counts to get means. Each name occurs once.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,6 +24,11 @@ impl Losses {
             Some((_, sum)) => *sum += loss,
             None => self.0.push((name, loss)),
         }
+    }
+
+    /// Changes the name of a loss, if there is one with this name.
+    pub fn rename(&mut self, from: &str, to: &'static str) {
+        self.0.iter_mut().filter(|(name, _)| *name == from).for_each(|(name, _)| *name = to);
     }
 
     /// Adds the losses of another batch.

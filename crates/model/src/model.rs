@@ -120,6 +120,15 @@ impl Model {
         })
     }
 
+    /// Sets whether a token attends only to itself and earlier tokens. The weights do not change: causal and masked
+    /// language models of one family have the same parameters. A causal model must have no heads except for that of the
+    /// language model.
+    pub fn set_causal(&mut self, causal: bool) {
+        self.config.is_decoder = causal;
+        self.bert.architecture.causal = causal;
+        self.config.architectures = Some(vec![self.class_name().to_owned()]);
+    }
+
     /// The sizes and settings of the network.
     pub fn architecture(&self) -> &Architecture {
         &self.bert.architecture

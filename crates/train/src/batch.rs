@@ -15,10 +15,10 @@ pub struct PretrainBatch {
 impl From<Batch> for PretrainBatch {
     /// Moves the vectors, does not copy them.
     fn from(batch: Batch) -> PretrainBatch {
-        let Batch { ids, segments, cu_seqlens, mlm_rows, mlm_labels, nsp_labels } = batch;
+        let Batch { ids, segments, cu_seqlens, mlm_rows, mlm_labels, pair_labels } = batch;
         PretrainBatch {
             inputs: Inputs::packed(ids, segments, &cu_seqlens),
-            labels: PretrainLabels { mlm_rows, mlm_labels, nsp_labels },
+            labels: PretrainLabels { mlm_rows, mlm_labels, nsp_labels: pair_labels },
         }
     }
 }

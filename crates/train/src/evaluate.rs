@@ -6,7 +6,7 @@ use std::path::Path;
 use cloze_data::TokenTable;
 use cloze_data::batch::{BatchOptions, BatchSize, BatchSource};
 use cloze_data::masking::Masking;
-use cloze_data::shards::{Documents, Shards, Split};
+use cloze_data::shards::{Shards, Split};
 use cloze_engine::{DType, Device, DropoutKey, Pass};
 use cloze_model::{Losses, Model};
 use cloze_text::Tokenizer;
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::TrainError;
 use crate::network::Network;
-use crate::objective::{CausalLm, MaskedLm, Objective, figures};
+use crate::objective::{CausalLm, MaskedLm, Objective, ScoredText, figures};
 use crate::recipe::Precision;
 use crate::run::LossFigures;
 use crate::vocabulary::require_tokenizer;
@@ -66,31 +66,45 @@ impl Default for EvaluateOptions {
     }
 }
 
-/// A source of held-out batches, with pairs, lengths and masks as in `options`, but with a fixed seed.
+/// Held-out text.
+#[derive(Debug)]
+pub struct HeldOut {
+    /// Its batches.
+    pub source: BatchSource,
+    /// Characters (Unicode scalar values) of the held-out documents per token, without special tokens; `None` for shards that were
+    /// prepared before characters were counted.
+    pub characters_per_token: Option<f64>,
+}
+
+/// The held-out text of shards, with pairs, lengths and masks as in `options`, but with a fixed seed. With a schedule of the
+/// masking rate, the rate is always the final one, so that evaluations during a run are comparable.
 ///
 /// # Errors
 /// Those of [`BatchSource::new`].
-pub fn held_out(
-    documents: &Documents,
-    table: TokenTable,
-    mut options: BatchOptions,
-) -> Result<BatchSource, TrainError> {
+pub fn held_out(shards: &Shards, table: TokenTable, mut options: BatchOptions) -> Result<HeldOut, TrainError> {
     options.seed = SEED;
     options.duplicates = None;
-    Ok(BatchSource::new(documents.clone(), table, options)?)
+    if let Some(masking) = &mut options.masking {
+        masking.rate = masking.final_rate.take().unwrap_or(masking.rate);
+    }
+    let counts = shards.manifest.split(Split::Valid);
+    let characters_per_token = counts.characters().map(|characters| characters as f64 / counts.tokens() as f64);
+    let source = BatchSource::new(shards.split(Split::Valid).clone(), table, options)?;
+    Ok(HeldOut { source, characters_per_token })
 }
 
-/// Scores a network on one pass over the source's documents, or on its first `batches`. Calls `progress` with the
+/// Scores a network on one pass over held-out text, or on its first `batches`. Calls `progress` with the
 /// fraction that is done; returns `None` if it breaks.
-pub fn evaluate<O: Objective>(
+pub fn evaluate<O: Objective + ?Sized>(
     objective: &O,
     network: &O::Network,
     device: &Device,
     precision: DType,
-    source: &BatchSource,
+    held_out: &HeldOut,
     batches: Option<u64>,
     mut progress: impl FnMut(f64) -> ControlFlow<()>,
 ) -> Option<Evaluation> {
+    let source = &held_out.source;
     let mut losses = Losses::default();
     let (mut sequences, mut tokens) = (0, 0);
     let total = source.epoch_sequences(0).max(1);
@@ -110,11 +124,15 @@ pub fn evaluate<O: Objective>(
         }
     }
     let sum = |name: &str| losses.get(name).unwrap_or_default();
+    let text = ScoredText {
+        tokens: tokens - sequences * source.added_tokens() as u64,
+        characters_per_token: held_out.characters_per_token,
+    };
     Some(Evaluation {
         sequences,
         tokens,
         predicted: terms.first().map_or(0, |term| sum(term.name).count as u64),
-        losses: figures(terms, sum, true),
+        losses: figures(terms, sum, Some(text)),
     })
 }
 
@@ -150,10 +168,9 @@ pub fn evaluate_folder(
     }
     let table = TokenTable::from(&tokenizer);
     let evaluation = if model.architecture().causal {
-        evaluate_model(&CausalLm, &model, device, shards.split(Split::Valid), table, options, progress)?
+        evaluate_model(&CausalLm, &model, device, &shards, table, options, progress)?
     } else {
-        let objective = MaskedLm { nsp: model.heads.nsp };
-        evaluate_model(&objective, &model, device, shards.split(Split::Valid), table, options, progress)?
+        evaluate_model(&MaskedLm::of(&model), &model, device, &shards, table, options, progress)?
     };
     if evaluation.losses.iter().any(|figure| figure.loss.is_some_and(|loss| !loss.is_finite())) {
         return Err(TrainError::LossNotFinite(model_dir.to_owned()));
@@ -165,7 +182,7 @@ fn evaluate_model<O: Objective<Network = Model>>(
     objective: &O,
     model: &Model,
     device: &Device,
-    documents: &Documents,
+    shards: &Shards,
     table: TokenTable,
     options: &EvaluateOptions,
     mut progress: impl FnMut(f64),
@@ -175,14 +192,14 @@ fn evaluate_model<O: Objective<Network = Model>>(
     batches.size = BatchSize::Sequences(options.batch_sequences);
     batches.masking = Some(options.masking.clone());
     let batches = objective.batch_options(batches);
-    // If the documents contain no pairs, there is no next-sentence score; the other scores are computed.
-    let batches = batches.disable_nsp_if_unavailable(documents, &table);
-    let source = held_out(documents, table, batches)?;
+    // If the documents contain no pairs, there is no score of pairs; the other scores are computed.
+    let batches = batches.without_unavailable_pairs(shards.split(Split::Valid), &table);
+    let held_out = held_out(shards, table, batches)?;
     let precision = options.precision.dtype(device);
     let progress = |share: f64| {
         progress(share);
         ControlFlow::Continue(())
     };
-    let evaluation = evaluate(objective, model, device, precision, &source, options.batches, progress);
+    let evaluation = evaluate(objective, model, device, precision, &held_out, options.batches, progress);
     Ok(evaluation.expect("progress never breaks"))
 }

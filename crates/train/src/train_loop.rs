@@ -46,8 +46,8 @@ pub trait Job {
     /// The plan of the run.
     fn plan(&self) -> &Plan;
 
-    /// The losses.
-    fn terms(&self) -> &'static [Term];
+    /// The losses in a phase.
+    fn terms(&self, phase: usize) -> &'static [Term];
 
     /// The learning rate of a step that advances the run's progress from `before` to `after` (0 to 1).
     fn lr(&self, before: f64, after: f64) -> f64;
@@ -104,7 +104,7 @@ pub trait Job {
     ) -> Result<Option<Self::Evaluation>, Self::Error>;
 
     /// The score by which the best evaluation is chosen. `None` for an evaluation that cannot be the best.
-    fn score(evaluation: &Self::Evaluation) -> Option<Score>;
+    fn score(&self, evaluation: &Self::Evaluation) -> Option<Score>;
 
     /// Logs an evaluation and whether it is the best so far; stores it if it is.
     ///
@@ -364,7 +364,8 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                 return self.finish(stop);
             }
             let phase = self.job.plan().phase_at(self.at.step, self.at.seconds);
-            if std::mem::replace(&mut self.at.phase, phase) != phase {
+            if phase != self.at.phase {
+                self.begin_phase(phase)?;
                 // The speed of steps differs between phases.
                 pace = pace.map(|_| Pace::default());
             }
@@ -399,7 +400,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                     seconds_left: plan.seconds_left(progress_before, position.progress, session_seconds),
                 }));
                 if due.log {
-                    self.at.window = Window::new(self.job.terms());
+                    self.at.window = Window::new(self.job.terms(phase));
                 }
             }
             if let Some(steps) = &mut pace {
@@ -430,6 +431,18 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                 self.save()?;
             }
         }
+    }
+
+    /// Begins a phase. If it has other losses than the last one, the steps since the last line are logged first, because a
+    /// line has the losses of one phase.
+    fn begin_phase(&mut self, phase: usize) -> Result<(), J::Error> {
+        let [before, after] = [self.at.phase, phase].map(|phase| self.job.terms(phase));
+        if before != after {
+            self.log_rest()?;
+            self.at.window = Window::new(after);
+        }
+        self.at.phase = phase;
+        Ok(())
     }
 
     fn position(&self) -> RunPosition {
@@ -510,7 +523,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         };
         self.at.owes_evaluation = false;
         self.at.evaluated = self.at.step;
-        let score = J::score(&evaluation);
+        let score = self.job.score(&evaluation);
         let best = score.is_some_and(|score| is_better(score, self.at.best.map(|(_, score)| score)));
         if best {
             self.at.best = score.map(|score| (self.at.step, score));

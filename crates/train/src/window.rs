@@ -138,7 +138,7 @@ impl Window {
     /// The means over the window; other fields of the line are zero. `peak` is the matrix peak of the device in FLOP/s.
     pub fn means(&self, terms: &[Term], peak: f64) -> TrainLine {
         TrainLine {
-            losses: figures(terms, |name| self.loss(name), false),
+            losses: figures(terms, |name| self.loss(name), None),
             loss: total(terms, |name| self.loss(name)),
             grad_norm: self.grad_norm / self.steps.max(1) as f64,
             tokens_per_s: self.tokens_per_s(),
@@ -151,6 +151,7 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
+    use cloze_data::batch::PairTask;
     use cloze_model::Losses;
 
     use super::*;
@@ -165,10 +166,10 @@ mod tests {
             let update = Update { losses, grad_norm: sum, updated: true, seconds };
             StepOutcome { update, tokens: 100, flops: 50.0 }
         };
-        let mut window = Window::new(MaskedLm { nsp: true }.terms());
+        let mut window = Window::new(MaskedLm { pairs: PairTask::Nsp }.terms());
         window.add(&outcome(3.0, 1, 1.0), 2.0);
         window.add(&outcome(1.0, 3, 3.0), 1.0);
-        let line = window.means(MaskedLm { nsp: true }.terms(), 100.0);
+        let line = window.means(MaskedLm { pairs: PairTask::Nsp }.terms(), 100.0);
         assert_eq!((line.losses.loss("mlm"), line.losses.accuracy("mlm"), line.loss), (Some(1.0), Some(0.5), 1.0));
         assert_eq!((line.losses.loss("nsp"), line.grad_norm, line.lr), (None, 2.0, 1.0));
         assert_eq!((line.tokens_per_s, line.share_of_peak), (50.0, 0.25));
@@ -182,7 +183,7 @@ mod tests {
         let window: Window = serde_json::from_str(text).unwrap();
         assert_eq!(window.loss("mlm"), LossSum { sum: 61.25, weight: 17.0, count: 17, correct: 4 });
         assert_eq!(serde_json::to_string(&window).unwrap(), text.replace("1e9", "1000000000.0"));
-        let empty = serde_json::to_string(&Window::new(MaskedLm { nsp: true }.terms())).unwrap();
+        let empty = serde_json::to_string(&Window::new(MaskedLm { pairs: PairTask::Nsp }.terms())).unwrap();
         assert!(
             empty.ends_with(r#""mlm":{"sum":0.0,"count":0,"correct":0},"nsp":{"sum":0.0,"count":0,"correct":0}}"#),
             "{empty}"

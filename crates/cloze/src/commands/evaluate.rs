@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
+use cloze_data::masking::MaskingUnit;
 use cloze_engine::Device;
 use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder};
 use cloze_train::recipe::Precision;
@@ -31,7 +32,7 @@ pub enum Arguments {
 /// Evaluations other than those of fine-tuned models.
 #[derive(Debug, clap::Subcommand)]
 pub enum Other {
-    /// MLM loss, perplexity and accuracy and NSP accuracy on held-out documents
+    /// Loss, perplexity, bits per character and accuracy on held-out documents; accuracy of sentence pairs
     Pretrain(PretrainArguments),
     /// nDCG@10, MAP, MRR and recall@100 of a model's vectors on a test collection
     Retrieval(Box<retrieval::Arguments>),
@@ -78,7 +79,12 @@ impl FromArgMatches for Arguments {
     after_help = help::examples(&EXAMPLES[..1]),
     after_long_help = help::details(
         "Every document of the held-out split is scored once. Pairs and masks are random with a fixed seed, so that two models \
-         with the same vocabulary are scored on the same data.",
+         with the same vocabulary are scored on the same data.\n\n\
+         Bits per character can be compared between vocabularies: the loss per token of the text, divided by ln 2 and by the \
+         characters (Unicode scalar values) per token of the held-out documents. A causal model predicts every token, and the ends \
+         of sequences count, too: this is its code length of the text. A masked language model predicts the masked tokens from both \
+         sides; its value is not a code length, and can be compared only with those of other masked language models at the same \
+         rate. Shards of earlier versions do not have the number of characters.",
         &EXAMPLES,
     )
 )]
@@ -142,7 +148,9 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     options.batch_sequences = arguments.batch;
     options.batches = arguments.batches;
     options.masking.rate = arguments.rate;
-    options.masking.whole_word = arguments.whole_word;
+    if arguments.whole_word {
+        options.masking.unit = MaskingUnit::WholeWord;
+    }
     options.precision = resolve(arguments.precision, &device, terminal);
     let bar = terminal.progress_fraction("evaluating");
     let progress = |fraction: f64| bar.set_fraction(fraction, "held-out documents");
@@ -165,22 +173,23 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
 /// Writes an evaluation in readable form.
 pub fn write_evaluation(out: &mut dyn Write, evaluation: &Evaluation) -> Result<()> {
     for (number, figure) in evaluation.losses.iter().enumerate() {
-        let LossFigure { name, loss, perplexity, accuracy, .. } = figure;
+        let LossFigure { name, loss, perplexity, bits_per_character, accuracy, .. } = figure;
         let title = figure.title();
         let (Some(loss), Some(accuracy)) = (loss, accuracy) else {
             let why = match name.as_str() {
-                "nsp" => ": the model has no next-sentence head, or the documents give no sentence pairs",
+                "nsp" | "sop" => ": the model has no next-sentence head, or the documents give no sentence pairs",
                 _ => "",
             };
             writeln!(out, "{title} none{why}")?;
             continue;
         };
         let perplexity = perplexity.map_or_else(String::new, |value| format!(", perplexity {value:.2}"));
+        let bits = bits_per_character.map_or_else(String::new, |value| format!(", {value:.4} bits per character"));
         let count = match number {
             0 => format!("{} predicted tokens", format::count(evaluation.predicted)),
             _ => format!("{} pairs", format::count(evaluation.sequences)),
         };
-        writeln!(out, "{title} loss {loss:.4}{perplexity}, accuracy {:.2} % ({count})", 100.0 * accuracy)?;
+        writeln!(out, "{title} loss {loss:.4}{perplexity}{bits}, accuracy {:.2} % ({count})", 100.0 * accuracy)?;
     }
     Ok(())
 }

@@ -313,8 +313,13 @@ fn describe_evaluation(line: &EvalLine) -> String {
             (figure.title(), figure.accuracy.map(|share| format!("accuracy {:.1} %", 100.0 * share)));
         if number == 0 {
             let loss = figure.loss.map_or_else(|| "none".to_owned(), |loss| format!("{loss:.3}"));
-            let perplexity = figure.perplexity.map(|value| format!(" (perplexity {value:.1})")).unwrap_or_default();
-            text += &format!(" {title} loss {loss}{perplexity}");
+            let perplexity = figure.perplexity.map(|value| format!("perplexity {value:.1}"));
+            let bits = figure.bits_per_character.map(|value| format!("{value:.3} bits per character"));
+            let details: Vec<String> = perplexity.into_iter().chain(bits).collect();
+            text += &format!(" {title} loss {loss}");
+            if !details.is_empty() {
+                text += &format!(" ({})", details.join(", "));
+            }
             text.extend(accuracy.map(|accuracy| format!(", {accuracy}")));
         } else {
             text.extend(accuracy.map(|accuracy| format!("; {title} {accuracy}")));

@@ -99,15 +99,19 @@ const fn measure(key: &'static str, title: &'static str, axis: &'static str, uni
 }
 
 /// All measures in the order of the page.
-pub const MEASURES: [Measure; 26] = [
+pub const MEASURES: [Measure; 30] = [
     measure("mlm_loss", "MLM loss", "nats per predicted token", Unit::Score, true),
     measure("mlm_perplexity", "MLM perplexity", "e to the power of the loss", Unit::Plain, true),
+    measure("mlm_bits_per_character", "MLM bits per character", "bits per character of text", Unit::Score, false),
     measure("mlm_accuracy", "MLM accuracy", "correctly predicted tokens", Unit::Percent, true),
     measure("clm_loss", "CLM loss", "nats per token", Unit::Score, true),
     measure("clm_perplexity", "CLM perplexity", "e to the power of the loss", Unit::Plain, true),
+    measure("clm_bits_per_character", "CLM bits per character", "bits per character of text", Unit::Score, false),
     measure("clm_accuracy", "CLM accuracy", "correctly predicted tokens", Unit::Percent, true),
     measure("nsp_loss", "NSP loss", "nats per sequence", Unit::Score, true),
     measure("nsp_accuracy", "NSP accuracy", "correct sequences", Unit::Percent, true),
+    measure("sop_loss", "SOP loss", "nats per sequence", Unit::Score, true),
+    measure("sop_accuracy", "SOP accuracy", "correct sequences", Unit::Percent, true),
     measure("loss", "Loss", "mean loss", Unit::Score, true),
     measure("best_f1", "F1 at the best threshold", "F1", Unit::Percent, false),
     measure("best_exact_match", "Exact match at the best threshold", "exact answers", Unit::Percent, false),
@@ -128,6 +132,9 @@ pub const MEASURES: [Measure; 26] = [
     measure("share_of_peak", "Share of the matrix peak", "share of the peak", Unit::Percent, true),
 ];
 
+/// The end of the keys of losses in bits per character.
+pub const BITS: &str = "_bits_per_character";
+
 impl Measure {
     /// The measure with a key of metrics.jsonl.
     pub fn find(key: &str) -> Option<Measure> {
@@ -136,7 +143,10 @@ impl Measure {
 
     /// Whether lower values are better.
     pub fn is_loss(&self) -> bool {
-        self.loss_name().is_some() || self.is_perplexity() || ["loss", "mean_squared_error"].contains(&self.key)
+        self.loss_name().is_some()
+            || self.is_perplexity()
+            || self.key.ends_with(BITS)
+            || ["loss", "mean_squared_error"].contains(&self.key)
     }
 
     /// If this is a pre-training loss, its name, such as `mlm`.

@@ -7,7 +7,7 @@ use cloze_tasks::metrics::mean_std::MeanStd;
 use super::chart::{self, Chart, Look, Point, STYLES, Series};
 use super::details;
 use super::html::{self, Table, escape, heading};
-use super::measure::{MEASURES, Measure, Unit, XAxis};
+use super::measure::{BITS, MEASURES, Measure, Unit, XAxis};
 use super::model::{Group, Kind, Part, Run, Setting, Subject};
 use crate::format;
 
@@ -84,11 +84,12 @@ fn run_tiles(run: &Run) -> Vec<(String, String)> {
         tile("collapsed", run.collapsed().map(|answer| format!("always {answer}")));
     }
     if run.kind == Kind::PreTraining {
-        // The first loss, which selects the best evaluation, and the accuracy of each loss.
+        // The first loss, which selects the best evaluation, also in bits per character, and the accuracy of each loss.
         let losses = run.losses();
-        let accuracies = losses.iter().filter_map(Measure::loss_name).map(|name| format!("{name}_accuracy"));
-        let accuracies = accuracies.filter_map(|key| Measure::find(&key));
-        for measure in losses.iter().copied().take(1).chain(accuracies) {
+        let names = || losses.iter().filter_map(Measure::loss_name);
+        let keys = names().take(1).map(|name| format!("{name}{BITS}"));
+        let keys = keys.chain(names().map(|name| format!("{name}_accuracy")));
+        for measure in losses.iter().copied().take(1).chain(keys.filter_map(|key| Measure::find(&key))) {
             let value = run.final_score(measure.key).map(|value| measure.unit.text(value));
             tile(&format!("held-out {}", measure.title), value);
         }

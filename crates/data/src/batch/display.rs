@@ -9,8 +9,8 @@ use super::packed::Batch;
 pub struct Example {
     /// The tokens in order, with \[CLS\] and \[SEP\].
     pub pieces: Vec<ExamplePiece>,
-    /// Whether B is from another document (label 1) or continues A (label 0); `None` without sentence pairs.
-    pub random_next: Option<bool>,
+    /// The label of the pair, 0 or 1: see [`PairTask`](super::PairTask); `None` without pairs.
+    pub pair_label: Option<i32>,
 }
 
 /// One token of an [`Example`].
@@ -49,7 +49,7 @@ pub(super) fn describe_with(batch: &Batch, template: &Template, token: impl Fn(u
                 let row = batch.mlm_rows[at] as usize - rows.start;
                 pieces[row].label = Some(name(batch.mlm_labels[at]));
             }
-            Example { pieces, random_next: batch.nsp_labels.get(sequence).map(|&label| label == 1) }
+            Example { pieces, pair_label: batch.pair_labels.get(sequence).copied() }
         })
         .collect()
 }

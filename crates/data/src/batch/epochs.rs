@@ -60,6 +60,11 @@ impl Epochs {
         Epochs { documents, options, usable, added, index: Mutex::new(index) }
     }
 
+    /// Number of special tokens in a sequence.
+    pub(super) fn added(&self) -> usize {
+        self.added
+    }
+
     /// Length of an instance's sequence in tokens, special tokens included.
     pub(super) fn length(&self, instance: &Instance) -> usize {
         instance.text_tokens() + self.added
@@ -72,8 +77,8 @@ impl Epochs {
 
     /// The round of plans. Epochs with the same round have the same sequences.
     fn plan_round(&self, epoch: u64) -> u64 {
-        // Without sentence pairs, the plan is not random.
-        if self.options.nsp { self.mask_round(epoch) } else { 0 }
+        // Without pairs, the plan is not random.
+        if self.options.pairs.has_pairs() { self.mask_round(epoch) } else { 0 }
     }
 
     /// The epoch in which batch `batch` begins, the position of the batch's first sequence in that epoch, and the epoch.
@@ -165,8 +170,9 @@ impl Epochs {
 
     fn plan(&self, epoch: u64, start: EpochStart) -> Epoch {
         let options = &self.options;
-        let mut instances = if options.nsp {
+        let mut instances = if options.pairs.has_pairs() {
             let rule = PairRule {
+                task: options.pairs,
                 max_tokens: options.seq_len - self.added,
                 short_seq_prob: options.short_seq_prob,
                 seed: options.seed,

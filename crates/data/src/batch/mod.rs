@@ -1,4 +1,5 @@
-//! Documents → packed batches. Each batch is a pure function of (seed, index).
+//! Documents → packed batches. Each batch is a pure function of (seed, index); with a schedule of the masking rate, of (seed,
+//! index, progress of the run).
 //!
 //! An *epoch* is one pass over the documents: a plan of sequences (see [`crate::plan`]) in random order. Epochs follow each
 //! other endlessly, and batches are taken from this single stream: a fixed number of sequences, or the number of sequences
@@ -18,10 +19,11 @@ mod options;
 mod packed;
 mod source;
 
+pub use crate::plan::PairTask;
 pub use display::{Example, ExamplePiece, describe};
 pub use options::{BatchOptions, BatchSize};
 pub use packed::Batch;
-pub use source::BatchSource;
+pub use source::{BatchSource, UnmaskedBatch};
 
 #[cfg(test)]
 pub(crate) mod tests;

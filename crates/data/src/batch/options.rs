@@ -4,6 +4,7 @@ use cloze_text::Template;
 
 use crate::DataError;
 use crate::masking::Masking;
+use crate::plan::PairTask;
 
 /// The size of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,9 +24,9 @@ pub struct BatchOptions {
     pub seq_len: usize,
     /// Number of sequences or tokens in a batch.
     pub size: BatchSize,
-    /// Make sentence pairs with next-sentence labels. Otherwise, a sequence is complete sentences of one document in one segment.
-    pub nsp: bool,
-    /// Probability that the pairs of a document get a random shorter target length (only with `nsp`).
+    /// Whether sequences are pairs of segments, and of which kind.
+    pub pairs: PairTask,
+    /// Probability that the pairs of a document get a random shorter target length (only with pairs).
     pub short_seq_prob: f64,
     /// Masking for the masked language model; `None` for no masks and no predictions.
     pub masking: Option<Masking>,
@@ -41,7 +42,7 @@ impl Default for BatchOptions {
         BatchOptions {
             seq_len: 128,
             size: BatchSize::Sequences(32),
-            nsp: true,
+            pairs: PairTask::Nsp,
             short_seq_prob: 0.1,
             masking: Some(Masking::default()),
             duplicates: None,
@@ -58,7 +59,8 @@ impl BatchOptions {
     pub fn validate(&self, template: &Template) -> Result<(), DataError> {
         let reject = |option, reason| Err(DataError::Option { option, reason });
         // At least one token of each text.
-        let min = template.added(self.nsp) + if self.nsp { 2 } else { 1 };
+        let has_pairs = self.pairs.has_pairs();
+        let min = template.added(has_pairs) + if has_pairs { 2 } else { 1 };
         if !(min..=usize::from(u16::MAX)).contains(&self.seq_len) {
             let reason = format!("must be between {min} and 65535, found {}", self.seq_len);
             return reject("seq_len", reason);

@@ -15,8 +15,8 @@ pub struct Batch {
     pub mlm_rows: Vec<i32>,
     /// `[M]` the original ids of these rows.
     pub mlm_labels: Vec<i32>,
-    /// `[S]` 0: B continues A; 1: B is from another document. Empty without sentence pairs.
-    pub nsp_labels: Vec<i32>,
+    /// `[S]` the label of each pair: 0 or 1, see [`PairTask`](super::PairTask). Empty without pairs.
+    pub pair_labels: Vec<i32>,
 }
 
 impl Batch {

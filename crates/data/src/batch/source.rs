@@ -7,7 +7,7 @@ use super::options::{BatchOptions, BatchSize};
 use super::packed::Batch;
 use crate::DataError;
 use crate::masking::{self, MaskScratch};
-use crate::plan::Instance;
+use crate::plan::{Instance, PairTask};
 use crate::random::{Purpose, Random};
 use crate::shards::Documents;
 use crate::tokens::TokenTable;
@@ -19,18 +19,19 @@ pub struct BatchSource {
     epochs: Epochs,
 }
 
-/// Memory that is reused for all sequences.
-#[derive(Default)]
-struct Scratch {
-    sentences: Vec<u32>,
-    mask: MaskScratch,
+/// A batch whose tokens are still to be chosen and masked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnmaskedBatch {
+    batch: Batch,
+    /// `[S]` the key of each sequence's masks.
+    keys: Vec<[u64; 4]>,
 }
 
 impl BatchOptions {
-    /// These options, but without sentence pairs if none can be made from the documents.
-    pub fn disable_nsp_if_unavailable(self, documents: &Documents, vocab: &TokenTable) -> BatchOptions {
+    /// These options, but without pairs if none can be made from the documents.
+    pub fn without_unavailable_pairs(self, documents: &Documents, vocab: &TokenTable) -> BatchOptions {
         match BatchSource::new(documents.clone(), vocab.clone(), self.clone()) {
-            Err(DataError::Sampling { .. }) => BatchOptions { nsp: false, ..self },
+            Err(DataError::Sampling { .. }) => BatchOptions { pairs: PairTask::None, ..self },
             _ => self,
         }
     }
@@ -40,13 +41,14 @@ impl BatchSource {
     /// Checks the options, and that batches can be made from the documents.
     ///
     /// # Errors
-    /// [`DataError::Option`] for invalid options. [`DataError::Sampling`] if there is no text, or if sentence pairs are required
-    /// from a single document or from documents of one sentence each.
+    /// [`DataError::Option`] for invalid options. [`DataError::Sampling`] if there is no text, or if pairs are required from
+    /// documents of one sentence each, or next sentences from a single document.
     pub fn new(documents: Documents, vocab: TokenTable, options: BatchOptions) -> Result<BatchSource, DataError> {
         options.validate(&vocab.template)?;
-        if options.masking.as_ref().is_some_and(|masking| masking.whole_word) && vocab.continuation.is_none() {
-            let reason = "requires a tokenizer whose tokens mark word starts (##, Ġ or ▁), and this one does not mark them; set it to false";
-            return Err(DataError::Option { option: "masking.whole_word", reason: reason.to_string() });
+        if options.masking.as_ref().is_some_and(|masking| masking.unit.needs_words()) && vocab.continuation.is_none() {
+            let reason = "of words requires a tokenizer whose tokens mark word starts (##, Ġ or ▁), and this one does not mark them; choose \
+                          single tokens";
+            return Err(DataError::Option { option: "masking.unit", reason: reason.to_string() });
         }
         let reject = |reason: &str| Err(DataError::Sampling { reason: reason.to_string() });
         let ordinary = (0..vocab.vocab_size as u32).any(|id| !vocab.is_special(id));
@@ -61,8 +63,8 @@ impl BatchSource {
         if usable.is_empty() {
             return reject("found no tokens; prepare a corpus that has text in this split");
         }
-        if options.nsp {
-            if usable.len() == 1 {
+        if options.pairs.has_pairs() {
+            if options.pairs == PairTask::Nsp && usable.len() == 1 {
                 return reject(
                     "sentence pairs need a second document to sample random sentences from, but there is only one: \
                      put a blank line between documents (or increase `valid_fraction`), or set objective.nsp = false",
@@ -73,13 +75,19 @@ impl BatchSource {
                 ends.iter().any(|&end| end > 0 && end < ends[ends.len() - 1])
             });
             if !has_pair {
-                return reject(
-                    "no document has two sentences, so no pair would be a true continuation: put a blank line \
-                     between documents only, not after each sentence, or set objective.nsp = false",
-                );
+                return reject(match options.pairs {
+                    PairTask::Sop => {
+                        "no document has two sentences, so there is no order to predict: put a blank line between \
+                         documents only, not after each sentence, or set objective.sop = false"
+                    }
+                    _ => {
+                        "no document has two sentences, so no pair would be a true continuation: put a blank line \
+                         between documents only, not after each sentence, or set objective.nsp = false"
+                    }
+                });
             }
         }
-        let added = vocab.template.added(options.nsp);
+        let added = vocab.template.added(options.pairs.has_pairs());
         Ok(BatchSource { table: vocab, epochs: Epochs::new(documents, usable, options, added) })
     }
 
@@ -88,12 +96,23 @@ impl BatchSource {
         &self.epochs.options
     }
 
-    /// Batch number `index`. It is the same for every call, thread and order of calls.
+    /// Number of special tokens in each sequence.
+    pub fn added_tokens(&self) -> usize {
+        self.epochs.added()
+    }
+
+    /// Batch number `index`, with the masking rate of the start of a run. It is the same for every call, thread and order of
+    /// calls.
     pub fn batch(&self, index: u64) -> Batch {
+        self.mask(self.unmasked(index), 0.0)
+    }
+
+    /// Batch number `index`, to be [masked](Self::mask) when the progress of the run is known.
+    pub fn unmasked(&self, index: u64) -> UnmaskedBatch {
         let (mut number, mut first, mut epoch) = self.epochs.locate(index);
         let capacity = self.epochs.options.capacity();
         let mut batch = self.empty();
-        let (mut scratch, mut held) = (Scratch::default(), 0);
+        let (mut scratch, mut held) = (Vec::new(), 0);
         loop {
             for instance in &epoch.instances[first..] {
                 held += self.epochs.options.cost(self.epochs.length(instance));
@@ -111,6 +130,25 @@ impl BatchSource {
         }
     }
 
+    /// Chooses and masks the tokens of a batch of this source, with the masking rate at this progress of the run, 0 to 1. The
+    /// result depends only on the seed, the batch's number and the rate.
+    pub fn mask(&self, unmasked: UnmaskedBatch, progress: f64) -> Batch {
+        let UnmaskedBatch { mut batch, keys } = unmasked;
+        let BatchOptions { masking: Some(masking), seed, .. } = &self.epochs.options else { return batch };
+        let (rate, mut scratch) = (masking.rate_at(progress), MaskScratch::default());
+        for (sequence, key) in keys.iter().enumerate() {
+            let rows = batch.rows(sequence);
+            let base = rows.start as i32;
+            let mut random = Random::keyed(*seed, Purpose::Mask, key);
+            masking::apply_mask(&mut batch.ids[rows], &self.table, masking, rate, &mut random, &mut scratch);
+            for &(at, label) in &scratch.chosen {
+                batch.mlm_rows.push(base + at as i32);
+                batch.mlm_labels.push(label);
+            }
+        }
+        batch
+    }
+
     /// The batches of one optimizer step that accumulates over `micro_batches`. They are consecutive, so a step has the same
     /// sequences for any number of micro-batches.
     pub fn step(&self, step: u64, micro_batches: usize) -> Vec<Batch> {
@@ -118,12 +156,13 @@ impl BatchSource {
         (first..first + micro_batches as u64).map(|index| self.batch(index)).collect()
     }
 
-    /// Every sequence of epoch `epoch` once, for evaluation. The last batch may be smaller.
+    /// Every sequence of epoch `epoch` once, for evaluation, with the masking rate of the start of a run. The last batch may be
+    /// smaller.
     pub fn epoch_batches(&self, epoch: u64) -> impl Iterator<Item = Batch> + '_ {
         let plan = self.epochs.load(epoch);
         let capacity = self.epochs.options.capacity();
         let mut next = 0;
-        let mut scratch = Scratch::default();
+        let mut scratch = Vec::new();
         std::iter::from_fn(move || {
             let mut batch = self.empty();
             let mut held = 0;
@@ -135,7 +174,7 @@ impl BatchSource {
                 self.append(instance, epoch, &mut scratch, &mut batch);
                 next += 1;
             }
-            (batch.sequences() > 0).then_some(batch)
+            (batch.batch.sequences() > 0).then(|| self.mask(batch, 0.0))
         })
     }
 
@@ -150,22 +189,23 @@ impl BatchSource {
         number as f64 + first as f64 / epoch.instances.len() as f64
     }
 
-    fn empty(&self) -> Batch {
+    fn empty(&self) -> UnmaskedBatch {
         let tokens = match self.epochs.options.size {
             BatchSize::Sequences(n) => n.saturating_mul(self.epochs.options.seq_len).min(1 << 20),
             BatchSize::Tokens(n) => n.min(1 << 20),
         };
-        Batch {
+        let batch = Batch {
             ids: Vec::with_capacity(tokens),
             segments: Vec::with_capacity(tokens),
             cu_seqlens: vec![0],
             ..Batch::default()
-        }
+        };
+        UnmaskedBatch { batch, keys: Vec::new() }
     }
 
-    /// Adds one sequence, masked, to the batch.
-    fn append(&self, instance: &Instance, epoch: u64, scratch: &mut Scratch, batch: &mut Batch) {
-        let base = batch.ids.len();
+    /// Adds one sequence to the batch. `scratch` is reused memory.
+    fn append(&self, instance: &Instance, epoch: u64, scratch: &mut Vec<u32>, unmasked: &mut UnmaskedBatch) {
+        let UnmaskedBatch { batch, keys } = unmasked;
         let b = instance.b();
         for part in self.table.template.parts(b.is_some()) {
             let text = match part.slot {
@@ -177,23 +217,15 @@ impl BatchSource {
                 Slot::Second => b,
             };
             if let Some(text) = text {
-                text.read(&self.epochs.documents, &mut scratch.sentences, &mut batch.ids);
+                text.read(&self.epochs.documents, scratch, &mut batch.ids);
             }
             batch.segments.resize(batch.ids.len(), i32::from(part.segment));
         }
         if b.is_some() {
-            batch.nsp_labels.push(i32::from(instance.random_next));
+            batch.pair_labels.push(i32::from(instance.label));
         }
         batch.cu_seqlens.push(batch.ids.len() as i32);
-
-        let Some(masking) = &self.epochs.options.masking else { return };
         let [a_key, b_key, rest] = instance.key();
-        let key = [self.epochs.mask_round(epoch), a_key, b_key, rest];
-        let mut random = Random::keyed(self.epochs.options.seed, Purpose::Mask, &key);
-        masking::apply_mask(&mut batch.ids[base..], &self.table, masking, &mut random, &mut scratch.mask);
-        for &(at, label) in &scratch.mask.chosen {
-            batch.mlm_rows.push(base as i32 + at as i32);
-            batch.mlm_labels.push(label);
-        }
+        keys.push([self.epochs.mask_round(epoch), a_key, b_key, rest]);
     }
 }

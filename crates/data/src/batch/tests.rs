@@ -5,7 +5,7 @@ use cloze_text::{Special, Template};
 use super::display::describe_with;
 use super::*;
 use crate::TokenTable;
-use crate::masking::Masking;
+use crate::masking::{Masking, MaskingUnit};
 use crate::random::{Purpose, Random};
 use crate::shards::Documents;
 
@@ -64,7 +64,8 @@ fn documents_of(documents: &Documents) -> HashMap<i32, usize> {
     of
 }
 
-fn check_layout(batch: &Batch, nsp: bool) {
+fn check_layout(batch: &Batch, pairs: PairTask) {
+    let has_pairs = pairs.has_pairs();
     let (t, s) = (batch.tokens(), batch.sequences());
     assert_eq!(batch.segments.len(), t);
     assert_eq!(batch.cu_seqlens[0], 0);
@@ -72,34 +73,34 @@ fn check_layout(batch: &Batch, nsp: bool) {
     assert_eq!(batch.lengths().sum::<usize>(), t);
     assert_eq!(batch.mlm_rows.len(), batch.mlm_labels.len());
     assert!(batch.mlm_rows.is_sorted_by(|a, b| a < b));
-    assert_eq!(batch.nsp_labels.len(), if nsp { s } else { 0 });
+    assert_eq!(batch.pair_labels.len(), if has_pairs { s } else { 0 });
     for (sequence, ids) in unmasked(batch).iter().enumerate() {
         let rows = batch.rows(sequence);
         let n = ids.len();
         assert!(n <= 64);
         assert_eq!((ids[0], ids[n - 1]), (2, 3), "[CLS] … [SEP]");
         let separators: Vec<usize> = (0..n).filter(|&i| ids[i] == 3).collect();
-        assert_eq!(separators.len(), 1 + usize::from(nsp));
+        assert_eq!(separators.len(), 1 + usize::from(has_pairs));
         let a_end = separators[0];
         let segments: Vec<i32> = (0..n).map(|i| i32::from(i > a_end)).collect();
         assert_eq!(batch.segments[rows], segments);
         assert!(ids[1..n - 1].iter().all(|&id| id == 3 || id >= 5));
-        if nsp {
+        if has_pairs {
             assert!(a_end > 1 && n - 1 > a_end + 1, "A and B hold a token each");
         }
         let predicted = batch.prediction_range(sequence).len();
-        let expected = Masking::default().predictions(n);
+        let expected = ((0.15 * n as f64).round_ties_even() as usize).max(1);
         assert_eq!(predicted, expected.min(ids.iter().filter(|id| **id >= 5).count()));
     }
 }
 
 #[test]
 fn layout_equals_bert() {
-    for nsp in [true, false] {
+    for pairs in [PairTask::Nsp, PairTask::Sop, PairTask::None] {
         for size in [BatchSize::Sequences(7), BatchSize::Tokens(500)] {
-            let source = source(100, BatchOptions { nsp, ..options(size) });
+            let source = source(100, BatchOptions { pairs, ..options(size) });
             for index in 0..60 {
-                check_layout(&source.batch(index), nsp);
+                check_layout(&source.batch(index), pairs);
             }
         }
     }
@@ -122,8 +123,8 @@ fn corpus_smaller_than_a_batch_is_repeated() {
     for (size, epochs) in [(BatchSize::Sequences(500), 10.0), (BatchSize::Tokens(20_000), 10.0)] {
         let source = source(5, options(size));
         assert!(source.epoch_at(1) > epochs, "{}", source.epoch_at(1));
-        check_layout(&source.batch(3), true);
-        assert_eq!(source.batch(0).nsp_labels[..20].len(), 20);
+        check_layout(&source.batch(3), PairTask::Nsp);
+        assert_eq!(source.batch(0).pair_labels[..20].len(), 20);
     }
 }
 
@@ -147,7 +148,7 @@ fn batches_are_the_concatenated_epochs() {
 #[test]
 fn full_sentences_contain_every_token_once_per_epoch() {
     let mut options = options(BatchSize::Sequences(8));
-    options.nsp = false;
+    options.pairs = PairTask::None;
     let source = source(60, options);
     for epoch in 0..2 {
         let mut seen = HashSet::new();
@@ -172,7 +173,7 @@ fn an_epoch_of_pairs_uses_every_document_and_has_correct_labels() {
         for (sequence, ids) in unmasked(&batch).iter().enumerate() {
             let cut = ids.iter().position(|&id| id == 3).unwrap();
             let (a, b) = (of[&ids[1]], of[&ids[cut + 1]]);
-            let label = batch.nsp_labels[sequence];
+            let label = batch.pair_labels[sequence];
             assert_eq!(label == 1, a != b);
             if label == 0 {
                 assert!(ids[cut - 1] < ids[cut + 1], "the continuation comes after");
@@ -185,6 +186,38 @@ fn an_epoch_of_pairs_uses_every_document_and_has_correct_labels() {
     assert_eq!(seen.len(), 300);
     let fraction = f64::from(ones) / f64::from(total);
     assert!((0.48..0.7).contains(&fraction), "random fraction {fraction}");
+}
+
+#[test]
+fn swapped_segments_have_label_one() {
+    let source = source(300, BatchOptions { pairs: PairTask::Sop, ..options(BatchSize::Sequences(16)) });
+    let (mut ones, mut total) = (0, 0);
+    for batch in source.epoch_batches(0) {
+        for (ids, label) in unmasked(&batch).iter().zip(&batch.pair_labels) {
+            let cut = ids.iter().position(|&id| id == 3).unwrap();
+            // Ids of the corpus are ascending.
+            assert_eq!(*label == 1, ids[1] > ids[cut + 1]);
+            ones += label;
+            total += 1;
+        }
+    }
+    let sigma = (f64::from(total) / 4.0).sqrt();
+    assert!((f64::from(ones) - f64::from(total) / 2.0).abs() < 5.0 * sigma, "{ones} of {total}");
+}
+
+#[test]
+fn the_masking_rate_follows_the_progress_of_the_run() {
+    let masking = Masking { rate: 0.4, final_rate: Some(0.1), ..Masking::default() };
+    let source = source(40, BatchOptions { masking: Some(masking), ..options(BatchSize::Tokens(2000)) });
+    let shares = [0.0, 0.5, 1.0].map(|progress| {
+        let batch = source.mask(source.unmasked(3), progress);
+        assert_eq!(batch, source.mask(source.unmasked(3), progress));
+        assert_eq!(unmasked(&batch), unmasked(&source.batch(3)), "the same text");
+        batch.predictions() as f64 / batch.tokens() as f64
+    });
+    for (share, expected) in shares.into_iter().zip([0.4, 0.25, 0.1]) {
+        assert!((share - expected).abs() < 0.02, "{shares:?}");
+    }
 }
 
 #[test]
@@ -234,8 +267,8 @@ fn sorted_epoch(source: &BatchSource, epoch: u64) -> Vec<Vec<i32>> {
 
 #[test]
 fn static_masks_repeat_and_dynamic_masks_do_not() {
-    for nsp in [true, false] {
-        let dynamic = BatchOptions { nsp, ..options(BatchSize::Sequences(8)) };
+    for pairs in [PairTask::Nsp, PairTask::Sop, PairTask::None] {
+        let dynamic = BatchOptions { pairs, ..options(BatchSize::Sequences(8)) };
         let fixed = BatchOptions { duplicates: Some(2), ..dynamic.clone() };
         let source = source(40, fixed);
         let epochs: Vec<_> = (0..5).map(|e| sorted_epoch(&source, e)).collect();
@@ -265,8 +298,8 @@ fn masks_of_one_epoch_do_not_depend_on_the_batch_size() {
 
 #[test]
 fn unusual_corpora_work_or_report_what_is_missing() {
-    let make = |docs: Vec<Vec<Vec<u32>>>, nsp: bool| {
-        let options = BatchOptions { nsp, ..options(BatchSize::Sequences(4)) };
+    let make = |docs: Vec<Vec<Vec<u32>>>, pairs: PairTask| {
+        let options = BatchOptions { pairs, ..options(BatchSize::Sequences(4)) };
         BatchSource::new(Documents::from_memory(docs), table(), options)
     };
     let words = |n: u32| (5..5 + n).collect::<Vec<u32>>();
@@ -278,10 +311,12 @@ fn unusual_corpora_work_or_report_what_is_missing() {
         (vec![vec![words(9)], vec![words(5), vec![]]], "two sentences"),
     ];
     for (docs, expected) in rejected {
-        let text = make(docs, true).unwrap_err().to_string();
+        let text = make(docs, PairTask::Nsp).unwrap_err().to_string();
         assert!(text.contains(expected), "{text}");
     }
-    assert!(make(vec![vec![], vec![vec![]]], false).is_err());
+    assert!(make(vec![vec![], vec![vec![]]], PairTask::None).is_err());
+    let text = make(vec![vec![words(9)], vec![words(5), vec![]]], PairTask::Sop).unwrap_err().to_string();
+    assert!(text.contains("no order to predict") && text.contains("objective.sop = false"), "{text}");
 
     let odd = vec![
         vec![words(1)],
@@ -290,14 +325,15 @@ fn unusual_corpora_work_or_report_what_is_missing() {
         vec![words(50_000)],
         vec![words(2), words(90_000), words(2)],
     ];
-    for nsp in [true, false] {
-        let source = make(odd.clone(), nsp).unwrap();
+    for pairs in [PairTask::Nsp, PairTask::Sop, PairTask::None] {
+        let source = make(odd.clone(), pairs).unwrap();
         for index in 0..40 {
-            check_layout(&source.batch(index), nsp);
+            check_layout(&source.batch(index), pairs);
         }
     }
-    // Without pairs, a single document is enough.
-    check_layout(&make(vec![vec![words(9)]], false).unwrap().batch(5), false);
+    // Without next sentences, a single document is enough.
+    check_layout(&make(vec![vec![words(9)]], PairTask::None).unwrap().batch(5), PairTask::None);
+    check_layout(&make(vec![vec![words(9), words(2)]], PairTask::Sop).unwrap().batch(5), PairTask::Sop);
 }
 
 #[test]
@@ -317,11 +353,12 @@ fn invalid_options_are_named_in_the_error() {
         let text = BatchSource::new(corpus(9), table(), options).unwrap_err().to_string();
         assert!(text.contains(word), "{text}");
     }
-    let whole_words =
-        BatchOptions { masking: Some(Masking { whole_word: true, ..Masking::default() }), ..good.clone() };
     let unmarked = TokenTable { continuation: None, ..table() };
-    let text = BatchSource::new(corpus(9), unmarked, whole_words).unwrap_err().to_string();
-    assert!(text.contains("`masking.whole_word` requires a tokenizer") && !text.contains('\n'), "{text}");
+    for unit in [MaskingUnit::WholeWord, MaskingUnit::Ngram { max: 3 }, MaskingUnit::Span] {
+        let words = BatchOptions { masking: Some(Masking { unit, ..Masking::default() }), ..good.clone() };
+        let text = BatchSource::new(corpus(9), unmarked.clone(), words).unwrap_err().to_string();
+        assert!(text.contains("`masking.unit` of words requires a tokenizer") && !text.contains('\n'), "{text}");
+    }
     // The smallest valid values.
     let smallest = BatchOptions { seq_len: 5, size: BatchSize::Tokens(5), ..good };
     let batch = source(9, smallest).batch(3);
@@ -336,7 +373,7 @@ fn examples_show_inputs_and_labels() {
         cu_seqlens: vec![0, 6, 11],
         mlm_rows: vec![2, 7],
         mlm_labels: vec![12, 9],
-        nsp_labels: vec![0, 1],
+        pair_labels: vec![0, 1],
     };
     let examples = describe_with(&batch, &Template::bert(2, 3), |id| (id != 12).then(|| format!("w{id}")));
     assert_eq!(examples.len(), 2);
@@ -347,5 +384,5 @@ fn examples_show_inputs_and_labels() {
     assert_eq!((pieces[3].added, pieces[4].added), (true, false));
     assert_eq!(pieces.iter().filter(|p| p.label.is_some()).count(), 1);
     assert_eq!(examples[1].pieces[1].label.as_deref(), Some("w9"));
-    assert_eq!((examples[0].random_next, examples[1].random_next), (Some(false), Some(true)));
+    assert_eq!((examples[0].pair_label, examples[1].pair_label), (Some(0), Some(1)));
 }

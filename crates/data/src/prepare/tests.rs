@@ -270,6 +270,10 @@ fn each_split_has_at_least_one_document() {
     let opened = |options: &PrepareOptions| {
         let report = run(options).unwrap();
         let shards = Shards::open(&options.out).unwrap();
+        let text = fs::read_to_string(&options.inputs[0]).unwrap();
+        let documents = text.split("\n\n").map(str::trim);
+        let characters: BTreeMap<Vec<u32>, u64> =
+            documents.map(|text| (options.tokenizer.encode(text), text.chars().count() as u64)).collect();
         let [train, valid] = [Split::Train, Split::Valid].map(|split| {
             let documents = shards.split(split).clone();
             let texts: Vec<Vec<u32>> = (0..documents.len())
@@ -279,6 +283,8 @@ fn each_split_has_at_least_one_document() {
                     ids
                 })
                 .collect();
+            let expected: u64 = texts.iter().map(|ids| characters[ids]).sum();
+            assert_eq!(shards.manifest.split(split).characters(), Some(expected));
             texts
         });
         assert_eq!(
@@ -336,8 +342,10 @@ fn each_split_has_at_least_one_document() {
         opened(&PrepareOptions { valid_fraction: 0.99, ..in_folder("lone", "The cat saw a dog.") });
     assert_eq!((train.len(), valid.len()), (1, 0));
     assert!(report.warnings[0].contains("`eval.every`"), "{report}");
-    let (train, valid, _) =
-        opened(&PrepareOptions { valid_fraction: 0.999_999, ..in_folder("nearly", "\u{1}\n\nThe cat.\n\nThe dog.") });
+    let (train, valid, _) = opened(&PrepareOptions {
+        valid_fraction: 0.999_999,
+        ..in_folder("nearly", "\u{1}\n\nThe cat.\n\nThe d\u{f6}g.")
+    });
     assert_eq!((train.len(), valid.len()), (1, 1));
 }
 

@@ -248,7 +248,7 @@ impl Job for FineTuningJob<'_, '_> {
         &self.plan
     }
 
-    fn terms(&self) -> &'static [Term] {
+    fn terms(&self, _: usize) -> &'static [Term] {
         &TERMS
     }
 
@@ -340,7 +340,7 @@ impl Job for FineTuningJob<'_, '_> {
         Ok(Some(Evaluation { epoch, loss, scores, seconds: started.elapsed().as_secs_f64() }))
     }
 
-    fn score(evaluation: &Evaluation) -> Option<Score> {
+    fn score(&self, evaluation: &Evaluation) -> Option<Score> {
         Some(Score { value: evaluation.scores.main(), loss: evaluation.loss })
     }
 

@@ -1,7 +1,7 @@
 //! Causal language modelling: each token is predicted from those before it (Radford et al. 2018; the left-to-right
 //! ablation of Devlin et al. 2019, section 5.1), as Transformers' `BertLMHeadModel` with `labels = input_ids`.
 
-use cloze_data::batch::{Batch, BatchOptions};
+use cloze_data::batch::{Batch, BatchOptions, PairTask};
 use cloze_engine::{DropoutKey, Pass};
 use cloze_model::losses::CLM;
 use cloze_model::{FlopsOf, Heads, Inputs, LoadReport, LossScale, Losses, Model, PretrainLabels};
@@ -29,7 +29,7 @@ impl Objective for CausalLm {
 
     /// Full sentences of one document; nothing is masked.
     fn batch_options(&self, mut options: BatchOptions) -> BatchOptions {
-        options.nsp = false;
+        options.pairs = PairTask::None;
         options.masking = None;
         options
     }
@@ -48,7 +48,9 @@ impl Objective for CausalLm {
         initial_model(start, true, Heads::MLM, |_| None)
     }
 
-    fn freeze(&self, _: &mut Model) {}
+    fn prepare(&self, model: &mut Model) {
+        model.set_causal(true);
+    }
 
     fn counts(&self, batch: &PretrainBatch) -> Vec<f64> {
         vec![batch.labels.mlm_rows.len() as f64]

@@ -1,9 +1,9 @@
-//! Masked language modelling with or without next-sentence prediction (Devlin et al. 2019, section 3.1 and appendix
-//! A.2).
+//! Masked language modelling with or without a task of sentence pairs: next-sentence prediction (Devlin et al. 2019, section
+//! 3.1 and appendix A.2) or sentence-order prediction (Lan et al. 2020, section 3.1).
 
-use cloze_data::batch::{Batch, BatchOptions};
+use cloze_data::batch::{Batch, BatchOptions, PairTask};
 use cloze_engine::{DropoutKey, Pass};
-use cloze_model::losses::{MLM, NSP};
+use cloze_model::losses::{MLM, NSP, SOP};
 use cloze_model::{FlopsOf, Heads, Inputs, LoadReport, LossScale, Losses, Model};
 
 use super::start::{Start, initial_model};
@@ -12,21 +12,37 @@ use super::train_step::Objective;
 use crate::TrainError;
 use crate::batch::PretrainBatch;
 
-/// BERT's objective: the mean loss of the masked tokens and, with `nsp`, that of the sentence pairs.
+/// BERT's objective: the mean loss of the masked tokens and, with pairs, that of their labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaskedLm {
-    /// Whether sequences are sentence pairs, and the model predicts whether the second sentence follows the first.
-    pub nsp: bool,
+    /// What the model predicts from sentence pairs. Both tasks have the next-sentence head.
+    pub pairs: PairTask,
 }
 
+const TOKENS: Term = Term { name: MLM, weight: 1.0, has_perplexity: true };
 /// Always both: without pairs, the second loss has no predictions and is shown as absent.
-const TERMS: [Term; 2] =
-    [Term { name: MLM, weight: 1.0, has_perplexity: true }, Term { name: NSP, weight: 1.0, has_perplexity: false }];
+const NEXT_SENTENCE: [Term; 2] = [TOKENS, Term { name: NSP, weight: 1.0, has_perplexity: false }];
+const SENTENCE_ORDER: [Term; 2] = [TOKENS, Term { name: SOP, weight: 1.0, has_perplexity: false }];
+
+/// The key of config.json for a next-sentence head that was trained on sentence order; its value is [`SOP`].
+const PAIR_TASK: &str = "cloze_pair_task";
 
 impl MaskedLm {
+    /// The objective that a model was trained with, as far as its heads and its configuration tell.
+    pub fn of(model: &Model) -> MaskedLm {
+        let is_order = model.config().extra.get(PAIR_TASK).is_some_and(|task| task == SOP);
+        MaskedLm {
+            pairs: match model.heads.nsp {
+                false => PairTask::None,
+                true if is_order => PairTask::Sop,
+                true => PairTask::Nsp,
+            },
+        }
+    }
+
     /// The heads that are trained.
     fn heads(self) -> Heads {
-        if self.nsp { Heads::PRETRAINING } else { Heads::MLM }
+        if self.pairs.has_pairs() { Heads::PRETRAINING } else { Heads::MLM }
     }
 }
 
@@ -35,11 +51,11 @@ impl Objective for MaskedLm {
     type Batch = PretrainBatch;
 
     fn terms(&self) -> &'static [Term] {
-        &TERMS
+        if self.pairs == PairTask::Sop { &SENTENCE_ORDER } else { &NEXT_SENTENCE }
     }
 
     fn batch_options(&self, mut options: BatchOptions) -> BatchOptions {
-        options.nsp = self.nsp;
+        options.pairs = self.pairs;
         options
     }
 
@@ -53,17 +69,26 @@ impl Objective for MaskedLm {
 
     /// Heads that are needed but missing in the checkpoint are new; its other heads are kept.
     fn initial_network(&self, start: &Start<'_>) -> Result<(Model, LoadReport), TrainError> {
-        let nsp = self.nsp;
-        initial_model(start, false, self.heads(), |stored| {
-            let is_complete = stored.mlm && (stored.nsp || !nsp);
+        let has_pairs = self.pairs.has_pairs();
+        let (mut model, report) = initial_model(start, false, self.heads(), |stored| {
+            let is_complete = stored.mlm && (stored.nsp || !has_pairs);
             let mut heads = Heads::MLM;
-            heads.pooler = stored.pooler || nsp;
-            heads.nsp = stored.nsp || nsp;
+            heads.pooler = stored.pooler || has_pairs;
+            heads.nsp = stored.nsp || has_pairs;
             (!is_complete).then_some(heads)
-        })
+        })?;
+        let mut config = model.config().clone();
+        match self.pairs {
+            PairTask::None => {}
+            PairTask::Nsp => drop(config.extra.remove(PAIR_TASK)),
+            PairTask::Sop => drop(config.extra.insert(PAIR_TASK.to_owned(), SOP.into())),
+        }
+        model.set_config(config)?;
+        Ok((model, report))
     }
 
-    fn freeze(&self, model: &mut Model) {
+    fn prepare(&self, model: &mut Model) {
+        model.set_causal(false);
         model.freeze_unused_heads(self.heads());
     }
 
@@ -72,7 +97,12 @@ impl Objective for MaskedLm {
     }
 
     fn loss(&self, model: &Model, pass: &mut Pass<'_>, batch: &PretrainBatch, scales: &[f32], _: DropoutKey) -> Losses {
-        model.loss(pass, &batch.inputs, &batch.labels, LossScale { mlm: scales[0], nsp: scales[1] })
+        let scale = LossScale { mlm: scales[0], nsp: scales[1] };
+        let mut losses = model.loss(pass, &batch.inputs, &batch.labels, scale);
+        if self.pairs == PairTask::Sop {
+            losses.rename(NSP, SOP);
+        }
+        losses
     }
 
     fn flops(&self, model: &Model, batch: &PretrainBatch) -> f64 {

@@ -2,7 +2,7 @@
 //!
 //! | file | objective |
 //! | --- | --- |
-//! | `masked_lm.rs` | masked tokens and next sentences, as in BERT |
+//! | `masked_lm.rs` | masked tokens, with next sentences as in BERT or sentence order as in ALBERT |
 //! | `causal_lm.rs` | the next token |
 //! | `term.rs` | the losses of an objective: names, weights, metrics |
 //! | `start.rs` | the initial model of a run |
@@ -23,5 +23,5 @@ mod train_step;
 pub use causal_lm::{CausalLm, next_tokens};
 pub use masked_lm::MaskedLm;
 pub use start::Start;
-pub use term::{Term, figures, total};
-pub use train_step::{Objective, train_step};
+pub use term::{ScoredText, Term, figures, total};
+pub use train_step::{Objective, PhaseObjectives, train_step};

@@ -11,12 +11,36 @@ pub struct Term {
     pub name: &'static str,
     /// The weight of its mean in the sum.
     pub weight: f64,
-    /// Whether it is a loss over the vocabulary, so that its exponential is a perplexity.
+    /// Whether it is a loss over the vocabulary, so that its exponential is a perplexity, and it can be given per character.
     pub has_perplexity: bool,
 }
 
-/// The metrics of an objective's losses, from their sums. The first loss has metrics even without predictions.
-pub fn figures(terms: &[Term], sum: impl Fn(&str) -> LossSum, with_perplexity: bool) -> LossFigures {
+/// Text whose tokens were predicted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScoredText {
+    /// Number of tokens, without special tokens.
+    pub tokens: u64,
+    /// Characters per token; `None` if unknown.
+    pub characters_per_token: Option<f64>,
+}
+
+impl ScoredText {
+    /// Bits per character, from the sum of a loss over tokens in nats: the loss per token of the text, divided by ln 2 and by
+    /// the characters per token.
+    ///
+    /// A causal model predicts every token, and also the end of each sequence, whose loss is part of the sum: the result is
+    /// the model's code length of the text. A masked language model predicts only some tokens, from both sides: its loss per
+    /// token is the mean over these, and the result is comparable only between models of this kind.
+    fn bits_per_character(self, sum: LossSum) -> Option<f64> {
+        let tokens = (sum.count as u64).min(self.tokens);
+        let bits = sum.sum / tokens.max(1) as f64 / std::f64::consts::LN_2;
+        Some(bits / self.characters_per_token.filter(|characters| *characters > 0.0)?)
+    }
+}
+
+/// The metrics of an objective's losses, from their sums. The first loss has metrics even without predictions. Losses over
+/// tokens have a perplexity, and bits per character, if `text` is given: the text that was scored.
+pub fn figures(terms: &[Term], sum: impl Fn(&str) -> LossSum, text: Option<ScoredText>) -> LossFigures {
     let figure = |(number, term): (usize, &Term)| {
         let sum = sum(term.name);
         let is_shown = number == 0 || sum.count > 0;
@@ -24,7 +48,10 @@ pub fn figures(terms: &[Term], sum: impl Fn(&str) -> LossSum, with_perplexity: b
         LossFigure {
             name: term.name.to_owned(),
             loss: mean,
-            perplexity: mean.filter(|_| with_perplexity && term.has_perplexity).map(f64::exp),
+            perplexity: mean.filter(|_| text.is_some() && term.has_perplexity).map(f64::exp),
+            bits_per_character: text
+                .filter(|_| is_shown && term.has_perplexity)
+                .and_then(|t| t.bits_per_character(sum)),
             accuracy: is_shown.then(|| sum.accuracy()),
         }
     };

@@ -37,9 +37,9 @@ pub trait Objective {
     /// Sizes, or a checkpoint, that do not fit the objective.
     fn initial_network(&self, start: &Start<'_>) -> Result<(Self::Network, LoadReport), TrainError>;
 
-    /// Freezes the parameters that the objective does not train: they have no gradient, but weight decay would shrink
-    /// them.
-    fn freeze(&self, network: &mut Self::Network);
+    /// Prepares a network for this objective, at the start of a session and of each phase: sets the direction of attention,
+    /// and freezes the parameters that are not trained. (They have no gradient, but weight decay would shrink them.)
+    fn prepare(&self, network: &mut Self::Network);
 
     /// The number of predictions of each loss in a batch, in the order of [`terms`](Self::terms). A step divides by the
     /// sums over all its batches.
@@ -61,8 +61,11 @@ pub trait Objective {
     fn flops(&self, network: &Self::Network, batch: &Self::Batch) -> f64;
 }
 
+/// The objectives of the phases of a run. All of them train the same network.
+pub type PhaseObjectives<N, B> = [Box<dyn Objective<Network = N, Batch = B>>];
+
 /// Runs one training step on some micro-batches with a learning rate; `number` counts all steps from 0.
-pub fn train_step<O: Objective>(
+pub fn train_step<O: Objective + ?Sized>(
     objective: &O,
     trainer: &mut Trainer<O::Network>,
     batches: &[O::Batch],

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use cloze_data::batch::BatchSource;
+use cloze_data::batch::{BatchSource, PairTask};
 use cloze_data::shards::{Shards, Split};
 use cloze_data::{DataError, TokenTable};
 use cloze_text::Tokenizer;
 
 use crate::TrainError;
-use crate::evaluate::held_out;
-use crate::objective::Objective;
+use crate::evaluate::{HeldOut, held_out};
+use crate::network::Network;
+use crate::objective::{Objective, PhaseObjectives};
 use crate::recipe::Recipe;
 
 /// The shards of a run with their tokenizer.
@@ -33,13 +34,18 @@ impl Corpus {
 
     /// Checks, before training starts, that the documents provide what each phase needs; returns messages about
     /// limitations.
-    pub fn check(&self, recipe: &Recipe, objective: &impl Objective) -> Result<Vec<String>, TrainError> {
+    pub fn check<N: Network, B>(
+        &self,
+        recipe: &Recipe,
+        objectives: &PhaseObjectives<N, B>,
+    ) -> Result<Vec<String>, TrainError> {
         let mut messages = Vec::new();
-        for phase in 0..recipe.phase.len() {
-            let source = self.phase_source(recipe, objective, phase)?;
+        for (phase, objective) in objectives.iter().enumerate() {
+            let pairs = self.phase_source(recipe, &**objective, phase)?.options().pairs;
+            messages.extend(self.one_sentence_note(pairs));
             if !recipe.eval.every.is_never() {
-                let held_out = self.phase_held_out(recipe, objective, phase)?;
-                if source.options().nsp && !held_out.options().nsp && messages.is_empty() {
+                let held_out = self.phase_held_out(recipe, &**objective, phase)?;
+                if pairs.has_pairs() && !held_out.source.options().pairs.has_pairs() {
                     messages.push(
                         "the held-out documents contain no sentence pairs (too few documents, or only one sentence in each): evaluations \
                          score only masked tokens"
@@ -48,14 +54,33 @@ impl Corpus {
                 }
             }
         }
+        // The phases have the same documents.
+        messages.dedup();
         Ok(messages)
+    }
+
+    /// A note if more than half of the documents have one sentence, so that their pairs teach little.
+    fn one_sentence_note(&self, pairs: PairTask) -> Option<String> {
+        let report = &self.shards.manifest.report;
+        let consequence = match pairs {
+            PairTask::Nsp => "so their next sentence is always a random one",
+            PairTask::Sop => "which is cut in two to make a pair whose order is predicted",
+            PairTask::None => return None,
+        };
+        (2 * report.one_sentence_documents > report.documents).then(|| {
+            let percent = 100.0 * report.one_sentence_documents as f64 / report.documents as f64;
+            format!(
+                "{percent:.0} % of the documents have only one sentence, {consequence}; if there are blank lines between sentences, \
+                 remove them and prepare the text again"
+            )
+        })
     }
 
     /// The batches of a phase.
     pub fn phase_source(
         &self,
         recipe: &Recipe,
-        objective: &impl Objective,
+        objective: &(impl Objective + ?Sized),
         phase: usize,
     ) -> Result<BatchSource, TrainError> {
         let documents = self.shards.split(Split::Train).clone();
@@ -68,13 +93,12 @@ impl Corpus {
     pub fn phase_held_out(
         &self,
         recipe: &Recipe,
-        objective: &impl Objective,
+        objective: &(impl Objective + ?Sized),
         phase: usize,
-    ) -> Result<BatchSource, TrainError> {
+    ) -> Result<HeldOut, TrainError> {
         let (documents, table) = (self.shards.split(Split::Valid), TokenTable::from(&self.tokenizer));
-        let options =
-            objective.batch_options(recipe.batch_options(phase)).disable_nsp_if_unavailable(documents, &table);
-        held_out(documents, table, options).map_err(|e| match e {
+        let options = objective.batch_options(recipe.batch_options(phase)).without_unavailable_pairs(documents, &table);
+        held_out(&self.shards, table, options).map_err(|e| match e {
             TrainError::Data(DataError::Sampling { reason }) => {
                 let reason = format!("the held-out split: {reason}; or set `eval.every = 0`");
                 TrainError::Data(DataError::Sampling { reason })

@@ -7,12 +7,12 @@ use cloze_engine::Device;
 
 use super::corpus::Corpus;
 use super::estimate::{Cost, Estimate, estimate};
-use super::job::initial_state;
+use super::job::{MEAN_PROGRESS, initial_state};
 use super::resolved::check_resumed;
 use crate::TrainError;
 use crate::checkpoint;
 use crate::network::Network;
-use crate::objective::{Objective, train_step};
+use crate::objective::{PhaseObjectives, train_step};
 use crate::pace::measure;
 use crate::plan::End;
 use crate::recipe::Recipe;
@@ -42,9 +42,9 @@ pub struct DryRun {
     pub messages: Vec<String>,
 }
 
-/// The dry run of an objective. `recipe` must be resolved.
-pub(super) fn dry_run<O: Objective>(
-    objective: O,
+/// The dry run of these objectives. `recipe` must be resolved.
+pub(super) fn dry_run<N: Network, B>(
+    objectives: &PhaseObjectives<N, B>,
     recipe: &Recipe,
     device: &Device,
     folder: &RunFolder,
@@ -52,7 +52,7 @@ pub(super) fn dry_run<O: Objective>(
     stop: &AtomicBool,
 ) -> Result<Option<DryRun>, TrainError> {
     let corpus = Corpus::open(recipe)?;
-    let mut messages = corpus.check(recipe, &objective)?;
+    let mut messages = corpus.check(recipe, objectives)?;
     let mut newest = None;
     if resume {
         check_resumed(folder, recipe)?;
@@ -61,15 +61,17 @@ pub(super) fn dry_run<O: Objective>(
         folder.check_new()?;
     }
     let newest = newest.as_ref().map(|(_, path)| path.as_path());
-    let initial = initial_state(&objective, recipe, &corpus, device, newest)?;
+    let initial = initial_state(objectives, recipe, &corpus, device, newest)?;
     messages.extend(initial.messages);
     let (mut trainer, at) = (initial.trainer, initial.at);
     let stopped = || stop.load(Ordering::Relaxed);
     let mut costs = Vec::new();
     for (number, phase) in recipe.phase.iter().enumerate() {
-        let source = corpus.phase_source(recipe, &objective, number)?;
-        let micro = [0, 1].map(|index| objective.batch(source.batch(index)));
-        let mut step = |batches: &[O::Batch]| train_step(&objective, &mut trainer, batches, 0, 0.0).update.seconds;
+        let objective = &*objectives[number];
+        objective.prepare(&mut trainer.network);
+        let source = corpus.phase_source(recipe, objective, number)?;
+        let micro = [0, 1].map(|index| objective.batch(source.mask(source.unmasked(index), MEAN_PROGRESS)));
+        let mut step = |batches: &[B]| train_step(objective, &mut trainer, batches, 0, 0.0).update.seconds;
         let Some(rate) = measure(u64::MAX, stopped, |_| Ok::<_, TrainError>((1, step(&micro[..1]))))? else {
             return Ok(None);
         };

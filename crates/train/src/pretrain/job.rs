@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cloze_data::batch::BatchSource;
 use cloze_data::prefetch::Prefetch;
 use cloze_data::shards::Split;
 use cloze_engine::Device;
@@ -17,9 +16,9 @@ use super::estimate::{Cost, Estimate, estimate};
 use super::resolved::{check_resumed, write_recipe};
 use crate::TrainError;
 use crate::checkpoint;
-use crate::evaluate::evaluate;
+use crate::evaluate::{HeldOut, evaluate};
 use crate::network::Network;
-use crate::objective::{Objective, Start, Term, train_step};
+use crate::objective::{PhaseObjectives, Start, Term, train_step};
 use crate::plan::{End, Plan, RunPosition};
 use crate::recipe::Recipe;
 use crate::run::{EvalLine, Line, RunFolder, RunLog, StartLine, TrainLine};
@@ -27,6 +26,9 @@ use crate::schedule::LrSchedule;
 use crate::step::{StepOutcome, Trainer};
 use crate::train_loop::{Due, Event, Job, Keep, LoopState, Score, TrainLoop};
 use crate::window::Window;
+
+/// The progress of the run at which the batches of estimates are masked: a linear schedule then has its mean rate.
+pub(super) const MEAN_PROGRESS: f64 = 0.5;
 
 /// An event of a pre-training run.
 pub type PretrainEvent = Event<StartLine, Estimate, TrainLine, EvalLine>;
@@ -96,8 +98,8 @@ pub struct Outcome {
 }
 
 /// The state in which a session starts: new, or from a checkpoint.
-pub(super) struct InitialState<O: Objective> {
-    pub trainer: Trainer<O::Network>,
+pub(super) struct InitialState<N> {
+    pub trainer: Trainer<N>,
     pub at: LoopState,
     /// Number of batches used in each phase.
     batches: Vec<u64>,
@@ -108,29 +110,29 @@ pub(super) struct InitialState<O: Objective> {
 }
 
 /// The initial state of a run on this corpus: from the checkpoint `newest`, or a new network.
-pub(super) fn initial_state<O: Objective>(
-    objective: &O,
+pub(super) fn initial_state<N: Network, B>(
+    objectives: &PhaseObjectives<N, B>,
     recipe: &Recipe,
     corpus: &Corpus,
     device: &Device,
     newest: Option<&Path>,
-) -> Result<InitialState<O>, TrainError> {
+) -> Result<InitialState<N>, TrainError> {
     let (network, moments, state, messages) = match newest {
         Some(path) => {
-            let checkpoint::Loaded { network, moments, state } = checkpoint::load::<O::Network, State>(path, device)?;
+            let checkpoint::Loaded { network, moments, state } = checkpoint::load::<N, State>(path, device)?;
             corpus.require(&state.shards, &recipe.data)?;
             (network, Some(moments), state, Vec::new())
         }
         None => {
             let Corpus { shards, tokenizer } = corpus;
-            let (network, report) = objective.initial_network(&Start { recipe, shards, tokenizer, device })?;
-            let window = Window::new(objective.terms());
+            let (network, report) = objectives[0].initial_network(&Start { recipe, shards, tokenizer, device })?;
+            let window = Window::new(objectives[0].terms());
             let state = State { batches: vec![0; recipe.phase.len()], window, ..State::default() };
             (network, None, state, report.notes())
         }
     };
     let mut network = network;
-    objective.freeze(&mut network);
+    objectives[state.phase].prepare(&mut network);
     let mut trainer = Trainer::new(network, device, recipe.precision.dtype(device), &recipe.optimizer, recipe.seed);
     trainer.recompute = recipe.recompute;
     trainer.updates = state.updates;
@@ -156,9 +158,9 @@ pub(super) fn initial_state<O: Objective>(
     Ok(InitialState { trainer, at, batches, tokens, messages })
 }
 
-/// Pre-trains with an objective. `recipe` must be resolved.
-pub(super) fn pretrain<O: Objective>(
-    objective: O,
+/// Pre-trains with these objectives. `recipe` must be resolved.
+pub(super) fn pretrain<N: Network, B>(
+    objectives: &PhaseObjectives<N, B>,
     recipe: &Recipe,
     device: &Device,
     folder: RunFolder,
@@ -168,7 +170,7 @@ pub(super) fn pretrain<O: Objective>(
 ) -> Result<Outcome, TrainError> {
     // Check everything that can be checked before the run's folder is touched.
     let corpus = Corpus::open(recipe)?;
-    let mut messages = corpus.check(recipe, &objective)?;
+    let mut messages = corpus.check(recipe, objectives)?;
     let (mut lock, mut newest, mut changed) = (None, None, Vec::new());
     if resume {
         changed = check_resumed(&folder, recipe)?;
@@ -178,7 +180,7 @@ pub(super) fn pretrain<O: Objective>(
         folder.check_new()?;
     }
     let newest = newest.as_ref().map(|(_, path)| path.as_path());
-    let initial = initial_state(&objective, recipe, &corpus, device, newest)?;
+    let initial = initial_state(objectives, recipe, &corpus, device, newest)?;
     messages.extend(initial.messages);
     if !changed.is_empty() {
         messages.push(format!("resumed with different values of {}", changed.join(", ")));
@@ -204,7 +206,8 @@ pub(super) fn pretrain<O: Objective>(
         lr_schedule: recipe.lr_schedule(),
         shards: corpus.fingerprint()?,
         recipe,
-        objective,
+        objectives,
+        prepared: at.phase,
         corpus: &corpus,
         batches,
         tokens,
@@ -227,9 +230,11 @@ pub(super) fn pretrain<O: Objective>(
 }
 
 /// A running pre-training.
-struct Pretraining<'a, O> {
+struct Pretraining<'a, N, B> {
     recipe: &'a Recipe,
-    objective: O,
+    objectives: &'a PhaseObjectives<N, B>,
+    /// The phase for which the network is prepared.
+    prepared: usize,
     corpus: &'a Corpus,
     plan: Plan,
     lr_schedule: LrSchedule,
@@ -244,19 +249,24 @@ struct Pretraining<'a, O> {
     /// The next batches of a phase, prepared in a separate thread.
     prefetch: Option<(usize, Prefetch)>,
     /// The held-out batches of a phase.
-    held_out: Option<(usize, BatchSource)>,
+    held_out: Option<(usize, HeldOut)>,
 }
 
-impl<O: Objective> Pretraining<'_, O> {
+impl<N: Network, B> Pretraining<'_, N, B> {
+    /// The loss that decides which evaluation is the best: the first of the last phase.
+    fn deciding(&self) -> Option<&'static Term> {
+        self.objectives.last()?.terms().first()
+    }
+
     fn start_prefetch(&self, phase: usize) -> Result<Prefetch, TrainError> {
-        let source = self.corpus.phase_source(self.recipe, &self.objective, phase)?;
+        let source = self.corpus.phase_source(self.recipe, &*self.objectives[phase], phase)?;
         let accumulate = self.recipe.phase[phase].accumulate;
         Ok(Prefetch::start(Arc::new(source), self.batches[phase], accumulate as usize + 2))
     }
 }
 
-impl<O: Objective> Job for Pretraining<'_, O> {
-    type Network = O::Network;
+impl<N: Network, B> Job for Pretraining<'_, N, B> {
+    type Network = N;
     type Error = TrainError;
     type State = State;
     type Start = StartLine;
@@ -270,25 +280,29 @@ impl<O: Objective> Job for Pretraining<'_, O> {
         &self.plan
     }
 
-    fn terms(&self) -> &'static [Term] {
-        self.objective.terms()
+    fn terms(&self, phase: usize) -> &'static [Term] {
+        self.objectives[phase].terms()
     }
 
     fn lr(&self, before: f64, after: f64) -> f64 {
         self.recipe.optimizer.lr * self.lr_schedule.factor(before, after)
     }
 
-    fn step(&mut self, trainer: &mut Trainer<O::Network>, at: &LoopState, lr: f64) -> Result<StepOutcome, TrainError> {
-        let phase = at.phase;
+    fn step(&mut self, trainer: &mut Trainer<N>, at: &LoopState, lr: f64) -> Result<StepOutcome, TrainError> {
+        let (phase, objective) = (at.phase, &*self.objectives[at.phase]);
+        if std::mem::replace(&mut self.prepared, phase) != phase {
+            objective.prepare(&mut trainer.network);
+        }
         let (prefetch_phase, mut prefetch) = match self.prefetch.take() {
             Some(prefetch) if prefetch.0 == phase => prefetch,
             _ => (phase, self.start_prefetch(phase)?),
         };
         let count = self.recipe.phase[phase].accumulate;
-        let batches: Vec<O::Batch> = (0..count).map(|_| self.objective.batch(prefetch.next())).collect();
+        let progress = self.plan.progress(at.step, at.seconds);
+        let batches: Vec<B> = (0..count).map(|_| objective.batch(prefetch.next(progress))).collect();
         self.prefetch = Some((prefetch_phase, prefetch));
         self.batches[phase] += u64::from(count);
-        let outcome = train_step(&self.objective, trainer, &batches, at.step, lr);
+        let outcome = train_step(objective, trainer, &batches, at.step, lr);
         self.tokens += outcome.tokens;
         Ok(outcome)
     }
@@ -300,21 +314,22 @@ impl<O: Objective> Job for Pretraining<'_, O> {
     /// Scales the measured time of a step in this phase by the FLOPs of the steps in later phases.
     fn estimate(
         &self,
-        trainer: &Trainer<O::Network>,
+        trainer: &Trainer<N>,
         at: &LoopState,
         steps_per_s: f64,
     ) -> Result<(Estimate, Vec<f64>), TrainError> {
         let mut costs = vec![Cost { tokens: 0.0, seconds: 0.0 }; self.recipe.phase.len()];
         let mut rate = 0.0;
         for (number, cost) in costs.iter_mut().enumerate().skip(at.phase) {
-            let source = self.corpus.phase_source(self.recipe, &self.objective, number)?;
-            let batch = self.objective.batch(source.batch(0));
+            let objective = &*self.objectives[number];
+            let source = self.corpus.phase_source(self.recipe, objective, number)?;
+            let batch = objective.batch(source.mask(source.unmasked(0), MEAN_PROGRESS));
             let count = f64::from(self.recipe.phase[number].accumulate);
-            let flops = count * self.objective.flops(&trainer.network, &batch);
+            let flops = count * objective.flops(&trainer.network, &batch);
             if number == at.phase {
                 rate = flops * steps_per_s;
             }
-            let tokens = count * self.objective.inputs(&batch).tokens() as f64;
+            let tokens = count * objective.inputs(&batch).tokens() as f64;
             *cost = Cost { tokens, seconds: flops / rate.max(f64::MIN_POSITIVE) };
         }
         let step_seconds = costs.iter().map(|cost| cost.seconds).collect();
@@ -330,10 +345,10 @@ impl<O: Objective> Job for Pretraining<'_, O> {
         }
     }
 
-    fn figures(&mut self, trainer: &Trainer<O::Network>, at: &LoopState) -> TrainLine {
+    fn figures(&mut self, trainer: &Trainer<N>, at: &LoopState) -> TrainLine {
         let measure = || trainer.device().matrix_peak(trainer.precision());
         self.peak = updated_peak(self.peak, at.window.flops_per_s(), measure);
-        let means = at.window.means(self.objective.terms(), self.peak);
+        let means = at.window.means(self.terms(at.phase), self.peak);
         TrainLine { step: at.step, tokens: self.tokens, seconds: at.seconds, phase: at.phase, ..means }
     }
 
@@ -347,26 +362,33 @@ impl<O: Objective> Job for Pretraining<'_, O> {
 
     fn evaluate(
         &mut self,
-        trainer: &Trainer<O::Network>,
+        trainer: &Trainer<N>,
         at: &LoopState,
         stop: &AtomicBool,
     ) -> Result<Option<EvalLine>, TrainError> {
-        let (source_phase, source) = match self.held_out.take() {
+        let (held_out_phase, held_out) = match self.held_out.take() {
             Some(held_out) if held_out.0 == at.phase => held_out,
-            _ => (at.phase, self.corpus.phase_held_out(self.recipe, &self.objective, at.phase)?),
+            _ => (at.phase, self.corpus.phase_held_out(self.recipe, &*self.objectives[at.phase], at.phase)?),
         };
         let batches = Some(self.recipe.eval.batches);
         let (device, precision) = (trainer.device(), trainer.precision());
         let continue_unless_stopped =
             |_| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let scores =
-            evaluate(&self.objective, &trainer.network, device, precision, &source, batches, continue_unless_stopped);
-        self.held_out = Some((source_phase, source));
+        let scores = evaluate(
+            &*self.objectives[at.phase],
+            &trainer.network,
+            device,
+            precision,
+            &held_out,
+            batches,
+            continue_unless_stopped,
+        );
+        self.held_out = Some((held_out_phase, held_out));
         Ok(scores.map(|scores| EvalLine { step: at.step, seconds: at.seconds, losses: scores.losses }))
     }
 
-    fn score(line: &EvalLine) -> Option<Score> {
-        line.losses.deciding()?.loss.filter(|loss| loss.is_finite()).map(score_of)
+    fn score(&self, line: &EvalLine) -> Option<Score> {
+        line.losses.loss(self.deciding()?.name).filter(|loss| loss.is_finite()).map(score_of)
     }
 
     fn log_evaluation(&mut self, log: &mut RunLog, _: &LoopState, line: &EvalLine, _: bool) -> Result<(), TrainError> {
@@ -382,7 +404,7 @@ impl<O: Objective> Job for Pretraining<'_, O> {
     }
 
     fn state(&self, at: &LoopState) -> State {
-        let key = self.objective.terms().first().map_or(String::new(), |term| format!("{}_loss", term.name));
+        let key = self.deciding().map_or(String::new(), |term| format!("{}_loss", term.name));
         State {
             step: at.step,
             updates: at.updates,

@@ -19,9 +19,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use cloze_engine::Device;
+use cloze_model::Model;
 
 use crate::TrainError;
-use crate::objective::{CausalLm, MaskedLm};
+use crate::batch::PretrainBatch;
+use crate::objective::{CausalLm, MaskedLm, Objective};
 use crate::recipe::{ObjectiveKind, Recipe};
 use crate::run::RunFolder;
 
@@ -45,13 +47,18 @@ pub fn pretrain(
 ) -> Result<Outcome, TrainError> {
     let folder = RunFolder::new(out);
     let recipe = &resolved::resolve(recipe, device, &folder, resume)?;
-    match recipe.objective.kind {
-        ObjectiveKind::MaskedLm => {
-            let objective = MaskedLm { nsp: recipe.has_pairs() };
-            job::pretrain(objective, recipe, device, folder, resume, stop, on_event)
+    job::pretrain(&objectives(recipe), recipe, device, folder, resume, stop, on_event)
+}
+
+/// The objective of each phase.
+fn objectives(recipe: &Recipe) -> Vec<Box<dyn Objective<Network = Model, Batch = PretrainBatch>>> {
+    let of_phase = |phase| -> Box<dyn Objective<Network = Model, Batch = PretrainBatch>> {
+        match recipe.phase_objective(phase) {
+            ObjectiveKind::MaskedLm => Box::new(MaskedLm { pairs: recipe.pairs() }),
+            ObjectiveKind::CausalLm => Box::new(CausalLm),
         }
-        ObjectiveKind::CausalLm => job::pretrain(CausalLm, recipe, device, folder, resume, stop, on_event),
-    }
+    };
+    (0..recipe.phase.len()).map(of_phase).collect()
 }
 
 /// Checks everything that [`pretrain`] checks, measures some steps of each phase and estimates the duration of the run,
@@ -68,11 +75,5 @@ pub fn dry_run(
 ) -> Result<Option<DryRun>, TrainError> {
     let folder = RunFolder::new(out);
     let recipe = &resolved::resolve(recipe, device, &folder, resume)?;
-    match recipe.objective.kind {
-        ObjectiveKind::MaskedLm => {
-            let objective = MaskedLm { nsp: recipe.has_pairs() };
-            dry_run::dry_run(objective, recipe, device, &folder, resume, stop)
-        }
-        ObjectiveKind::CausalLm => dry_run::dry_run(CausalLm, recipe, device, &folder, resume, stop),
-    }
+    dry_run::dry_run(&objectives(recipe), recipe, device, &folder, resume, stop)
 }

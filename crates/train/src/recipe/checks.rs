@@ -3,12 +3,14 @@
 use std::fmt;
 
 use super::every::Every;
-use super::sections::{ObjectiveKind, ObjectiveSection, Recipe};
+use super::sections::{Masking, ObjectiveKind, ObjectiveSection, Recipe};
 use crate::TrainError;
 use crate::schedule::ScheduleKind;
 
 /// Maximum number of micro-batches per step; they are in memory at the same time.
 const MAX_ACCUMULATE: u32 = 1 << 16;
+/// Maximum number of words of an n-gram.
+const MAX_NGRAM: usize = 16;
 /// Maximum number of tokens of a batch; no machine has memory for the activations of more.
 const MAX_TOKENS: usize = 1 << 24;
 
@@ -142,9 +144,11 @@ impl Recipe {
             let default = ObjectiveSection::default();
             let given = [
                 ("objective.rate", o.rate != default.rate),
+                ("objective.final_rate", o.final_rate.is_some()),
                 ("objective.mask", o.mask != default.mask),
                 ("objective.random", o.random != default.random),
-                ("objective.whole_word", o.whole_word),
+                ("objective.masking", o.masking != default.masking),
+                ("objective.sop", o.sop),
                 ("objective.max_predictions", o.max_predictions.is_some()),
                 // 0 is also allowed: there are no short sequences.
                 ("objective.short_seq_prob", o.short_seq_prob != default.short_seq_prob && o.short_seq_prob != 0.0),
@@ -156,6 +160,22 @@ impl Recipe {
         }
         require_positive(o.rate, "objective.rate")?;
         require_within(o.rate, 0.0, 1.0, "objective.rate")?;
+        if let Some(rate) = o.final_rate {
+            require_positive(rate, "objective.final_rate")?;
+            require_within(rate, 0.0, 1.0, "objective.final_rate")?;
+        }
+        require(!o.whole_word, "objective.whole_word", || {
+            "= true is combined with objective.masking; expected only objective.masking (\"whole-word\" has the same meaning)".into()
+        })?;
+        require(o.ngram.is_none() || o.masking == Masking::Ngram, "objective.ngram", || {
+            "only has an effect with objective.masking = \"ngram\"".into()
+        })?;
+        require(o.ngram.is_none_or(|words| (1..=MAX_NGRAM).contains(&words)), "objective.ngram", || {
+            format!("is {}; expected 1 to {MAX_NGRAM} words", o.ngram.unwrap_or_default())
+        })?;
+        require(!(o.sop && o.nsp), "objective.sop", || {
+            "and objective.nsp are both true; expected at most one of the two (set objective.nsp = false)".into()
+        })?;
         require_within(o.mask, 0.0, 1.0, "objective.mask")?;
         require_within(o.random, 0.0, 1.0, "objective.random")?;
         require(o.mask + o.random <= 1.0 + 1e-9, "objective.mask", || {
@@ -206,6 +226,7 @@ impl Recipe {
                 require_within(share, 0.0, 1.0, &key("share"))?;
             }
         }
+        self.check_phase_objectives()?;
         let with_steps = phases.iter().filter(|p| p.steps.is_some()).count();
         let with_share = phases.iter().filter(|p| p.share.is_some()).count();
         let is_single = phases.len() == 1 && with_steps == 0 && with_share == 0;
@@ -229,6 +250,27 @@ impl Recipe {
         } else {
             require(self.steps.is_some() || self.minutes.is_some(), "steps", || {
                 "is missing; expected steps or minutes (how long to train), or steps in every phase".into()
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_phase_objectives(&self) -> Result<(), InvalidValue> {
+        let last = self.phase.len() - 1;
+        for (i, objective) in self.phase.iter().enumerate().filter_map(|(i, p)| Some((i, p.objective?))) {
+            if objective == self.objective.kind {
+                continue;
+            }
+            let key = format!("phase.{i}.objective");
+            require(objective == ObjectiveKind::CausalLm, &key, || {
+                "differs from objective.kind; expected \"causal-lm\", for a run that ends with another objective".into()
+            })?;
+            require(i < last, &key, || {
+                "is \"causal-lm\" in the last phase; expected an earlier phase, or objective.kind = \"causal-lm\""
+                    .into()
+            })?;
+            require(!self.has_pairs(), &key, || {
+                "is \"causal-lm\", which has no sentence pairs; set objective.nsp and objective.sop to false".into()
             })?;
         }
         Ok(())
@@ -299,7 +341,8 @@ impl Recipe {
 /// Checks that there are two segments for sentence pairs, and that the sequences of every phase fit the positions.
 fn check_fit(recipe: &Recipe, positions: usize, segments: usize) -> Result<(), InvalidValue> {
     require(!recipe.has_pairs() || segments >= 2, "model.type_vocab_size", || {
-        format!("is {segments}; next-sentence prediction needs 2 segments (or objective.nsp = false)")
+        let (task, key) = if recipe.objective.sop { ("sentence-order", "sop") } else { ("next-sentence", "nsp") };
+        format!("is {segments}; {task} prediction needs 2 segments (or objective.{key} = false)")
     })?;
     for (i, p) in recipe.phase.iter().enumerate() {
         require(p.seq_len <= positions, &format!("phase.{i}.seq_len"), || {
@@ -343,6 +386,10 @@ mod tests {
             ("model.init=elsewhere", "cannot be combined with model.init"),
             ("objective.mask=0.95", "at most 1"),
             ("objective.rate=0", "above 0"),
+            ("objective.final_rate=0", "above 0"),
+            ("objective.final_rate=1.5", "from 0 to 1"),
+            ("objective.ngram=2", "only has an effect"),
+            ("objective.masking=words", "expected one of token, whole-word, ngram, span"),
             ("objective.duplicates=0", "at least 1"),
             ("phase.0.batch_tokens=512", "both given"),
             ("phase.0.accumulate=0", "expected 1 to 65536"),
@@ -376,8 +423,19 @@ mod tests {
         let trapezoid = ["schedule.kind=trapezoid", "schedule.warmup_steps=6", "schedule.decay_share=0.6"];
         assert!(error(&trapezoid).contains("expected at most 1"));
         assert!(error(&["schedule.kind=constant", "schedule.final_share=0.5"]).contains("no effect"));
-        let causal = error(&["objective.kind=causal-lm", "objective.whole_word=true"]);
-        assert!(causal.contains("`objective.whole_word` has no effect with objective.kind"), "{causal}");
+        for (key, value) in [("masking", "span"), ("final_rate", "0.1"), ("sop", "true")] {
+            let causal = error(&["objective.kind=causal-lm", &format!("objective.{key}={value}")]);
+            assert!(causal.contains(&format!("`objective.{key}` has no effect with objective.kind")), "{causal}");
+        }
+        assert!(error(&["objective.masking=span", "objective.whole_word=true"]).contains("only objective.masking"));
+        assert!(error(&["objective.sop=true", "objective.nsp=true"]).contains("expected at most one of the two"));
+        let phases = "phase=[{share=0.5,objective=causal-lm,batch_sequences=1},{share=0.5,batch_sequences=1}]"
+            .replace("causal-lm", "\"causal-lm\"");
+        assert!(error(&[&phases]).contains("`phase.0.objective` is \"causal-lm\", which has no sentence pairs"));
+        let last = ["objective.nsp=false", &phases, "phase.1.objective=causal-lm"];
+        assert!(error(&last).contains("`phase.1.objective` is \"causal-lm\" in the last phase"));
+        let reverse = ["objective.kind=causal-lm", "phase.0.objective=masked-lm"];
+        assert!(error(&reverse).contains("`phase.0.objective` differs from objective.kind"));
         assert!(error(&["objective.kind=causal-lm", "objective.short_seq_prob=0.3"]).contains("short_seq_prob"));
         assert!(error(&["minutes=1", "schedule.warmup_steps=1"]).contains("time limit"));
         assert!(

@@ -1,6 +1,6 @@
 //! What follows from a recipe: the plan of its run, its learning-rate schedule, the batches of its phases.
 
-use cloze_data::batch::{BatchOptions, BatchSize};
+use cloze_data::batch::{BatchOptions, BatchSize, PairTask};
 use cloze_data::masking::Masking;
 
 use super::sections::{ObjectiveKind, Recipe};
@@ -36,9 +36,24 @@ impl Recipe {
         LrSchedule::new(s.kind, warmup, s.decay_share.unwrap_or(0.2), s.final_share.unwrap_or(0.0))
     }
 
+    /// The task of the sentence pairs.
+    pub fn pairs(&self) -> PairTask {
+        match &self.objective {
+            objective if objective.kind != ObjectiveKind::MaskedLm => PairTask::None,
+            objective if objective.sop => PairTask::Sop,
+            objective if objective.nsp => PairTask::Nsp,
+            _ => PairTask::None,
+        }
+    }
+
     /// Whether sequences are sentence pairs.
     pub fn has_pairs(&self) -> bool {
-        self.objective.kind == ObjectiveKind::MaskedLm && self.objective.nsp
+        self.pairs().has_pairs()
+    }
+
+    /// The objective of a phase, counted from 0.
+    pub fn phase_objective(&self, phase: usize) -> ObjectiveKind {
+        self.phase[phase].objective.unwrap_or(self.objective.kind)
     }
 
     /// The options for sampling the batches of a phase, counted from 0.
@@ -49,9 +64,10 @@ impl Recipe {
         let o = &self.objective;
         let mut masking = Masking::default();
         masking.rate = o.rate;
+        masking.final_rate = o.final_rate;
         masking.mask = o.mask;
         masking.random = o.random;
-        masking.whole_word = o.whole_word;
+        masking.unit = o.masking.unit(o.ngram);
         masking.max_predictions = o.max_predictions;
         let mut options = BatchOptions::default();
         options.seq_len = p.seq_len;
@@ -59,9 +75,9 @@ impl Recipe {
             (_, Some(tokens)) => BatchSize::Tokens(tokens),
             (sequences, None) => BatchSize::Sequences(sequences.unwrap_or(32)),
         };
-        options.nsp = self.has_pairs();
+        options.pairs = self.pairs();
         options.short_seq_prob = o.short_seq_prob;
-        options.masking = (o.kind == ObjectiveKind::MaskedLm).then_some(masking);
+        options.masking = (self.phase_objective(phase) == ObjectiveKind::MaskedLm).then_some(masking);
         options.duplicates = o.duplicates;
         options.seed = self.seed.wrapping_add((phase as u64) << 32);
         options

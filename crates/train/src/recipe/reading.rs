@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::checks::InvalidValue;
-use super::sections::Recipe;
+use super::sections::{Masking, ObjectiveSection, Recipe};
 use super::shipped::{Source, nearest};
 use crate::TrainError;
 
@@ -131,7 +131,19 @@ fn read<'a>(text: &'a str, name: &'a str, overrides: &'a [String]) -> Result<(Re
         let key = key.trim();
         (table, recipe) = apply_override(&table, key, value.trim()).map_err(error)?;
     }
+    complete(&mut recipe.objective, table.get("objective"));
     Ok((recipe, origin))
+}
+
+/// Sets the values of an objective that depend on which keys are given.
+fn complete(objective: &mut ObjectiveSection, given: Option<&Value>) {
+    // The former key. If it contradicts the new one, it remains, and the check of the recipe fails.
+    if matches!(objective.masking, Masking::Token | Masking::WholeWord) && std::mem::take(&mut objective.whole_word) {
+        objective.masking = Masking::WholeWord;
+    }
+    if objective.sop && given.and_then(|given| given.get("nsp")).is_none() {
+        objective.nsp = false;
+    }
 }
 
 /// An unknown key, or a value of the wrong type.
@@ -489,6 +501,28 @@ mod tests {
         for bad in ["log.every=-5", "log.every=true", "log.every=1.5"] {
             assert!(error(GOOD, &[bad]).contains("expected a number of steps (500)"), "{bad}");
         }
+    }
+
+    /// Recipes of earlier runs have `whole_word`, and their folders must resume with recipes that have `masking`.
+    #[test]
+    fn the_former_key_of_whole_word_masking_is_read() {
+        let parse = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+            Recipe::parse(GOOD, "r.toml", &overrides).unwrap()
+        };
+        let (former, now) = (parse(&["objective.whole_word=true"]), parse(&["objective.masking=whole-word"]));
+        assert_eq!((former.objective.masking, &former), (Masking::WholeWord, &now));
+        let text = now.to_toml().unwrap();
+        assert!(text.contains("masking = \"whole-word\"") && !text.contains("whole_word"), "{text}");
+        let both = parse(&["objective.masking=token", "objective.whole_word=true"]);
+        assert_eq!(both, now, "an override of a recipe that has the default");
+        assert_eq!(parse(&["objective.whole_word=false", "objective.masking=span"]).objective.masking, Masking::Span);
+    }
+
+    #[test]
+    fn sentence_order_replaces_next_sentences_unless_both_are_given() {
+        let parse = |argument: &str| Recipe::parse(GOOD, "r.toml", &[argument.to_owned()]).unwrap().objective;
+        assert_eq!([parse("objective.sop=true").nsp, parse("objective.sop=false").nsp], [false, true]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cloze_data::masking::MaskingUnit;
 use cloze_engine::{DType, Device};
 use cloze_model::HiddenAct;
 use serde::{Deserialize, Serialize};
@@ -172,8 +173,8 @@ impl ModelSection {
     }
 }
 
-/// `[objective]`: masked language modelling, with next-sentence prediction unless `nsp = false`; or causal language
-/// modelling.
+/// `[objective]`: masked language modelling, with next-sentence prediction unless `nsp = false` or with sentence-order
+/// prediction (`sop = true`); or causal language modelling.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
@@ -181,19 +182,34 @@ pub struct ObjectiveSection {
     /// The kind of objective. With `causal-lm` the other keys have no effect.
     #[serde(skip_serializing_if = "ObjectiveKind::is_default")]
     pub kind: ObjectiveKind,
-    /// Fraction of the tokens chosen for prediction.
+    /// Fraction of the tokens chosen for prediction; with `final_rate`, at the start of the run.
     pub rate: f64,
+    /// This fraction at the end of the run. In between, it is linear in the run's progress, like the learning rate: by steps,
+    /// or by elapsed time if the run has a time limit. Held-out text is always masked at this rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_rate: Option<f64>,
     /// Fraction of the chosen tokens that become \[MASK\].
     pub mask: f64,
     /// Fraction of the chosen tokens that become a random token; the rest are unchanged.
     pub random: f64,
-    /// Whether to choose whole words instead of pieces.
-    pub whole_word: bool,
+    /// What is chosen together.
+    pub masking: Masking,
+    /// The former name of `masking = "whole-word"`. It is read as that, and not written.
+    #[serde(skip_serializing)]
+    pub(super) whole_word: bool,
+    /// Maximum number of words of an n-gram, for `masking = "ngram"`; 3 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ngram: Option<usize>,
     /// Maximum number of predictions per sequence, as Google's `max_predictions_per_seq`; no limit by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_predictions: Option<usize>,
-    /// Whether to use sentence pairs and their loss; otherwise full sentences of one document.
+    /// Next-sentence prediction: whether to use sentence pairs and their loss; otherwise full sentences of one document.
+    /// The default is true, unless `sop = true`.
     pub nsp: bool,
+    /// Sentence-order prediction, instead of next-sentence prediction: the pairs are consecutive segments, half of them
+    /// swapped.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sop: bool,
     /// Fraction of the sequences that are cut to a random shorter length.
     pub short_seq_prob: f64,
     /// Static masks: each sequence has this number of fixed maskings. By default, masks are sampled in each epoch.
@@ -206,13 +222,45 @@ impl Default for ObjectiveSection {
         ObjectiveSection {
             kind: ObjectiveKind::default(),
             rate: 0.15,
+            final_rate: None,
             mask: 0.8,
             random: 0.1,
+            masking: Masking::default(),
             whole_word: false,
+            ngram: None,
             max_predictions: None,
             nsp: true,
+            sop: false,
             short_seq_prob: 0.1,
             duplicates: None,
+        }
+    }
+}
+
+/// What is chosen together for prediction; see [`MaskingUnit`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Masking {
+    /// Single tokens.
+    #[default]
+    Token,
+    /// Whole words.
+    WholeWord,
+    /// One to three words (ALBERT).
+    Ngram,
+    /// One to ten words, replaced as a unit (SpanBERT).
+    Span,
+}
+
+impl Masking {
+    /// The unit for the data crate, with n-grams of at most `ngram` words.
+    pub(super) fn unit(self, ngram: Option<usize>) -> MaskingUnit {
+        match self {
+            Masking::Token => MaskingUnit::Token,
+            Masking::WholeWord => MaskingUnit::WholeWord,
+            Masking::Ngram => MaskingUnit::Ngram { max: ngram.unwrap_or(3) },
+            Masking::Span => MaskingUnit::Span,
         }
     }
 }
@@ -246,6 +294,9 @@ pub struct Phase {
     /// Fraction of the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
+    /// The objective of this phase, if it is not that of the run: `causal-lm` in phases before the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveKind>,
     /// Maximum number of tokens of a sequence, including \[CLS\] and \[SEP\].
     pub seq_len: usize,
     /// Sequences per micro-batch.
@@ -260,7 +311,15 @@ pub struct Phase {
 
 impl Default for Phase {
     fn default() -> Self {
-        Phase { steps: None, share: None, seq_len: 128, batch_sequences: None, batch_tokens: None, accumulate: 1 }
+        Phase {
+            steps: None,
+            share: None,
+            objective: None,
+            seq_len: 128,
+            batch_sequences: None,
+            batch_tokens: None,
+            accumulate: 1,
+        }
     }
 }
 

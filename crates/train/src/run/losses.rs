@@ -1,5 +1,5 @@
 //! The metrics of several losses, as stored in lines of metrics.jsonl: the loss called `mlm` has `mlm_loss`,
-//! `mlm_perplexity` (if it is a loss over tokens) and `mlm_accuracy`.
+//! `mlm_perplexity` and `mlm_bits_per_character` (if it is a loss over tokens) and `mlm_accuracy`.
 
 use std::fmt;
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 const LOSS: &str = "_loss";
 const PERPLEXITY: &str = "_perplexity";
+const BITS: &str = "_bits_per_character";
 const ACCURACY: &str = "_accuracy";
 
 /// The metrics of one loss.
@@ -21,6 +22,9 @@ pub struct LossFigure {
     pub loss: Option<f64>,
     /// The exponential of the loss; `None` if it is not a loss over tokens, or if perplexities are not requested.
     pub perplexity: Option<f64>,
+    /// The loss in bits per character of the text, which can be compared between vocabularies; `None` if it is not a loss
+    /// over tokens, if it is a training loss, or if the shards do not tell the number of characters.
+    pub bits_per_character: Option<f64>,
     /// Fraction of correct predictions; `None` without predictions.
     pub accuracy: Option<f64>,
 }
@@ -38,7 +42,12 @@ impl LossFigure {
 
     /// The metrics that are not `None`, with their keys: `mlm_loss` and so on.
     pub fn figures(&self) -> impl Iterator<Item = (String, f64)> + '_ {
-        let figures = [(LOSS, self.loss), (PERPLEXITY, self.perplexity), (ACCURACY, self.accuracy)];
+        let figures = [
+            (LOSS, self.loss),
+            (PERPLEXITY, self.perplexity),
+            (BITS, self.bits_per_character),
+            (ACCURACY, self.accuracy),
+        ];
         figures.into_iter().filter_map(|(suffix, value)| Some((format!("{}{suffix}", self.name), value?)))
     }
 }
@@ -92,10 +101,13 @@ impl FromIterator<LossFigure> for LossFigures {
 impl Serialize for LossFigures {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(None)?;
-        for LossFigure { name, loss, perplexity, accuracy } in &self.0 {
+        for LossFigure { name, loss, perplexity, bits_per_character, accuracy } in &self.0 {
             map.serialize_entry(&format!("{name}{LOSS}"), loss)?;
             if perplexity.is_some() {
                 map.serialize_entry(&format!("{name}{PERPLEXITY}"), perplexity)?;
+            }
+            if bits_per_character.is_some() {
+                map.serialize_entry(&format!("{name}{BITS}"), bits_per_character)?;
             }
             map.serialize_entry(&format!("{name}{ACCURACY}"), accuracy)?;
         }
@@ -120,6 +132,8 @@ impl<'de> Deserialize<'de> for LossFigures {
                         found.entry(name).loss = map.next_value()?;
                     } else if let Some(name) = key.strip_suffix(PERPLEXITY) {
                         found.entry(name).perplexity = map.next_value()?;
+                    } else if let Some(name) = key.strip_suffix(BITS) {
+                        found.entry(name).bits_per_character = map.next_value()?;
                     } else if let Some(name) = key.strip_suffix(ACCURACY) {
                         found.entry(name).accuracy = map.next_value()?;
                     } else {

@@ -510,6 +510,10 @@ fn a_causal_language_model_is_trained_resumed_evaluated_and_continued() {
     let clm = scores.losses.get("clm").unwrap();
     assert_eq!(clm.perplexity, clm.loss.map(f64::exp));
     assert_eq!((scores.losses.iter().count(), scores.predicted), (1, scores.tokens - scores.sequences));
+    // The complete text was scored: the code length of the text, divided by its characters.
+    let characters = Shards::open(&shards).unwrap().manifest.split(Split::Valid).characters().unwrap();
+    let bits = clm.loss.unwrap() * scores.predicted as f64 / std::f64::consts::LN_2;
+    assert!((clm.bits_per_character.unwrap() - bits / characters as f64).abs() < 1e-9, "{clm:?}");
 
     // It can be continued, but only with its own objective.
     let continued = |kind: &str, init: &Path| {
@@ -612,4 +616,113 @@ fn a_run_with_a_time_limit_ends_on_time() {
     assert!(figures.is_sorted_by(|a, b| a.0 <= b.0) && figures.is_sorted_by_key(|f| f.2));
     let peak = figures.iter().map(|f| f.1).fold(0.0, f64::max);
     assert!(peak <= 3e-3 && peak > 1.5e-3 && figures.last().unwrap().1 < peak / 2.0, "{figures:?}");
+}
+
+/// The masking rate follows the run's progress, and batches that were prepared in advance do not depend on it.
+#[test]
+fn a_schedule_of_the_masking_rate_resumes_bit_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    let overrides = ["objective.rate=0.5", "objective.final_rate=0.1", "objective.masking=span", "log.every=1"];
+    let recipe = recipe(&make_shards(dir.path(), 0), &overrides);
+    let (uninterrupted, interrupted) = (dir.path().join("uninterrupted"), dir.path().join("interrupted"));
+    run(&recipe, &uninterrupted, false).unwrap();
+    for (i, last) in [3, 7].into_iter().enumerate() {
+        run_until(&recipe, &interrupted, i > 0, last);
+    }
+    run(&recipe, &interrupted, true).unwrap();
+    assert_same_files(&uninterrupted.join("model"), &interrupted.join("model"));
+    assert_eq!(losses(&uninterrupted), losses(&interrupted));
+}
+
+#[test]
+fn sentence_order_is_learned_logged_and_remembered_by_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let recipe = recipe(&shards, &["objective.sop=true", "steps=4"]);
+    let out = dir.path().join("run");
+    let outcome = run(&recipe, &out, false).unwrap();
+    for line in read_metrics(&out.join("metrics.jsonl")).unwrap() {
+        match line {
+            Line::Train(t) => assert!(t.losses.loss("sop").is_some() && t.losses.get("nsp").is_none(), "{t:?}"),
+            Line::Eval(e) => assert!(e.losses.accuracy("sop").is_some() && e.losses.get("nsp").is_none(), "{e:?}"),
+            _ => {}
+        }
+    }
+    let held_out = outcome.evaluation.unwrap().losses;
+    let mlm = held_out.get("mlm").unwrap();
+    // The perplexity is per token; the text has between three and six characters per token.
+    let nats_per_character = mlm.bits_per_character.unwrap() * std::f64::consts::LN_2;
+    assert!((3.0..6.0).contains(&(mlm.loss.unwrap() / nats_per_character)), "{mlm:?}");
+    assert!(held_out.get("sop").unwrap().bits_per_character.is_none());
+
+    let mut options = EvaluateOptions::default();
+    options.precision = Precision::F32;
+    options.seq_len = 32;
+    let device = Device::cpu(Some(1)).unwrap();
+    let scores = evaluate_folder(&out.join("model"), &shards, &device, &options, |_| ()).unwrap();
+    assert!(scores.losses.accuracy("sop").is_some() && scores.losses.get("nsp").is_none(), "{scores:?}");
+
+    // A run of next-sentence prediction that starts from this model trains the same head, and says so.
+    let mut next = crate::corpus::recipe(&shards, &["steps=1", "eval.every=0"]);
+    next.model = Default::default();
+    next.model.init = Some(out.join("model"));
+    run(&next, &dir.path().join("next"), false).unwrap();
+    let scores = evaluate_folder(&dir.path().join("next/model"), &shards, &device, &options, |_| ()).unwrap();
+    assert!(scores.losses.accuracy("nsp").is_some() && scores.losses.get("sop").is_none(), "{scores:?}");
+}
+
+/// A run of a causal and then a masked language model: the losses of both are logged, only the evaluations of the last
+/// objective are compared, the final model is a masked language model, and resuming is bit-exact in both parts.
+#[test]
+fn causal_first_and_then_masked_in_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let recipe = recipe(
+        &shards,
+        &[
+            "objective.nsp=false",
+            "phase.0.objective=causal-lm",
+            "phase.0.share=0.5",
+            "phase.1.share=0.5",
+            "log.every=4",
+        ],
+    );
+    let (uninterrupted, interrupted) = (dir.path().join("uninterrupted"), dir.path().join("interrupted"));
+    let outcome = run(&recipe, &uninterrupted, false).unwrap();
+    // Also at the boundary, step 5, with the evaluation and the line that are due there.
+    for (i, last) in [2, 4, 5, 6].into_iter().enumerate() {
+        run_until(&recipe, &interrupted, i > 0, last);
+        let model = Model::load(&interrupted.join("model"), &Device::cpu(Some(1)).unwrap()).unwrap();
+        assert_eq!(model.architecture().causal, last <= 5, "after step {last}");
+    }
+    run(&recipe, &interrupted, true).unwrap();
+    assert_same_files(&uninterrupted.join("model"), &interrupted.join("model"));
+    assert_eq!(losses(&uninterrupted), losses(&interrupted));
+
+    let (mut trained, mut scored) = (Vec::new(), Vec::new());
+    for line in read_metrics(&uninterrupted.join("metrics.jsonl")).unwrap() {
+        let names = |losses: &cloze_train::run::LossFigures| {
+            losses.iter().filter(|figure| figure.loss.is_some()).map(|figure| figure.name.clone()).collect::<Vec<_>>()
+        };
+        match line {
+            Line::Train(t) => trained.push((t.step, names(&t.losses).join(" "))),
+            Line::Eval(e) => {
+                assert!(e.losses.iter().all(|figure| figure.loss.is_none() || figure.bits_per_character.is_some()));
+                scored.push((e.step, names(&e.losses).join(" ")));
+            }
+            _ => {}
+        }
+    }
+    // No line has the losses of both.
+    let named =
+        |steps: &[(u64, &str)]| steps.iter().map(|(step, name)| (*step, (*name).to_owned())).collect::<Vec<_>>();
+    assert_eq!(trained, named(&[(4, "clm"), (5, "clm"), (8, "mlm"), (10, "mlm")]));
+    assert_eq!(scored, named(&[(4, "clm"), (8, "mlm"), (10, "mlm")]));
+    let best = checkpoint::verify::<State>(&outcome.checkpoint).unwrap().best.unwrap();
+    assert!(best.step > 5 && best.loss.contains_key("mlm_loss"), "{best:?}");
+    let model = Model::load(&uninterrupted.join("model"), &Device::cpu(Some(1)).unwrap()).unwrap();
+    assert_eq!((model.class_name(), model.architecture().causal), ("BertForMaskedLM", false));
+    // The dry run measures both objectives.
+    let measured = dry(&recipe, &dir.path().join("dry"), false, &AtomicBool::new(false)).unwrap().unwrap();
+    assert_eq!(measured.estimate.phases.len(), 2);
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use cloze_data::TokenTable;
-use cloze_data::batch::{BatchOptions, BatchSize, BatchSource, Example, describe};
+use cloze_data::batch::{BatchOptions, BatchSize, BatchSource, Example, PairTask, describe};
 use cloze_data::shards::Documents;
 use cloze_text::Tokenizer;
 use serde_json::json;
@@ -32,34 +32,37 @@ pub(super) fn show(
     }
     let mut options = options.clone();
     options.size = BatchSize::Sequences(count);
+    let pairs = options.pairs;
     let source = BatchSource::new(documents.clone(), TokenTable::from(tokenizer), options)?;
     for (number, example) in describe(&source.batch(0), tokenizer).iter().enumerate() {
         if json {
             let pieces = |pick: fn(&cloze_data::batch::ExamplePiece) -> serde_json::Value| {
                 example.pieces.iter().map(pick).collect::<Vec<_>>()
             };
-            let line = json!({
+            let mut line = json!({
                 "kind": "example",
                 "tokens": pieces(|piece| json!(piece.token)),
                 "segments": pieces(|piece| json!(piece.segment)),
                 "labels": pieces(|piece| json!(piece.label)),
-                "random_next": example.random_next,
             });
+            let key = if pairs == PairTask::Sop { "swapped" } else { "random_next" };
+            line[key] = json!(example.pair_label.map(|label| label == 1));
             writeln!(out, "{line}")?;
         } else {
-            writeln!(out, "\n{}", heading(number + 1, example, terminal))?;
+            writeln!(out, "\n{}", heading(number + 1, example, pairs, terminal))?;
             writeln!(out, "{}", text(example, terminal))?;
         }
     }
     Ok(())
 }
 
-fn heading(number: usize, example: &Example, terminal: &Terminal) -> String {
+fn heading(number: usize, example: &Example, pairs: PairTask, terminal: &Terminal) -> String {
     let predicted = example.pieces.iter().filter(|piece| piece.label.is_some()).count();
-    let relation = match example.random_next {
-        Some(true) => ", B is from another document (label 1)",
-        Some(false) => ", B continues A (label 0)",
-        None => "",
+    let relation = match (pairs, example.pair_label) {
+        (PairTask::Nsp, Some(1)) => ", B is from another document (label 1)",
+        (PairTask::Sop, Some(1)) => ", A continues B: swapped (label 1)",
+        (_, Some(_)) => ", B continues A (label 0)",
+        (_, None) => "",
     };
     let line = format!("example {number}: {} tokens, {predicted} predicted{relation}", example.pieces.len());
     terminal.bold(&line)
@@ -109,11 +112,12 @@ mod tests {
                 piece("[SEP]", None, 0),
                 piece("oak", Some("sat"), 1),
             ],
-            random_next: Some(true),
+            pair_label: Some(1),
         };
         let mut plain = Terminal::detect(ColorChoice::Never, Verbosity::Quiet, None);
         assert_eq!(text(&example, &plain), "[CLS] the= [MASK]→cat [SEP] oak→sat");
-        assert!(heading(1, &example, &plain).contains("3 predicted, B is from another document"));
+        assert!(heading(1, &example, PairTask::Nsp, &plain).contains("3 predicted, B is from another document"));
+        assert!(heading(1, &example, PairTask::Sop, &plain).contains("3 predicted, A continues B: swapped"));
         plain.colour = true;
         assert!(text(&example, &plain).contains("\x1b[1;33m→cat\x1b[0m"));
     }

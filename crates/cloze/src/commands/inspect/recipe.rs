@@ -5,13 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use cloze_data::TokenTable;
-use cloze_data::batch::BatchSource;
+use cloze_data::batch::{BatchSource, PairTask};
 use cloze_data::export::write_batches;
 use cloze_data::manifest::Manifest;
 use cloze_data::shards::{Shards, Split};
 use cloze_text::Tokenizer;
 use cloze_train::Recipe;
-use cloze_train::recipe::{Every, ObjectiveKind};
+use cloze_train::recipe::{Every, Masking, ObjectiveKind};
 use serde_json::json;
 
 use super::arguments::Arguments;
@@ -80,10 +80,20 @@ fn write_summary(
     match objective.kind {
         ObjectiveKind::MaskedLm => writeln!(
             out,
-            "  objective      MLM on {:.0} % of the tokens{}{}",
+            "  objective      MLM on {:.0} %{} of the tokens{}{}",
             100.0 * objective.rate,
-            if objective.whole_word { ", whole words" } else { "" },
-            if objective.nsp { ", next sentence" } else { ", full sentences without next-sentence prediction" },
+            objective.final_rate.map_or_else(String::new, |rate| format!(" (at the end {:.0} %)", 100.0 * rate)),
+            match objective.masking {
+                Masking::WholeWord => ", whole words",
+                Masking::Ngram => ", n-grams of words",
+                Masking::Span => ", spans of words",
+                _ => "",
+            },
+            match recipe.pairs() {
+                PairTask::Nsp => ", next sentence",
+                PairTask::Sop => ", sentence order",
+                PairTask::None => ", full sentences without next-sentence prediction",
+            },
         )?,
         ObjectiveKind::CausalLm => writeln!(out, "  objective      CLM: predict every token from the previous ones")?,
     }
@@ -99,10 +109,14 @@ fn write_summary(
             (Some(tokens), _) => format!("{} tokens", format::count(tokens as u64)),
             (None, sequences) => format!("{} sequences", sequences.unwrap_or(32)),
         };
+        let objective = match phase.objective.filter(|kind| *kind != recipe.objective.kind) {
+            Some(ObjectiveKind::CausalLm) => ", CLM",
+            _ => "",
+        };
         let share = phase.share.map_or_else(String::new, |share| format!(", {:.0} % of the run", share * 100.0));
         writeln!(
             out,
-            "  phase {:<8} up to {} tokens, batches of {batch} × {}{share}",
+            "  phase {:<8} up to {} tokens, batches of {batch} × {}{share}{objective}",
             number + 1,
             phase.seq_len,
             phase.accumulate
@@ -171,7 +185,13 @@ fn write(recipe: &Recipe, file: &Path, steps: std::ops::Range<u64>, json: bool) 
     let end = steps.end.checked_mul(accumulate).filter(|&end| end > 0);
     let end = end.with_context(|| format!("--steps {}..{}: no such batches", steps.start, steps.end))?;
     let range = steps.start * accumulate..end;
-    write_batches(&source, range.clone(), file)?;
+    let plan = recipe.plan();
+    if recipe.objective.final_rate.is_some() && recipe.minutes.is_some() {
+        bail!(
+            "objective.final_rate with minutes: the masking rate of a batch follows the elapsed time; give steps instead of minutes"
+        );
+    }
+    write_batches(&source, range.clone(), |batch| plan.progress(batch / accumulate, 0.0), file)?;
     let mut out = crate::output::stdout();
     let batches = range.end - range.start;
     if json {

@@ -54,7 +54,7 @@ pub(super) fn show_folder(dir: &Path, arguments: &Arguments, terminal: &Terminal
         write_report(&mut out, &manifest.report, terminal)?;
     }
     let documents = shards.split(Split::Train);
-    let options = BatchOptions::default().disable_nsp_if_unavailable(documents, &TokenTable::from(&tokenizer));
+    let options = BatchOptions::default().without_unavailable_pairs(documents, &TokenTable::from(&tokenizer));
     examples::show(&mut out, documents, &tokenizer, &options, arguments.examples, arguments.json, terminal)
 }
 
@@ -86,6 +86,6 @@ pub(super) fn show_file(path: &Path, arguments: &Arguments, terminal: &Terminal)
         Err(_) if arguments.json => return Ok(()),
         Err(error) => bail!("examples need the tokenizer folder next to the shard: {error}"),
     };
-    let options = BatchOptions::default().disable_nsp_if_unavailable(&documents, &TokenTable::from(&tokenizer));
+    let options = BatchOptions::default().without_unavailable_pairs(&documents, &TokenTable::from(&tokenizer));
     examples::show(&mut out, &documents, &tokenizer, &options, arguments.examples, arguments.json, terminal)
 }

@@ -386,7 +386,7 @@ impl Baseline {
         batches.seq_len = options.seq_len;
         batches.size = BatchSize::Sequences(options.batch_sequences);
         batches.masking = Some(options.masking.clone());
-        let source = held_out(shards.split(Split::Valid), TokenTable::from(&tokenizer), batches)?;
+        let source = held_out(&shards, TokenTable::from(&tokenizer), batches)?.source;
         let labels: Vec<i32> = source.epoch_batches(0).flat_map(|batch| batch.mlm_labels).collect();
         Ok(Baseline::of(&counts, &labels))
     }

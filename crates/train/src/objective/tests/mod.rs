@@ -4,7 +4,7 @@ mod causal;
 mod two_networks;
 
 use cloze_data::TokenTable;
-use cloze_data::batch::{Batch, BatchOptions, BatchSize, BatchSource};
+use cloze_data::batch::{Batch, BatchOptions, BatchSize, BatchSource, PairTask};
 use cloze_data::shards::Documents;
 use cloze_engine::{DType, Device};
 use cloze_model::losses::{MLM, NSP};
@@ -18,7 +18,7 @@ use crate::step::{StepOutcome, Trainer};
 use crate::window::Window;
 
 const VOCABULARY: usize = 41;
-const BERT: MaskedLm = MaskedLm { nsp: true };
+const BERT: MaskedLm = MaskedLm { pairs: PairTask::Nsp };
 
 fn device() -> Device {
     Device::cpu(Some(2)).unwrap()

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use cloze_data::batch::{Batch, BatchOptions};
+use cloze_data::batch::{Batch, BatchOptions, PairTask};
 use cloze_engine::ops::{self, Activation, EmbedTables};
 use cloze_engine::{DType, Device, DropoutKey, Init, ParamId, Parameters, Pass, Var};
 use cloze_model::{Inputs, LoadReport, Losses};
@@ -110,7 +110,7 @@ impl Objective for ReplacedTokens {
     }
 
     fn batch_options(&self, mut options: BatchOptions) -> BatchOptions {
-        options.nsp = false;
+        options.pairs = PairTask::None;
         options
     }
 
@@ -126,7 +126,7 @@ impl Objective for ReplacedTokens {
         Ok((Pair::new(start.device), LoadReport::default()))
     }
 
-    fn freeze(&self, _: &mut Pair) {}
+    fn prepare(&self, _: &mut Pair) {}
 
     fn counts(&self, batch: &PretrainBatch) -> Vec<f64> {
         vec![batch.labels.mlm_rows.len() as f64, batch.inputs.tokens() as f64]
