@@ -55,7 +55,6 @@ pub(crate) trait Memory {
 pub(crate) trait Backend:
     BackendInfo
     + Memory
-    + ops::adamw::AdamWStep
     + ops::add_norm::AddNorm
     + ops::attention::Attention
     + ops::binary_cross_entropy::BinaryCrossEntropy
@@ -67,6 +66,7 @@ pub(crate) trait Backend:
     + ops::segment_mean::SegmentMean
     + ops::segment_cross_entropy::SegmentCrossEntropy
     + ops::mse_loss::MseLoss
+    + ops::optimizer::OptimizerStep
     + ops::sum::Sum
     + ops::index_select::IndexSelect
     + ops::linear_cross_entropy::LinearCrossEntropy

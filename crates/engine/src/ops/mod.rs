@@ -1,11 +1,10 @@
 //! The differentiable operations, one folder each: `mod.rs` contains the equations, the trait with both directions, the
-//! public function and the check; `cpu.rs` contains the CPU implementation. The optimizer's step, `adamw`, has only
-//! one direction.
+//! public function and the check; `cpu.rs` contains the CPU implementation. The optimizer's step, `optimizer`,
+//! has only one direction.
 //!
 //! Dimensions in shapes: T tokens of a packed batch, S sequences, N heads, D head width, H hidden size, F feed-forward
 //! size, V vocabulary size, M predicted tokens, C classes.
 
-pub(crate) mod adamw;
 pub(crate) mod add_norm;
 pub(crate) mod attention;
 pub(crate) mod binary_cross_entropy;
@@ -17,6 +16,7 @@ pub(crate) mod index_select;
 pub(crate) mod linear;
 pub(crate) mod linear_cross_entropy;
 pub(crate) mod mse_loss;
+pub(crate) mod optimizer;
 pub(crate) mod segment_cross_entropy;
 pub(crate) mod segment_mean;
 pub(crate) mod sum;
