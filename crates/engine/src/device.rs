@@ -65,6 +65,7 @@ pub(crate) trait Backend:
     + ops::linear::Linear
     + ops::segment_mean::SegmentMean
     + ops::segment_cross_entropy::SegmentCrossEntropy
+    + ops::lstm::Lstm
     + ops::mse_loss::MseLoss
     + ops::optimizer::OptimizerStep
     + ops::sum::Sum
