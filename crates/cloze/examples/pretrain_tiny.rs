@@ -20,7 +20,7 @@ use std::sync::Arc;
 use cloze::data::TokenTable;
 use cloze::data::batch::{BatchOptions, BatchSize, BatchSource, PairTask};
 use cloze::data::shards::Documents;
-use cloze::engine::{AdamW, Gradients, Moments, Pass, StepSettings, adamw_step};
+use cloze::engine::{Gradients, Moments, Optimizer, Pass, StepSettings, UpdateRule, optimizer_step};
 use cloze::model::{Config, Heads, LossScale, Model};
 use cloze::text::{VocabularyOptions, learn};
 use cloze::train::batch::PretrainBatch;
@@ -88,7 +88,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Training: the gradients and Adam's two moments have the layout of the parameters.
     let mut gradients = Gradients::zeros_like(&model.params);
     let mut moments = Moments::zeros_like(&model.params);
-    let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.01, bias_correction: true };
+    let optimizer = Optimizer {
+        rule: UpdateRule::AdamW,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-6,
+        weight_decay: 0.01,
+        bias_correction: true,
+    };
     for step in 1..=STEPS {
         // ids (T,), positions (T,), segments (T,), cu_seqlens (B + 1,): where each sequence begins.
         // mlm_rows (M,): which of the T tokens are predicted. mlm_labels (M,): their ids before masking.
@@ -103,8 +110,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
         // AdamW, with the gradient's norm clipped to 1. The learning rate rises to its peak, then falls to zero.
         let lr = PEAK_LR * (step as f32 / WARMUP as f32).min((STEPS - step) as f32 / (STEPS - WARMUP) as f32);
-        let settings = StepSettings { adamw, lr, step, clip_norm: Some(1.0) };
-        adamw_step(&device, &mut model.params, &gradients, &mut moments, &settings);
+        let settings = StepSettings { optimizer, lr, step, clip_norm: Some(1.0) };
+        optimizer_step(&device, &mut model.params, &gradients, &mut moments, &settings);
         if step == 1 || step % 500 == 0 {
             println!("step {step:4}  loss {:.3}", losses.total());
         }

@@ -55,7 +55,6 @@ pub(crate) trait Memory {
 pub(crate) trait Backend:
     BackendInfo
     + Memory
-    + ops::adamw::AdamWStep
     + ops::add_norm::AddNorm
     + ops::attention::Attention
     + ops::binary_cross_entropy::BinaryCrossEntropy
@@ -66,7 +65,9 @@ pub(crate) trait Backend:
     + ops::linear::Linear
     + ops::segment_mean::SegmentMean
     + ops::segment_cross_entropy::SegmentCrossEntropy
+    + ops::lstm::Lstm
     + ops::mse_loss::MseLoss
+    + ops::optimizer::OptimizerStep
     + ops::sum::Sum
     + ops::index_select::IndexSelect
     + ops::linear_cross_entropy::LinearCrossEntropy

@@ -2,7 +2,7 @@
 //! all weights in one flat arena.
 //!
 //! The engine does not know about text or BERT. A model declares its weights with a [`ParametersBuilder`], then runs
-//! [`ops`] in a [`Pass`]. [`Pass::backward`] adds every weight's gradient to [`Gradients`], and [`adamw_step`] updates
+//! [`ops`] in a [`Pass`]. [`Pass::backward`] adds every weight's gradient to [`Gradients`], and [`optimizer_step`] updates
 //! the arena. Activations are `f32` or `bf16`, depending on the pass's precision; accumulation, weights, gradients and
 //! moments are always `f32`.
 //!
@@ -29,7 +29,7 @@ pub use device::{Bandwidths, Device};
 pub use dtype::DType;
 pub use error::EngineError;
 pub use gradients::Gradients;
-pub use ops::adamw::{AdamW, Moments, StepReport, StepSettings, adamw_step};
+pub use ops::optimizer::{Moments, Optimizer, StepReport, StepSettings, UpdateRule, optimizer_step};
 pub use params::{Init, ParamId, Parameters, ParametersBuilder};
 pub use profile::{Cost, Entry, Profile};
 pub use random::DropoutKey;

@@ -296,17 +296,23 @@ impl Parameters {
         ranges
     }
 
-    /// Consecutive ranges of the arena with one learning rate and one decay setting, without frozen parameters.
+    /// One group for each parameter that is not frozen.
+    pub(crate) fn trained(&self) -> Vec<UpdateGroup> {
+        let trained = self.declared.iter().filter(|d| d.rate != 0.0);
+        trained.map(|d| UpdateGroup { range: d.range(), decays: d.decay, rate: d.rate }).collect()
+    }
+
+    /// As [`Parameters::trained`], with consecutive parameters of equal rate and decay setting merged.
     pub(crate) fn update_groups(&self) -> Vec<UpdateGroup> {
         let mut groups: Vec<UpdateGroup> = Vec::new();
-        for d in self.declared.iter().filter(|d| d.rate != 0.0) {
+        for next in self.trained() {
             match groups.last_mut() {
-                Some(group) if (group.decays, group.rate, group.range.end) == (d.decay, d.rate, d.offset) => {
-                    group.range.end += d.len();
+                Some(last)
+                    if (last.decays, last.rate, last.range.end) == (next.decays, next.rate, next.range.start) =>
+                {
+                    last.range.end = next.range.end;
                 }
-                _ => {
-                    groups.push(UpdateGroup { range: d.range(), decays: d.decay, rate: d.rate });
-                }
+                _ => groups.push(next),
             }
         }
         groups

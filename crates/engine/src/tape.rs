@@ -29,8 +29,8 @@ impl Var {
 
 type Rule = Box<dyn FnOnce(&mut Backward<'_>)>;
 
-/// The parameters that an op uses; three at most.
-type Uses = [Option<ParamId>; 3];
+/// The parameters that an op uses; four at most.
+type Uses = [Option<ParamId>; 4];
 
 /// One op on the tape, for the backward pass.
 struct Step {
@@ -248,7 +248,7 @@ impl<'a> Pass<'a> {
         uses
     }
 
-    /// Sets the parameters to whose gradients the next recorded op contributes: three at most.
+    /// Sets the parameters to whose gradients the next recorded op contributes: four at most.
     pub(crate) fn uses(&mut self, ids: &[ParamId]) {
         for (place, id) in self.uses.iter_mut().zip(ids) {
             *place = Some(*id);

@@ -24,17 +24,21 @@ pub struct Settings {
     pub warmup: f64,
     /// The schedule of the learning rate after the warm-up.
     pub schedule: ScheduleKind,
-    /// AdamW with bias correction, or the paper's variant without it. Bias correction makes fine-tuning on small data
-    /// sets more stable (Mosbach et al. 2021).
+    /// AdamW with bias correction, the paper's variant without it, or LAMB. Bias correction makes fine-tuning on small
+    /// data sets more stable (Mosbach et al. 2021).
     pub optimizer: OptimizerKind,
-    /// AdamW's ε.
+    /// The optimizer's ε.
     pub eps: f64,
     /// Weight decay, applied to matrices only.
     pub weight_decay: f64,
     /// Maximum global norm of the gradient; 0 disables clipping.
     pub clip_norm: f64,
-    /// Layer-wise learning rate decay: each layer's rate divided by that of the layer above it. 1: all layers have the
-    /// same rate.
+    /// Layer-wise learning rate decay, d: each layer's rate divided by that of the layer above it. 1: all layers have the
+    /// same rate. Of L layers, numbered from 1, layer n has the factor dᴸ⁺¹⁻ⁿ and the embeddings dᴸ⁺¹; heads, with the
+    /// pooler, have the full rate. ELECTRA (Clark et al. 2020) uses 0.8, and 0.9 for its large model. Its code has one
+    /// factor d more in all layers and in the embeddings (dᴸ⁺²⁻ⁿ and dᴸ⁺²; the top layer has d²), because it counts a
+    /// depth between the top layer and the heads at which there are no parameters. The paper does not mention that
+    /// factor, so it is left out here.
     pub layer_decay: f64,
     /// Frozen layers: 0 freezes the embeddings, n the embeddings and the n lowest layers. None: nothing is frozen.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,12 +1,12 @@
-//! One optimizer step: micro-batches forward and backward, then AdamW.
+//! One optimizer step: micro-batches forward and backward, then the optimizer.
 
 use std::time::Instant;
 
-use cloze_engine::{AdamW, DType, Device, DropoutKey, Gradients, Moments, Pass, StepSettings, adamw_step};
+use cloze_engine::{DType, Device, DropoutKey, Gradients, Moments, Pass, StepSettings, optimizer_step};
 use cloze_model::Losses;
 
 use crate::network::Network;
-use crate::recipe::{Optimizer, OptimizerKind};
+use crate::recipe::Optimizer;
 
 /// A network with everything that is needed to train it.
 pub struct Trainer<N> {
@@ -18,7 +18,7 @@ pub struct Trainer<N> {
     pub updates: u64,
     device: Device,
     gradients: Gradients,
-    adamw: AdamW,
+    optimizer: cloze_engine::Optimizer,
     clip_norm: Option<f32>,
     precision: DType,
     seed: u64,
@@ -63,13 +63,7 @@ impl<N: Network> Trainer<N> {
             network,
             updates: 0,
             device: device.clone(),
-            adamw: AdamW {
-                beta1: optimizer.beta1 as f32,
-                beta2: optimizer.beta2 as f32,
-                eps: optimizer.eps as f32,
-                weight_decay: optimizer.weight_decay as f32,
-                bias_correction: optimizer.kind == OptimizerKind::Adamw,
-            },
+            optimizer: optimizer.to_engine(),
             clip_norm: (optimizer.clip_norm > 0.0).then_some(optimizer.clip_norm as f32),
             precision,
             seed,
@@ -93,7 +87,7 @@ impl<N: Network> Trainer<N> {
     }
 
     /// Runs one optimizer step. `loss` runs micro-batch 0, 1, … of the step forward and returns its losses; their
-    /// gradients are summed. Then AdamW updates the weights with the learning rate `lr`. `number` counts all steps from
+    /// gradients are summed. Then the optimizer updates the weights with the learning rate `lr`. `number` counts all steps from
     /// 0; with the seed and the micro-batch it forms the key that `loss` gets for all randomness, including dropout.
     pub fn step(
         &mut self,
@@ -115,10 +109,10 @@ impl<N: Network> Trainer<N> {
         }
         let mut update = Update { losses, grad_norm: f64::NAN, updated: false, seconds: 0.0 };
         if update.losses.is_finite() {
-            let settings =
-                StepSettings { adamw: self.adamw, lr: lr as f32, step: self.updates + 1, clip_norm: self.clip_norm };
+            let (optimizer, clip_norm) = (self.optimizer, self.clip_norm);
+            let settings = StepSettings { optimizer, lr: lr as f32, step: self.updates + 1, clip_norm };
             let params = self.network.params_mut();
-            let report = adamw_step(&self.device, params, &self.gradients, &mut self.moments, &settings);
+            let report = optimizer_step(&self.device, params, &self.gradients, &mut self.moments, &settings);
             update.grad_norm = f64::from(report.grad_norm);
             update.updated = report.finite;
             self.updates += u64::from(report.finite);

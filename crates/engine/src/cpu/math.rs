@@ -190,7 +190,7 @@ pub(crate) fn silu_backward<I: Isa>(x: f32) -> f32 {
 
 /// 1/(1 + e⁻ˣ)
 #[inline(always)]
-fn sigmoid<I: Isa>(x: f32) -> f32 {
+pub(crate) fn sigmoid<I: Isa>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<I>(-x))
 }
 

@@ -1,13 +1,13 @@
-//! Sums that several ops use: column sums of matrices, and matrix products that are added to a weight's gradient.
+//! Sums that several ops use: column sums of matrices, and matrix products that are added to a gradient.
 
 use std::ops::Range;
 
 use super::Cpu;
 use super::disjoint::DisjointSlice;
 use super::gemm::Epilogue;
-use super::lanes::{self, each_part, load};
+use super::lanes::{self, VectorElement, each_part, load};
 use super::level::{Isa, Vectorized};
-use crate::dtype::Real;
+use crate::dtype::{Real, with_real};
 use crate::gradients::Write;
 use crate::{DType, Tensor};
 
@@ -58,6 +58,22 @@ impl<E: Real> Vectorized for ColumnSums<'_, E> {
     }
 }
 
+impl Cpu {
+    /// Adds the sum over the rows of `d` [T, C] to `sums` [C].
+    pub(crate) fn add_column_sums(&self, d: &Tensor, sums: &mut [f32]) {
+        let (rows, columns) = d.matrix("add_column_sums");
+        assert_eq!(columns, sums.len(), "add_column_sums");
+        let mut block_sums = BlockSums::new(rows, columns);
+        with_real!(d.dtype(), E => {
+            let d = d.slice::<E>();
+            block_sums.fill(self, rows, |range, sums| {
+                self.level.run(ColumnSums { d: &d[range.start * columns..range.end * columns], sums });
+            });
+        });
+        block_sums.add_to(self, sums);
+    }
+}
+
 /// The epilogue for a weight's gradient: stores the product in an f32 matrix or adds it.
 pub(crate) struct Accumulate<'a> {
     pub(crate) sum: DisjointSlice<'a, f32>,
@@ -82,6 +98,29 @@ impl Epilogue for Accumulate<'_> {
             } else {
                 sum.copy_from_slice(acc);
             }
+        }
+    }
+}
+
+/// Stores a product plus the prior gradient: the gradient of an input.
+pub(crate) struct StoreSum<'a, E> {
+    pub(crate) y: DisjointSlice<'a, E>,
+    pub(crate) prior: Option<&'a [E]>,
+    pub(crate) columns: usize,
+}
+
+impl<E: VectorElement> Epilogue for StoreSum<'_, E> {
+    #[inline(always)]
+    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
+        for r in 0..rows {
+            let at = (row + r) * self.columns + col;
+            let acc = &mut acc[r * stride..r * stride + cols];
+            if let Some(prior) = self.prior {
+                let prior = &prior[at..at + cols];
+                each_part!(cols, part => lanes::add_to(&mut acc[part.clone()], load(&prior[part])));
+            }
+            // SAFETY: tiles are disjoint.
+            lanes::stream::<I, _>(acc, unsafe { self.y.part(at..at + cols) });
         }
     }
 }

@@ -1,11 +1,10 @@
 //! The differentiable operations, one folder each: `mod.rs` contains the equations, the trait with both directions, the
-//! public function and the check; `cpu.rs` contains the CPU implementation. The optimizer's step, `adamw`, has only
-//! one direction.
+//! public function and the check; `cpu.rs` contains the CPU implementation. The optimizer's step, `optimizer`,
+//! has only one direction.
 //!
 //! Dimensions in shapes: T tokens of a packed batch, S sequences, N heads, D head width, H hidden size, F feed-forward
 //! size, V vocabulary size, M predicted tokens, C classes.
 
-pub(crate) mod adamw;
 pub(crate) mod add_norm;
 pub(crate) mod attention;
 pub(crate) mod binary_cross_entropy;
@@ -16,7 +15,9 @@ pub(crate) mod embed;
 pub(crate) mod index_select;
 pub(crate) mod linear;
 pub(crate) mod linear_cross_entropy;
+pub(crate) mod lstm;
 pub(crate) mod mse_loss;
+pub(crate) mod optimizer;
 pub(crate) mod segment_cross_entropy;
 pub(crate) mod segment_mean;
 pub(crate) mod sum;
@@ -31,6 +32,7 @@ pub use embed::{EmbedTables, embed};
 pub use index_select::index_select;
 pub use linear::{Activation, linear};
 pub use linear_cross_entropy::linear_cross_entropy;
+pub use lstm::{BiLstm, bilstm};
 pub use mse_loss::mse_loss;
 pub use segment_cross_entropy::segment_cross_entropy;
 pub use segment_mean::segment_mean;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::every::Every;
-use super::sections::{Masking, ObjectiveKind, ObjectiveSection, Recipe};
+use super::sections::{Masking, ObjectiveKind, ObjectiveSection, OptimizerKind, Recipe};
 use crate::TrainError;
 use crate::schedule::ScheduleKind;
 
@@ -286,6 +286,10 @@ impl Recipe {
         }
         require_positive(f64::from(o.eps as f32), "optimizer.eps")?;
         require_within(o.weight_decay, 0.0, 1.0, "optimizer.weight_decay")?;
+        require(o.kind == OptimizerKind::Lamb || o.bias_correction.is_none(), "optimizer.bias_correction", || {
+            "only has an effect with optimizer.kind = \"lamb\"; \"adamw\" has bias correction, \"bert-adamw\" has none"
+                .into()
+        })?;
         require(o.clip_norm >= 0.0 && o.clip_norm.is_finite(), "optimizer.clip_norm", || {
             format!("is {}; expected a number above 0, or 0 for no clipping", o.clip_norm)
         })
@@ -403,6 +407,7 @@ mod tests {
             ("schedule.decay_share=0.5", "only has an effect"),
             ("optimizer.beta2=0.99999999", "not including, 1"),
             ("optimizer.eps=1e-46", "above 0"),
+            ("optimizer.bias_correction=true", "only has an effect with optimizer.kind = \"lamb\""),
             ("model.hidden_dropout_prob=0.99999999", "not including, 1"),
             ("checkpoint.keep=0", "at least 1"),
             ("log.every=0", "at least 1"),

@@ -2,8 +2,9 @@
 
 use cloze_data::batch::{BatchOptions, BatchSize, PairTask};
 use cloze_data::masking::Masking;
+use cloze_engine::UpdateRule;
 
-use super::sections::{ObjectiveKind, Recipe};
+use super::sections::{ObjectiveKind, Optimizer, OptimizerKind, Recipe};
 use crate::plan::Plan;
 use crate::schedule::LrSchedule;
 
@@ -81,6 +82,25 @@ impl Recipe {
         options.duplicates = o.duplicates;
         options.seed = self.seed.wrapping_add((phase as u64) << 32);
         options
+    }
+}
+
+impl Optimizer {
+    /// The engine's optimizer.
+    pub fn to_engine(&self) -> cloze_engine::Optimizer {
+        let (rule, bias_correction) = match self.kind {
+            OptimizerKind::BertAdamw => (UpdateRule::AdamW, false),
+            OptimizerKind::Adamw => (UpdateRule::AdamW, true),
+            OptimizerKind::Lamb => (UpdateRule::Lamb, self.bias_correction.unwrap_or(false)),
+        };
+        cloze_engine::Optimizer {
+            rule,
+            beta1: self.beta1 as f32,
+            beta2: self.beta2 as f32,
+            eps: self.eps as f32,
+            weight_decay: self.weight_decay as f32,
+            bias_correction,
+        }
     }
 }
 

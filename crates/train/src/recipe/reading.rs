@@ -362,7 +362,7 @@ mod tests {
         );
         assert_eq!(
             error(&GOOD.replace("lr =", "xyz ="), &[]),
-            "r.toml:14: unknown key `optimizer.xyz`; valid names are kind, lr, beta1, beta2, eps, weight_decay, clip_norm"
+            "r.toml:14: unknown key `optimizer.xyz`; valid names are kind, lr, beta1, beta2, eps, weight_decay, clip_norm, bias_correction"
         );
         assert_eq!(
             error(&GOOD.replace("hidden_size", "hiden_size"), &[]),
@@ -394,7 +394,7 @@ mod tests {
         );
         assert_eq!(
             error(&GOOD.replace("lr = 1e-3", "kind = \"adam\""), &[]),
-            "r.toml:14: `optimizer.kind` cannot be \"adam\"; did you mean \"adamw\"? expected one of bert-adamw, adamw"
+            "r.toml:14: `optimizer.kind` cannot be \"adam\"; did you mean \"adamw\"? expected one of bert-adamw, adamw, lamb"
         );
         assert_eq!(
             error(&GOOD.replace("steps = 10", "steps = -1"), &[]),

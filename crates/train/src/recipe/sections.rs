@@ -45,7 +45,7 @@ pub struct Recipe {
     pub objective: ObjectiveSection,
     /// The phases, in order: the paper trains 90 % of its steps at length 128, the rest at 512.
     pub phase: Vec<Phase>,
-    /// AdamW and its settings.
+    /// The optimizer and its settings.
     pub optimizer: Optimizer,
     /// The learning-rate schedule.
     pub schedule: Schedule,
@@ -323,12 +323,12 @@ impl Default for Phase {
     }
 }
 
-/// `[optimizer]`: AdamW; the defaults are those of the paper.
+/// `[optimizer]`: AdamW or LAMB; the defaults are those of the paper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Optimizer {
-    /// The variant, with or without bias correction.
+    /// The optimizer.
     pub kind: OptimizerKind,
     /// Peak learning rate.
     pub lr: f64,
@@ -342,6 +342,10 @@ pub struct Optimizer {
     pub weight_decay: f64,
     /// Maximum global norm of the gradient; 0 disables clipping.
     pub clip_norm: f64,
+    /// Only for `lamb`: whether to correct the moments for their initialisation with zeros, as in the paper; false by
+    /// default, as ALBERT was trained. The kind of AdamW determines it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bias_correction: Option<bool>,
 }
 
 impl Default for Optimizer {
@@ -354,11 +358,12 @@ impl Default for Optimizer {
             eps: 1e-6,
             weight_decay: 0.01,
             clip_norm: 1.0,
+            bias_correction: None,
         }
     }
 }
 
-/// The two variants of AdamW.
+/// The optimizers: two variants of AdamW, and LAMB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -367,13 +372,16 @@ pub enum OptimizerKind {
     BertAdamw,
     /// That of Loshchilov & Hutter and PyTorch: with bias correction.
     Adamw,
+    /// You et al. 2020: steps relative to the norm of each parameter, for large batches.
+    Lamb,
 }
 
 impl OptimizerKind {
     /// All of them, with the name in recipes and what it means.
-    pub const ALL: [(OptimizerKind, &'static str, &'static str); 2] = [
-        (OptimizerKind::Adamw, "adamw", "With bias correction, as in PyTorch"),
-        (OptimizerKind::BertAdamw, "bert-adamw", "Without bias correction, as BERT was trained"),
+    pub const ALL: [(OptimizerKind, &'static str, &'static str); 3] = [
+        (OptimizerKind::Adamw, "adamw", "AdamW with bias correction, as in PyTorch"),
+        (OptimizerKind::BertAdamw, "bert-adamw", "AdamW without bias correction, as BERT was trained"),
+        (OptimizerKind::Lamb, "lamb", "LAMB, as ALBERT was trained: for large batches"),
     ];
 
     /// The name in recipes.

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use cloze_engine::{
-    AdamW, Bandwidths, Cost, DType, Device, DropoutKey, Gradients, Moments, Pass, Profile, StepSettings, adamw_step,
+    Bandwidths, Cost, DType, Device, DropoutKey, Gradients, Moments, Pass, Profile, StepSettings, UpdateRule,
+    optimizer_step,
 };
 use cloze_model::{Config, FlopsOf, Heads, Inputs, LossScale, Model, PretrainLabels};
-use cloze_train::recipe::Precision;
+use cloze_train::recipe::{Optimizer, OptimizerKind, Precision};
 use serde_json::{Map, Value, json};
 
 use crate::format;
@@ -49,6 +50,10 @@ pub struct Shape {
     #[arg(long)]
     pub recompute: bool,
 
+    /// Optimizer of a training step
+    #[arg(long, default_value = "bert-adamw", value_parser = crate::values::named(&OptimizerKind::ALL))]
+    pub optimizer: OptimizerKind,
+
     /// Vocabulary size
     #[arg(long, default_value_t = 30522, value_name = "V", value_parser = crate::values::positive)]
     pub vocab: usize,
@@ -60,6 +65,10 @@ impl Shape {
         anyhow::ensure!(
             training || !self.recompute,
             "--recompute has no effect on inference, which keeps no activations"
+        );
+        anyhow::ensure!(
+            training || self.optimizer == OptimizerKind::BertAdamw,
+            "--optimizer has no effect on inference"
         );
         Ok(())
     }
@@ -174,8 +183,10 @@ pub fn measure(
     let flops =
         model.useful_flops(&inputs, &labels, if training { FlopsOf::ForwardBackward } else { FlopsOf::Forward });
 
-    let recompute = shape.recompute;
-    let mut bench = Bench { model, device, dtype, inputs, labels, recompute, training: None, profile: None };
+    let mut optimizer = Optimizer::default();
+    optimizer.kind = shape.optimizer;
+    let (optimizer, recompute) = (optimizer.to_engine(), shape.recompute);
+    let mut bench = Bench { model, device, dtype, inputs, labels, recompute, optimizer, training: None, profile: None };
     if training {
         let gradients = Gradients::zeros_like(&bench.model.params);
         let moments = Moments::zeros_like(&bench.model.params);
@@ -278,6 +289,7 @@ struct Bench {
     inputs: Inputs,
     labels: PretrainLabels,
     recompute: bool,
+    optimizer: cloze_engine::Optimizer,
     training: Option<(Gradients, Moments)>,
     /// The profile, if requested.
     profile: Option<Profile>,
@@ -302,13 +314,16 @@ impl Bench {
         }
         let _ = self.model.loss(&mut pass, &self.inputs, &self.labels, LossScale::mean(&self.labels));
         pass.backward();
-        let adamw = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.01, bias_correction: false };
-        let settings = StepSettings { adamw, lr: 1e-4, step, clip_norm: Some(1.0) };
+        let settings = StepSettings { optimizer: self.optimizer, lr: 1e-4, step, clip_norm: Some(1.0) };
         // The norm reads the gradients (4 bytes). The update reads gradients, weights and two moments (16) and writes
-        // the latter three (12).
-        let cost = Cost::new(0, (4 + 16 + 12) * self.model.parameter_count());
+        // the latter three (12). LAMB reads weights and moments again (12).
+        let bytes = match self.optimizer.rule {
+            UpdateRule::AdamW => 4 + 16 + 12,
+            UpdateRule::Lamb => 4 + 16 + 12 + 12,
+        };
+        let cost = Cost::new(0, bytes * self.model.parameter_count());
         timed(&mut self.profile, "optimizer", cost, || {
-            adamw_step(&self.device, &mut self.model.params, gradients, moments, &settings)
+            optimizer_step(&self.device, &mut self.model.params, gradients, moments, &settings)
         });
     }
 }
@@ -375,6 +390,7 @@ impl Measured {
             "precision": self.dtype.name(),
             "reason": self.reason,
             "recompute": shape.recompute,
+            "optimizer": shape.optimizer.name(),
             "threads": self.threads,
             "steps": steps,
             "machine": self.machine,
@@ -455,8 +471,9 @@ mod tests {
     use super::*;
 
     fn shape(lengths: Lengths) -> Shape {
-        let (layers, hidden, heads, vocab) = (1, 32, 2, 100);
-        Shape { layers, hidden, heads, batch: 40, seq: 64, lengths, precision: Precision::F32, recompute: false, vocab }
+        let (precision, optimizer) = (Precision::F32, OptimizerKind::Lamb);
+        let (layers, hidden, heads, batch, seq, vocab, recompute) = (1, 32, 2, 40, 64, 100, false);
+        Shape { layers, hidden, heads, batch, seq, lengths, precision, recompute, optimizer, vocab }
     }
 
     #[test]

@@ -312,11 +312,12 @@ mod tests {
     use super::super::measure::Lengths;
     use super::*;
     use cloze_engine::DType;
-    use cloze_train::recipe::Precision;
+    use cloze_train::recipe::{OptimizerKind, Precision};
 
     fn base() -> Shape {
-        let (lengths, precision) = (Lengths::Full, Precision::F32);
-        Shape { layers: 3, hidden: 192, heads: 4, batch: 6, seq: 48, lengths, precision, recompute: false, vocab: 100 }
+        let (lengths, precision, optimizer) = (Lengths::Full, Precision::F32, OptimizerKind::BertAdamw);
+        let (layers, hidden, heads, batch, seq, vocab, recompute) = (3, 192, 4, 6, 48, 100, false);
+        Shape { layers, hidden, heads, batch, seq, lengths, precision, recompute, optimizer, vocab }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::cpu::gemm::{Epilogue, Mat, Precision, Slice, product};
 use crate::cpu::lanes::{self, VectorElement, each_part, load, store};
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::packed::packed;
-use crate::cpu::sums::{Accumulate, BlockSums, ColumnSums};
+use crate::cpu::sums::{Accumulate, BlockSums, ColumnSums, StoreSum};
 use crate::cpu::{Cpu, mat, math, precision_of};
 use crate::dtype::with_real;
 use crate::{Gradients, Parameters, Tensor};
@@ -93,20 +93,6 @@ impl Cpu {
             block_sums.add_to(self, sums);
         }
         du
-    }
-
-    /// Adds the sum over the rows of `d` [T, C] to `sums` [C].
-    fn add_column_sums(&self, d: &Tensor, sums: &mut [f32]) {
-        let (rows, columns) = d.matrix("add_column_sums");
-        assert_eq!(columns, sums.len(), "add_column_sums");
-        let mut block_sums = BlockSums::new(rows, columns);
-        with_real!(d.dtype(), E => {
-            let d = d.slice::<E>();
-            block_sums.fill(self, rows, |range, sums| {
-                self.level.run(ColumnSums { d: &d[range.start * columns..range.end * columns], sums });
-            });
-        });
-        block_sums.add_to(self, sums);
     }
 }
 
@@ -196,29 +182,6 @@ impl Vectorized for Activate<'_> {
             Activation::Relu => each!(math::relu, math::relu_backward),
             Activation::Silu => each!(math::silu::<I>, math::silu_backward::<I>),
             Activation::Tanh => each!(math::tanh::<I>, math::tanh_backward::<I>),
-        }
-    }
-}
-
-/// Stores a product plus the prior gradient: the gradient of an input.
-struct StoreSum<'a, E> {
-    y: DisjointSlice<'a, E>,
-    prior: Option<&'a [E]>,
-    columns: usize,
-}
-
-impl<E: VectorElement> Epilogue for StoreSum<'_, E> {
-    #[inline(always)]
-    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
-        for r in 0..rows {
-            let at = (row + r) * self.columns + col;
-            let acc = &mut acc[r * stride..r * stride + cols];
-            if let Some(prior) = self.prior {
-                let prior = &prior[at..at + cols];
-                each_part!(cols, part => lanes::add_to(&mut acc[part.clone()], load(&prior[part])));
-            }
-            // SAFETY: tiles are disjoint.
-            lanes::stream::<I, _>(acc, unsafe { self.y.part(at..at + cols) });
         }
     }
 }

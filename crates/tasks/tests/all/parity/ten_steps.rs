@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::{fmt, fs};
 
-use cloze_engine::{AdamW, DType, Gradients, Moments, Pass, StepSettings, adamw_step};
+use cloze_engine::{DType, Gradients, Moments, Optimizer, Pass, StepSettings, UpdateRule, optimizer_step};
 use cloze_model::{Config, Heads, Inputs, LossScale, Model, PretrainLabels};
 use serde_json::Value;
 
@@ -47,7 +47,8 @@ fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
     let record: Value = serde_json::from_slice(&fs::read(folder.join("losses.json")).unwrap()).unwrap();
     let number = |value: &Value| value.as_f64().expect("a number in losses.json");
     let (settings, run) = (&record["optimizer"], &record["runs"][run]);
-    let optimizer = AdamW {
+    let optimizer = Optimizer {
+        rule: UpdateRule::AdamW,
         beta1: number(&settings["beta1"]) as f32,
         beta2: number(&settings["beta2"]) as f32,
         eps: number(&settings["epsilon"]) as f32,
@@ -69,9 +70,8 @@ fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
         let mut pass = Pass::recording(&device, &model.params, &mut gradients, precision, None);
         let losses = model.loss(&mut pass, &inputs, &labels, LossScale::mean(&labels));
         pass.backward();
-        let settings =
-            StepSettings { adamw: optimizer, lr: number(&step["lr"]) as f32, step: index as u64 + 1, clip_norm };
-        let report = adamw_step(&device, &mut model.params, &gradients, &mut moments, &settings);
+        let settings = StepSettings { optimizer, lr: number(&step["lr"]) as f32, step: index as u64 + 1, clip_norm };
+        let report = optimizer_step(&device, &mut model.params, &gradients, &mut moments, &settings);
         assert!(report.finite);
 
         let update = |gap: &mut f64, ours: f64, theirs: &Value| {

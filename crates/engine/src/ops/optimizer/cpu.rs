@@ -1,0 +1,323 @@
+use super::{Moments, Optimizer, OptimizerStep, StepSettings};
+use crate::cpu::Cpu;
+use crate::cpu::disjoint::DisjointSlice;
+use crate::cpu::lanes::{self, LANES, each_part, load, store};
+use crate::cpu::level::{Isa, Vectorized, mul_add};
+use crate::params::UpdateGroup;
+use crate::{Gradients, Parameters};
+use std::ops::Range;
+
+/// Weights per task.
+const BLOCK: usize = 1 << 14;
+/// LAMB reads weights and moments twice. Parameters with this number of weights in all are processed together, so that
+/// they are still in the caches the second time.
+const WEIGHTS_IN_CACHE: usize = 1 << 18;
+
+impl OptimizerStep for Cpu {
+    fn square_sum(&self, grads: &Gradients, range: Range<usize>) -> f64 {
+        let gradients = &grads.arena().slice::<f32>()[range];
+        let mut sums = vec![0f64; gradients.len().div_ceil(BLOCK)];
+        let parts = DisjointSlice::new(&mut sums);
+        self.for_blocks(gradients.len(), BLOCK, |range| {
+            let block = range.start / BLOCK;
+            // SAFETY: each block has its own sum.
+            let sum = unsafe { parts.part(block..block + 1) };
+            sum[0] = self.level.run(SquareSum(&gradients[range]));
+        });
+        sums.iter().sum()
+    }
+
+    fn adamw(
+        &self,
+        params: &mut Parameters,
+        grads: &Gradients,
+        moments: &mut Moments,
+        settings: &StepSettings,
+        factor: f32,
+    ) {
+        let update = UpdateMoments::new(settings, factor);
+        let groups = params.update_groups();
+        let arenas = Arenas::new(params, grads, moments);
+        for UpdateGroup { range: group, decays, rate } in groups {
+            let lr = f64::from(settings.lr) * f64::from(rate);
+            let weight_decay = f64::from(settings.optimizer.weight_decay);
+            let decay = if decays { 1.0 - lr * weight_decay } else { 1.0 } as f32;
+            let (direction, rate) = Direction::new(settings, lr);
+            self.for_blocks(group.len(), BLOCK, |block| {
+                // SAFETY: blocks are disjoint.
+                let block = unsafe { arenas.part(group.start + block.start..group.start + block.end) };
+                self.level.run(AdamWBlock { moments: update, direction, rate, decay, block });
+            });
+        }
+    }
+
+    fn lamb(
+        &self,
+        params: &mut Parameters,
+        grads: &Gradients,
+        moments: &mut Moments,
+        settings: &StepSettings,
+        factor: f32,
+    ) {
+        let update = UpdateMoments::new(settings, factor);
+        let tensors = params.trained();
+        let arenas = Arenas::new(params, grads, moments);
+        let mut rest = &tensors[..];
+        while !rest.is_empty() {
+            let mut weights = 0;
+            let fits = |tensor: &&UpdateGroup| {
+                weights += tensor.range.len();
+                weights <= WEIGHTS_IN_CACHE
+            };
+            let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            self.lamb_tensors(now, &arenas, settings, update);
+            rest = later;
+        }
+    }
+}
+
+impl Cpu {
+    /// Updates some parameters in two passes: first moments and norms, then weights.
+    fn lamb_tensors(
+        &self,
+        tensors: &[UpdateGroup],
+        arenas: &Arenas<'_>,
+        settings: &StepSettings,
+        moments: UpdateMoments,
+    ) {
+        let mut blocks: Vec<(usize, Range<usize>)> = Vec::new();
+        for (index, UpdateGroup { range, .. }) in tensors.iter().enumerate() {
+            blocks.extend(range.clone().step_by(BLOCK).map(|start| (index, start..range.end.min(start + BLOCK))));
+        }
+        let mut block_sums = vec![[0f64; 2]; blocks.len()];
+        let parts = DisjointSlice::new(&mut block_sums);
+        self.pool.run(blocks.len(), &|i| {
+            let (index, range) = blocks[i].clone();
+            let direction = LambDirection::new(settings, tensors[index].decays);
+            // SAFETY: blocks are disjoint, and each has its own sums.
+            let (block, sums) = unsafe { (arenas.part(range), parts.part(i..i + 1)) };
+            sums[0] = self.level.run(LambNorms { moments, direction, block });
+        });
+        // Added in the order of the blocks, which does not depend on the number of threads.
+        let mut square_sums = vec![[0f64; 2]; tensors.len()];
+        for ((index, _), sums) in blocks.iter().zip(block_sums) {
+            square_sums[*index].iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+        }
+        let rate_of = |(tensor, [weights, update]): (&UpdateGroup, [f64; 2])| {
+            let is_adapted = tensor.decays && weights > 0.0 && update > 0.0;
+            let ratio = if is_adapted { (weights / update).sqrt() } else { 1.0 };
+            (f64::from(settings.lr) * f64::from(tensor.rate) * ratio) as f32
+        };
+        let rates: Vec<f32> = tensors.iter().zip(square_sums).map(rate_of).collect();
+        self.pool.run(blocks.len(), &|i| {
+            let (index, range) = blocks[i].clone();
+            let (direction, rate) = (LambDirection::new(settings, tensors[index].decays), rates[index]);
+            // SAFETY: blocks are disjoint.
+            let block = unsafe { arenas.part(range) };
+            self.level.run(LambUpdate { direction, rate, block });
+        });
+    }
+}
+
+/// The arenas that a step reads and writes.
+struct Arenas<'a> {
+    weights: DisjointSlice<'a, f32>,
+    first: DisjointSlice<'a, f32>,
+    second: DisjointSlice<'a, f32>,
+    gradients: &'a [f32],
+}
+
+/// A range of all arenas.
+struct Block<'a> {
+    w: &'a mut [f32],
+    m: &'a mut [f32],
+    v: &'a mut [f32],
+    g: &'a [f32],
+}
+
+impl<'a> Arenas<'a> {
+    fn new(params: &'a mut Parameters, grads: &'a Gradients, moments: &'a mut Moments) -> Arenas<'a> {
+        Arenas {
+            weights: DisjointSlice::new(params.arena_mut().slice_mut()),
+            first: DisjointSlice::new(moments.first.slice_mut()),
+            second: DisjointSlice::new(moments.second.slice_mut()),
+            gradients: grads.arena().slice(),
+        }
+    }
+
+    /// # Safety
+    /// Parts that exist at the same time must not overlap.
+    unsafe fn part(&self, range: Range<usize>) -> Block<'_> {
+        // SAFETY: by the caller's contract.
+        unsafe {
+            Block {
+                w: self.weights.part(range.clone()),
+                m: self.first.part(range.clone()),
+                v: self.second.part(range.clone()),
+                g: &self.gradients[range],
+            }
+        }
+    }
+}
+
+struct SquareSum<'a>(&'a [f32]);
+
+impl Vectorized for SquareSum<'_> {
+    type Output = f64;
+    #[inline(always)]
+    fn call<I: Isa>(self) -> f64 {
+        let mut lanes = [0f64; 16];
+        let mut chunks = self.0.chunks_exact(16);
+        for chunk in &mut chunks {
+            for (lane, g) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(*g) * f64::from(*g);
+            }
+        }
+        lanes.iter().sum::<f64>() + chunks.remainder().iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>()
+    }
+}
+
+/// The update of both moments.
+#[derive(Clone, Copy)]
+struct UpdateMoments {
+    /// The factor of gradients.
+    factor: f32,
+    beta1: f32,
+    beta2: f32,
+}
+
+impl UpdateMoments {
+    fn new(settings: &StepSettings, factor: f32) -> UpdateMoments {
+        let Optimizer { beta1, beta2, .. } = settings.optimizer;
+        UpdateMoments { factor, beta1, beta2 }
+    }
+
+    #[inline(always)]
+    fn first<I: Isa>(self, m: f32, g: f32) -> f32 {
+        mul_add::<I>(1.0 - self.beta1, g * self.factor - m, m)
+    }
+
+    #[inline(always)]
+    fn second<I: Isa>(self, v: f32, g: f32) -> f32 {
+        let g = g * self.factor;
+        mul_add::<I>(self.beta2, v, (1.0 - self.beta2) * g * g)
+    }
+}
+
+/// m̂/(√v̂ + ε), except for the factor 1/(1 − β₁ᵗ).
+#[derive(Clone, Copy)]
+struct Direction {
+    eps: f32,
+    /// 1/√(1 − β₂ᵗ)
+    root_correction: f32,
+}
+
+impl Direction {
+    /// The direction, and `lr` times its missing factor.
+    fn new(settings: &StepSettings, lr: f64) -> (Direction, f32) {
+        let Optimizer { beta1, beta2, eps, bias_correction, .. } = settings.optimizer;
+        let correction = |beta: f32| {
+            if bias_correction { 1.0 - f64::from(beta).powi(settings.step.min(1 << 30) as i32) } else { 1.0 }
+        };
+        let root_correction = (1.0 / correction(beta2).sqrt()) as f32;
+        (Direction { eps, root_correction }, (lr / correction(beta1)) as f32)
+    }
+
+    #[inline(always)]
+    fn of<I: Isa>(self, m: f32, v: f32) -> f32 {
+        m / mul_add::<I>(v.sqrt(), self.root_correction, self.eps)
+    }
+}
+
+struct AdamWBlock<'a> {
+    moments: UpdateMoments,
+    direction: Direction,
+    rate: f32,
+    /// 1 − lr λ
+    decay: f32,
+    block: Block<'a>,
+}
+
+impl Vectorized for AdamWBlock<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        let AdamWBlock { moments, direction, rate, decay, block: Block { w, m, v, g } } = self;
+        for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
+            *m = moments.first::<I>(*m, *g);
+            *v = moments.second::<I>(*v, *g);
+            *w = mul_add::<I>(-rate, direction.of::<I>(*m, *v), *w * decay);
+        }
+    }
+}
+
+/// LAMB's u = m̂/(√v̂ + ε) + λ w.
+#[derive(Clone, Copy)]
+struct LambDirection {
+    adam: Direction,
+    /// 1/(1 − β₁ᵗ)
+    scale: f32,
+    /// λ
+    decay: f32,
+}
+
+impl LambDirection {
+    fn new(settings: &StepSettings, decays: bool) -> LambDirection {
+        let (adam, scale) = Direction::new(settings, 1.0);
+        LambDirection { adam, scale, decay: if decays { settings.optimizer.weight_decay } else { 0.0 } }
+    }
+
+    #[inline(always)]
+    fn of<I: Isa>(self, w: f32, m: f32, v: f32) -> f32 {
+        mul_add::<I>(self.decay, w, self.scale * self.adam.of::<I>(m, v))
+    }
+}
+
+/// Updates the moments and returns Σ w² and Σ u².
+struct LambNorms<'a> {
+    moments: UpdateMoments,
+    direction: LambDirection,
+    block: Block<'a>,
+}
+
+impl Vectorized for LambNorms<'_> {
+    type Output = [f64; 2];
+    #[inline(always)]
+    fn call<I: Isa>(self) -> [f64; 2] {
+        let LambNorms { moments, direction, block: Block { w, m, v, g } } = self;
+        let mut sums = [[0f64; LANES]; 2];
+        // Lanes beyond the end of a part are zero, and so is their u.
+        each_part!(w.len(), part => {
+            let (weights, gradients) = (load(&w[part.clone()]), load(&g[part.clone()]));
+            let first = lanes::zip(load(&m[part.clone()]), gradients, |m, g| moments.first::<I>(m, g));
+            let second = lanes::zip(load(&v[part.clone()]), gradients, |v, g| moments.second::<I>(v, g));
+            let update = lanes::zip3(weights, first, second, |w, m, v| direction.of::<I>(w, m, v));
+            store::<I, _>(first, &mut m[part.clone()]);
+            store::<I, _>(second, &mut v[part]);
+            for (sums, x) in sums.iter_mut().zip([weights, update]) {
+                for (sum, x) in sums.iter_mut().zip(x) {
+                    *sum += f64::from(x) * f64::from(x);
+                }
+            }
+        });
+        sums.map(|lanes| lanes.iter().sum())
+    }
+}
+
+/// w −= rate u
+struct LambUpdate<'a> {
+    direction: LambDirection,
+    rate: f32,
+    block: Block<'a>,
+}
+
+impl Vectorized for LambUpdate<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        let LambUpdate { direction, rate, block: Block { w, m, v, .. } } = self;
+        for ((w, m), v) in w.iter_mut().zip(&*m).zip(&*v) {
+            *w = mul_add::<I>(-rate, direction.of::<I>(*w, *m, *v), *w);
+        }
+    }
+}
