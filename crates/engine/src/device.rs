@@ -67,6 +67,7 @@ pub(crate) trait Backend:
     + ops::segment_cross_entropy::SegmentCrossEntropy
     + ops::lstm::Lstm
     + ops::mse_loss::MseLoss
+    + ops::multinomial::Multinomial
     + ops::optimizer::OptimizerStep
     + ops::sum::Sum
     + ops::index_select::IndexSelect

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cloze_engine::ops::{self, Activation, EmbedTables, LossSum, Norm};
-use cloze_engine::{Init, ParamId, ParametersBuilder, Pass, Tensor, Var};
+use cloze_engine::{DropoutKey, Init, ParamId, ParametersBuilder, Pass, Tensor, Var};
 
 use crate::architecture::{Architecture, SequenceHead};
 use crate::heads::{Heads, TaskHead};
@@ -39,8 +39,7 @@ impl Dense {
 pub(crate) struct Bert {
     /// Its dropouts may change; its sizes must not.
     pub(crate) architecture: Architecture,
-    tables: EmbedTables,
-    embedding_norm: Norm,
+    pub(crate) embeddings: Embeddings,
     /// E → H, if they differ.
     embedding_projection: Option<Dense>,
     /// In order of application; layers that share weights have the same parameters.
@@ -50,6 +49,13 @@ pub(crate) struct Bert {
     nsp: Option<Dense>,
     rtd: Option<RtdHead>,
     task: Option<TaskLayers>,
+}
+
+/// The embedding tables and the LayerNorm of their sum.
+#[derive(Clone, Copy)]
+pub(crate) struct Embeddings {
+    tables: EmbedTables,
+    norm: Norm,
 }
 
 /// One encoder layer.
@@ -108,6 +114,8 @@ struct TaskLayers {
 /// anything is allocated.
 pub(crate) struct Declarations {
     pub(crate) builder: ParametersBuilder,
+    /// Precedes the parameters' names.
+    prefix: &'static str,
     /// In order of declaration.
     pub(crate) listed: Vec<Declared>,
     schema: Schema,
@@ -118,6 +126,7 @@ pub(crate) struct Declarations {
 
 /// A declared parameter.
 pub(crate) struct Declared {
+    pub(crate) id: ParamId,
     pub(crate) role: Role,
     pub(crate) shape: Vec<usize>,
 }
@@ -134,22 +143,30 @@ pub(crate) enum InitFrom {
 }
 
 impl Declarations {
-    /// An empty list for a model of this architecture; the schema names the parameters.
+    /// An empty list for a model of this architecture; the schema names the parameters, after a prefix.
     pub(crate) fn new(
         builder: ParametersBuilder,
+        prefix: &'static str,
         schema: Schema,
         architecture: &Architecture,
         init: InitFrom,
     ) -> Declarations {
         let Architecture { initializer_range: std, layer_norm_eps: eps, .. } = *architecture;
-        Declarations { builder, listed: Vec::new(), schema, init, std, eps }
+        Declarations { builder, prefix, listed: Vec::new(), schema, init, std, eps }
     }
 
     fn declare(&mut self, role: Role, shape: &[usize], init: Init, decay: bool) -> ParamId {
         let copied = matches!(&self.init, InitFrom::Checkpoint { missing } if !missing.contains(&role));
         let init = if copied { Init::Zeros } else { init };
-        self.listed.push(Declared { role, shape: shape.to_vec() });
-        self.builder.declare(&self.schema.name(role), shape, init, decay)
+        let name = format!("{}{}", self.prefix, self.schema.name(role));
+        let id = self.builder.declare(&name, shape, init, decay);
+        self.listed.push(Declared { id, role, shape: shape.to_vec() });
+        id
+    }
+
+    /// Lists a parameter of another model in the same arena, which this model shares.
+    fn share(&mut self, id: ParamId, role: Role, shape: &[usize]) {
+        self.listed.push(Declared { id, role, shape: shape.to_vec() });
     }
 
     /// N(0, σ²) truncated at 2σ, as in Google's release; Transformers does not truncate. The [PAD] row is not special.
@@ -190,18 +207,18 @@ impl Declarations {
 }
 
 impl Bert {
-    /// Declares the network of this architecture with these heads.
-    pub(crate) fn declare(to: &mut Declarations, architecture: Architecture, heads: Heads) -> Bert {
+    /// Declares the network of this architecture with these heads, with its own embeddings or those of another network.
+    pub(crate) fn declare(
+        to: &mut Declarations,
+        architecture: Architecture,
+        heads: Heads,
+        shared: Option<Embeddings>,
+    ) -> Bert {
         let Architecture { hidden_size: h, embedding_size: e, .. } = architecture;
-        let table = |to: &mut Declarations, table, rows| to.matrix(Module::Embedding(table).weight(), [rows, e]);
-        let tables = EmbedTables {
-            word: table(to, Table::Word, architecture.vocab_size),
-            position: table(to, Table::Position, architecture.positions),
-            segment: (architecture.segments > 0).then(|| table(to, Table::Segment, architecture.segments)),
-            word_padding: architecture.word_padding,
-            position_padding: architecture.position_padding,
+        let embeddings = match shared {
+            None => Embeddings::declare(to, &architecture),
+            Some(embeddings) => embeddings.share(to, &architecture),
         };
-        let embedding_norm = to.norm(Module::EmbeddingNorm, e);
         let embedding_projection =
             architecture.projects_embeddings.then(|| to.dense(Module::EmbeddingProjection, [h, e]));
         let (mut attentions, mut feed_forwards) = (BTreeMap::new(), BTreeMap::new());
@@ -224,7 +241,7 @@ impl Bert {
             transform: to.dense(Module::MlmTransform, [e, h]),
             norm: to.norm(Module::MlmNorm, e),
             decoder: match architecture.tied_decoder {
-                true => tables.word,
+                true => embeddings.tables.word,
                 false => to.matrix(Module::MlmDecoder.weight(), [architecture.vocab_size, e]),
             },
             bias: to.bias(Module::MlmBias.bias(), architecture.vocab_size),
@@ -241,7 +258,36 @@ impl Bert {
                 output: to.dense(task.output(&architecture), task.shape(h)),
             }
         });
-        Bert { architecture, tables, embedding_norm, embedding_projection, layers, pooler, mlm, nsp, rtd, task }
+        Bert { architecture, embeddings, embedding_projection, layers, pooler, mlm, nsp, rtd, task }
+    }
+}
+
+impl Embeddings {
+    fn declare(to: &mut Declarations, architecture: &Architecture) -> Embeddings {
+        let e = architecture.embedding_size;
+        let table = |to: &mut Declarations, table, rows| to.matrix(Module::Embedding(table).weight(), [rows, e]);
+        let tables = EmbedTables {
+            word: table(to, Table::Word, architecture.vocab_size),
+            position: table(to, Table::Position, architecture.positions),
+            segment: (architecture.segments > 0).then(|| table(to, Table::Segment, architecture.segments)),
+            word_padding: architecture.word_padding,
+            position_padding: architecture.position_padding,
+        };
+        Embeddings { tables, norm: to.norm(Module::EmbeddingNorm, e) }
+    }
+
+    /// Lists these embeddings as those of another network, of the same sizes.
+    fn share(self, to: &mut Declarations, architecture: &Architecture) -> Embeddings {
+        let Architecture { embedding_size: e, vocab_size, positions, segments, .. } = *architecture;
+        let EmbedTables { word, position, segment, .. } = self.tables;
+        to.share(word, Module::Embedding(Table::Word).weight(), &[vocab_size, e]);
+        to.share(position, Module::Embedding(Table::Position).weight(), &[positions, e]);
+        if let Some(segment) = segment {
+            to.share(segment, Module::Embedding(Table::Segment).weight(), &[segments, e]);
+        }
+        to.share(self.norm.gamma, Module::EmbeddingNorm.weight(), &[e]);
+        to.share(self.norm.beta, Module::EmbeddingNorm.bias(), &[e]);
+        self
     }
 }
 
@@ -293,8 +339,8 @@ impl Bert {
     /// x⁰ = dropout(LN(E_word[id] + E_position[position] + E_segment[segment])): section 3, figure 2. With a projection,
     /// x⁰·Wᵀ + b (Lan et al. 2020, section 3.1). `[T, H]`
     pub(crate) fn embed(&self, pass: &mut Pass, batch: &Packed) -> Var {
-        let sum = ops::embed(pass, &batch.ids, &batch.positions, &batch.segments, self.tables);
-        let normed = ops::add_norm(pass, &sum, None, self.embedding_norm, 0.0);
+        let sum = ops::embed(pass, &batch.ids, &batch.positions, &batch.segments, self.embeddings.tables);
+        let normed = ops::add_norm(pass, &sum, None, self.embeddings.norm, 0.0);
         let dropped = ops::dropout(pass, &normed, self.architecture.dropouts.hidden);
         match self.embedding_projection {
             Some(projection) => projection.apply(pass, &dropped, Activation::None),
@@ -444,6 +490,23 @@ impl Bert {
         let head = self.mlm.as_ref()?;
         let transformed = head.transform(pass, self.architecture.mlm_activation, states);
         Some(ops::linear_cross_entropy(pass, &transformed, head.decoder, head.bias, labels, scale))
+    }
+
+    /// As [`mlm_loss`](Self::mlm_loss), and a token for each of the M tokens, sampled from the model's distribution.
+    pub(crate) fn mlm_loss_and_samples(
+        &self,
+        pass: &mut Pass,
+        states: &Var,
+        labels: &Tensor,
+        scale: f32,
+        key: DropoutKey,
+    ) -> Option<(LossSum, Vec<i32>)> {
+        let head = self.mlm.as_ref()?;
+        let transformed = head.transform(pass, self.architecture.mlm_activation, states);
+        let logits =
+            pass.no_grad(|pass| ops::linear(pass, &transformed, head.decoder, Some(head.bias), Activation::None));
+        let samples = ops::multinomial(pass.device(), logits.value(), key);
+        Some((ops::linear_cross_entropy(pass, &transformed, head.decoder, head.bias, labels, scale), samples))
     }
 }
 

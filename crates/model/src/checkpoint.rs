@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use cloze_engine::{Device, ParamId};
+use cloze_engine::{Device, ParamId, Parameters};
 use cloze_files::digest::DigestWriter;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::bert::InitFrom;
 use crate::config::Config;
 use crate::error::ModelError;
+use crate::graph::ModelGraph;
 use crate::heads::Heads;
 use crate::model::{Blueprint, Model};
 use crate::role::{Head, Module, Role};
@@ -72,27 +73,37 @@ impl Model {
     }
 
     /// Writes `config.json` and `model.safetensors` (f32) to `dir`, which is created if necessary, as `save_pretrained`
-    /// of Transformers does for this model's [class](Self::class_name). Both files are synced before they replace
+    /// of Transformers does for this model's [class](ModelGraph::class_name). Both files are synced before they replace
     /// existing ones.
     ///
     /// # Errors
     /// [`ModelError::Write`]; existing files are then still complete.
     pub fn save(&self, dir: &Path) -> Result<(), ModelError> {
+        ModelGraph::save(self, &self.params, dir)
+    }
+}
+
+impl ModelGraph {
+    /// As [`Model::save`], with the values of the parameters in `params`.
+    ///
+    /// # Errors
+    /// [`ModelError::Write`]; existing files are then still complete.
+    pub fn save(&self, params: &Parameters, dir: &Path) -> Result<(), ModelError> {
         fs::create_dir_all(dir).map_err(|source| ModelError::Write { path: dir.to_owned(), source })?;
         let mut config = self.config().clone();
         config.architectures = Some(vec![self.class_name().to_owned()]);
         let dtype = if config.extra.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
         config.extra.insert(dtype.to_owned(), Value::from("float32"));
         // Weights first: a folder with a config always has weights.
-        cloze_files::write_with(&dir.join(WEIGHTS_FILE), |file| self.write_weights(file))?;
+        cloze_files::write_with(&dir.join(WEIGHTS_FILE), |file| self.write_weights(params, file))?;
         Ok(cloze_files::write(&dir.join(CONFIG_FILE), config.to_json().as_bytes())?)
     }
 
     /// Writes the safetensors format: length of the header, header, the f32 bytes of all tensors in order of name.
-    fn write_weights(&self, file: &mut impl Write) -> io::Result<()> {
+    fn write_weights(&self, params: &Parameters, file: &mut impl Write) -> io::Result<()> {
         let (schema, class) = (self.schema(), self.class());
         let stored_name = |name: &str| schema.name_in(class, name).to_owned();
-        let mut named: Vec<_> = self.params.ids().map(|id| (stored_name(self.params.name(id)), id)).collect();
+        let mut named: Vec<_> = self.roles().map(|(id, role)| (stored_name(&schema.name(role)), id)).collect();
         // If the decoder is not tied, Transformers reads its bias under the decoder's name as well as under the head's.
         let names =
             [Module::MlmDecoder, Module::MlmBias].map(|module| schema.has(module).then(|| schema.name(module.bias())));
@@ -108,21 +119,21 @@ impl Model {
         let mut offset = 0;
         let infos = named.iter().map(|(name, id)| {
             let start = offset;
-            offset += 4 * self.params.size(*id);
-            let shape = self.params.shape(*id).to_vec();
+            offset += 4 * params.size(*id);
+            let shape = params.shape(*id).to_vec();
             (name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, offset) })
         });
         let tensors: BTreeMap<String, TensorInfo> = infos.collect();
         let ids = || named.iter().map(|(_, id)| *id);
         let mut digest = DigestWriter::new(io::sink());
-        self.write_values(ids(), &mut digest)?;
+        write_values(params, ids(), &mut digest)?;
         let checksum = digest.finish().1.xxh3;
         let metadata = BTreeMap::from([("format", "pt"), (CHECKSUM, checksum.as_str())]);
         let mut header = serde_json::to_vec(&Header { metadata, tensors })?;
         header.resize(header.len().next_multiple_of(8), b' ');
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
-        self.write_values(ids(), file)
+        write_values(params, ids(), file)
     }
 
     /// The layers' parameters that are stored as copies of [shared](SharedParts) ones, by the role of the copy.
@@ -138,19 +149,19 @@ impl Model {
             })
         })
     }
+}
 
-    /// Writes the f32 bytes of some parameters.
-    fn write_values(&self, ids: impl Iterator<Item = ParamId>, to: &mut impl Write) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(4 * CHUNK);
-        for id in ids {
-            for chunk in self.params.read(id).chunks(CHUNK) {
-                bytes.clear();
-                bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
-                to.write_all(&bytes)?;
-            }
+/// Writes the f32 bytes of some parameters.
+fn write_values(params: &Parameters, ids: impl Iterator<Item = ParamId>, to: &mut impl Write) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(4 * CHUNK);
+    for id in ids {
+        for chunk in params.read(id).chunks(CHUNK) {
+            bytes.clear();
+            bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
+            to.write_all(&bytes)?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// A safetensors header with sorted keys, so that files of equal weights are equal.
@@ -325,7 +336,7 @@ impl Folder {
             known.insert(declared.role);
             match inventory.find(declared.role) {
                 _ if missing.contains(&declared.role) => {}
-                None => report.missing(&blueprint.schema().name(declared.role), &declared.shape),
+                None => report.missing(&blueprint.graph.schema().name(declared.role), &declared.shape),
                 Some(from) => report.compare(from, &declared.shape, &weights),
             }
         }
@@ -339,10 +350,10 @@ impl Folder {
                 "its tensors are those of several models, with names that start with {}; save one of these models separately",
                 abbreviated(&inventory.models)
             );
-        } else if !inventory.tensors.iter().any(|tensor| blueprint.schema().is_of_encoder(&tensor.name)) {
+        } else if !inventory.tensors.iter().any(|tensor| blueprint.graph.schema().is_of_encoder(&tensor.name)) {
             let names: Vec<String> = inventory.tensors.iter().map(|tensor| tensor.stored.clone()).collect();
             report.summary = {
-                let title = blueprint.schema().family().title;
+                let title = blueprint.graph.schema().family().title;
                 format!("none of its tensors belongs to an encoder of {title}; it contains {}", abbreviated(&names))
             };
         }

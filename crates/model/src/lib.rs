@@ -11,7 +11,9 @@
 //! | [`heads`] | the heads for pre-training and tasks; the class of model that they make |
 //! | [`inputs`] | [`Inputs`]: the packed batch; labels for pre-training |
 //! | [`losses`] | named sums of losses |
-//! | [`model`] | [`Model`]: configuration, heads and parameters, with losses and outputs |
+//! | [`graph`] | [`ModelGraph`]: a model without the values of its parameters, with losses and outputs |
+//! | [`model`] | [`Model`]: a graph with the values of its parameters |
+//! | [`rtd_pair`] | [`RtdPair`]: ELECTRA's generator and discriminator, which share embeddings |
 //! | [`layout`] | the layouts of Transformers' and sentence-transformers' folders |
 //! | [`checkpoint`] | reads and writes Hugging Face folders |
 //! | [`resize_vocab`] | replaces the vocabulary of a model |
@@ -54,6 +56,7 @@ pub mod config;
 pub mod error;
 pub mod family;
 pub mod flops;
+pub mod graph;
 pub mod heads;
 pub mod inputs;
 pub mod layout;
@@ -63,6 +66,7 @@ mod output_rows;
 mod rates;
 pub mod resize_vocab;
 pub mod role;
+pub mod rtd_pair;
 pub mod schema;
 #[cfg(test)]
 mod testing;
@@ -74,6 +78,7 @@ pub use config::{Config, HiddenAct};
 pub use error::ModelError;
 pub use family::{FAMILIES, Family};
 pub use flops::{FlopsOf, useful_flops};
+pub use graph::ModelGraph;
 pub use heads::{Class, Heads, TaskHead};
 pub use inputs::{Inputs, PretrainLabels};
 pub use layout::{Layout, ModuleEntry};
@@ -81,5 +86,6 @@ pub use losses::{LossScale, Losses};
 pub use model::Model;
 pub use resize_vocab::NewRow;
 pub use role::{Head, Module, Role};
+pub use rtd_pair::RtdPair;
 pub use schema::{Inventory, Schema};
 pub use weights::{StoredTensor, stored_tensors, verify_weights};

@@ -13,6 +13,9 @@ pub const NSP: &str = "nsp";
 /// The name of the sentence-order loss, which has the head of the next-sentence loss.
 pub const SOP: &str = "sop";
 
+/// The name of the loss of replaced-token detection.
+pub const RTD: &str = "rtd";
+
 /// Named losses as sums; divide by their counts to get means. Each name occurs once.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Losses(Vec<(&'static str, LossSum)>);

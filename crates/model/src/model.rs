@@ -1,57 +1,45 @@
-//! The model: configuration, heads and parameters, with losses and outputs.
+//! The model: a graph with the values of its parameters.
 
-use std::path::Path;
+use std::ops::Deref;
 
-use cloze_engine::ops::{self, LossSum};
-use cloze_engine::{Device, ParamId, Parameters, Pass, Var};
+use cloze_engine::{Device, Parameters};
 
 use crate::architecture::Architecture;
-use crate::bert::{Bert, Declarations, Declared, InitFrom, Packed};
+use crate::bert::{Declarations, Declared, InitFrom};
 use crate::config::Config;
 use crate::error::ModelError;
-use crate::flops::{FlopsOf, useful_flops};
-use crate::heads::{Class, Heads, TaskHead};
-use crate::inputs::{Inputs, PretrainLabels};
-use crate::losses::{CLM, LossScale, Losses, MLM, NSP};
-use crate::output_rows::{OutputRows, OutputRowsTensors, indices};
-use crate::rates::Rates;
-use crate::role::{Head, Module, Role};
-use crate::schema::Schema;
+use crate::graph::ModelGraph;
+use crate::heads::Heads;
+use crate::role::Head;
 
-/// A BERT model with heads for pre-training or for a task.
+/// A model of BERT's family with heads for pre-training or for a task.
 pub struct Model {
-    config: Config,
-    /// The heads.
-    pub heads: Heads,
-    /// The parameters, with Transformers' names (those of the encoder start with `bert.`).
+    graph: ModelGraph,
+    /// The parameters, with Transformers' names (those of BERT's encoder start with `bert.`).
     pub params: Parameters,
-    bert: Bert,
-    /// The role of each parameter, in order of declaration.
-    roles: Vec<Role>,
-    rates: Rates,
+}
+
+impl Deref for Model {
+    type Target = ModelGraph;
+
+    fn deref(&self) -> &ModelGraph {
+        &self.graph
+    }
 }
 
 /// A model whose parameters are declared but not yet allocated.
 pub(crate) struct Blueprint {
-    config: Config,
-    heads: Heads,
-    bert: Bert,
-    declarations: Declarations,
+    pub(crate) graph: ModelGraph,
+    pub(crate) declarations: Declarations,
 }
 
 impl Blueprint {
     pub(crate) fn new(config: Config, heads: Heads, init: InitFrom) -> Result<Blueprint, ModelError> {
-        config.validate()?;
-        let architecture = config.architecture();
-        let heads = heads.completed(&architecture, config.schema());
-        heads.validate(&architecture, config.schema())?;
-        let mut declarations = Declarations::new(Parameters::builder(), config.schema(), &architecture, init);
-        let bert = Bert::declare(&mut declarations, architecture, heads);
-        Ok(Blueprint { config, heads, bert, declarations })
-    }
-
-    pub(crate) fn schema(&self) -> Schema {
-        self.config.schema()
+        let heads = checked_heads(&config, heads)?;
+        let mut declarations =
+            Declarations::new(Parameters::builder(), "", config.schema(), &config.architecture(), init);
+        let graph = ModelGraph::declare(&mut declarations, config, heads, None);
+        Ok(Blueprint { graph, declarations })
     }
 
     /// The parameters in order of declaration.
@@ -61,11 +49,16 @@ impl Blueprint {
 
     /// Allocates and initialises the parameters.
     pub(crate) fn build(self, device: &Device, seed: u64) -> Model {
-        let Blueprint { config, heads, bert, declarations } = self;
-        let Declarations { builder, listed, .. } = declarations;
-        let roles = listed.into_iter().map(|declared| declared.role).collect();
-        Model { config, heads, params: builder.build(device, seed), bert, roles, rates: Rates::default() }
+        Model { graph: self.graph, params: self.declarations.builder.build(device, seed) }
     }
+}
+
+/// The heads of a model with this configuration: completed, and checked together with it.
+pub(crate) fn checked_heads(config: &Config, heads: Heads) -> Result<Heads, ModelError> {
+    config.validate()?;
+    let heads = heads.completed(&config.architecture(), config.schema());
+    heads.validate(&config.architecture(), config.schema())?;
+    Ok(heads)
 }
 
 impl Model {
@@ -87,24 +80,19 @@ impl Model {
         Ok(blueprint.listed().iter().map(|declared| declared.shape.iter().product::<usize>()).sum())
     }
 
-    /// The configuration, as [`save`](Self::save) writes it except for the class.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// Replaces the configuration: labels, dropouts and keys for other programs may differ from the current ones.
     ///
     /// # Errors
     /// [`ModelError::Config`] for a configuration that is not valid, or of another architecture.
     pub fn set_config(&mut self, config: Config) -> Result<(), ModelError> {
         config.validate()?;
-        let (old, new) = (self.bert.architecture, config.architecture());
+        let (old, new) = (*self.architecture(), config.architecture());
         if (Architecture { dropouts: new.dropouts, ..old }) != new {
             let problem = format!("the architecture of a model cannot change: expected {old:?}, found {new:?}");
             return Err(ModelError::Config { path: None, problem });
         }
-        self.bert.architecture = new;
-        self.config = config;
+        self.graph.bert.architecture = new;
+        self.graph.config = config;
         Ok(())
     }
 
@@ -124,45 +112,9 @@ impl Model {
     /// language models of one family have the same parameters. A causal model must have no heads except for that of the
     /// language model.
     pub fn set_causal(&mut self, causal: bool) {
-        self.config.is_decoder = causal;
-        self.bert.architecture.causal = causal;
-        self.config.architectures = Some(vec![self.class_name().to_owned()]);
-    }
-
-    /// The sizes and settings of the network.
-    pub fn architecture(&self) -> &Architecture {
-        &self.bert.architecture
-    }
-
-    /// The parameter names of the model's family.
-    pub fn schema(&self) -> Schema {
-        self.config.schema()
-    }
-
-    /// The class of the model.
-    pub fn class(&self) -> Class {
-        self.heads.class(self.bert.architecture.causal)
-    }
-
-    /// The class name in Transformers, such as `BertForMaskedLM`.
-    pub fn class_name(&self) -> &'static str {
-        self.schema().class_name(self.class()).unwrap_or_default()
-    }
-
-    /// All parameters with their roles, in the order of [`Parameters::ids`].
-    pub fn roles(&self) -> impl Iterator<Item = (ParamId, Role)> + '_ {
-        self.params.ids().zip(self.roles.iter().copied())
-    }
-
-    /// The parameter with this role; `None` if the model does not have it.
-    pub fn find(&self, role: Role) -> Option<ParamId> {
-        self.roles().find(|(_, known)| *known == role).map(|(id, _)| id)
-    }
-
-    /// The output layer of the head that classifies sequences, tokens or choices; `None` without such a head.
-    pub fn classifier(&self) -> Option<Module> {
-        let task = self.heads.task.filter(|task| *task != TaskHead::Answer)?;
-        Some(task.output(self.architecture()))
+        self.graph.config.is_decoder = causal;
+        self.graph.bert.architecture.causal = causal;
+        self.graph.config.architectures = Some(vec![self.class_name().to_owned()]);
     }
 
     /// Reorders the classifier's outputs: output `i` becomes what output `from[i]` was. Does nothing without a
@@ -183,323 +135,45 @@ impl Model {
     /// not change them. `None` unfreezes all. A layer whose weights are shared with a higher layer is not frozen, nor
     /// are the layers above it: in ALBERT with one group, freezing fewer than all layers freezes only the embeddings.
     pub fn freeze(&mut self, layers: Option<usize>) {
-        self.rates.freeze(layers, &self.bert.architecture);
-        self.apply_rates();
+        let architecture = *self.architecture();
+        self.graph.rates.freeze(layers, &architecture);
+        self.graph.apply_rates(&mut self.params);
     }
 
     /// Sets layer-wise learning rates (Howard and Ruder 2018; Clark et al. 2020): the heads have the full rate, the top
     /// layer `factor` times that, each lower layer `factor` times the rate of the layer above, and the embeddings the
     /// lowest rate. Frozen layers stay frozen.
     pub fn decay_rates(&mut self, factor: f32) {
-        self.rates.decay = factor;
-        self.apply_rates();
+        self.graph.rates.decay = factor;
+        self.graph.apply_rates(&mut self.params);
     }
 
     /// Freezes the heads that are not in `used`: without a loss, a head has no gradient, but weight decay would shrink
     /// it.
     pub fn freeze_unused_heads(&mut self, used: Heads) {
-        let used = used.completed(&self.bert.architecture, self.schema());
+        let used = used.completed(self.architecture(), self.schema());
         let all = [Head::Pooler, Head::Mlm, Head::Nsp, Head::Rtd, Head::Classifier, Head::Span];
-        self.rates.unused = all.into_iter().filter(|&head| !used.has(head)).collect();
-        self.apply_rates();
-    }
-
-    fn apply_rates(&mut self) {
-        for (id, role) in self.params.ids().zip(&self.roles) {
-            self.params.set_rate(id, self.rates.of(role.module, &self.bert.architecture));
-        }
+        self.graph.rates.unused = all.into_iter().filter(|&head| !used.has(head)).collect();
+        self.graph.apply_rates(&mut self.params);
     }
 
     /// The number of weights; a tied decoder counts once.
     pub fn parameter_count(&self) -> usize {
         self.params.count()
     }
-
-    /// Useful floating-point operations of [`loss`](Self::loss) and its backward pass, or of all [hidden
-    /// states](Self::hidden_states); see [`useful_flops`].
-    pub fn useful_flops(&self, inputs: &Inputs, labels: &PretrainLabels, of: FlopsOf) -> f64 {
-        let (architecture, lengths) = (self.architecture(), inputs.lengths());
-        match of {
-            FlopsOf::Forward => useful_flops(architecture, lengths.map(|length| [length; 2]), 0, of),
-            FlopsOf::ForwardBackward => {
-                let rows = self.rows_of_losses(inputs, labels);
-                let predicted = if self.heads.mlm { labels.mlm_rows.len() } else { 0 };
-                useful_flops(architecture, lengths.zip(rows.counts()).map(|(s, r)| [s, r]), predicted, of)
-            }
-        }
-    }
-
-    /// Checks that the model has an embedding for each of a tokenizer's tokens, and for each segment of its sequences.
-    /// Additional embeddings are allowed. Errors name the folder `dir`.
-    ///
-    /// # Errors
-    /// [`ModelError::VocabularySize`], [`ModelError::Segments`].
-    pub fn check_tokenizer(&self, dir: &Path, tokens: usize, segments: usize) -> Result<(), ModelError> {
-        let path = dir.to_owned();
-        match *self.architecture() {
-            Architecture { vocab_size: found, .. } if tokens > found => {
-                Err(ModelError::VocabularySize { path, expected: tokens, found })
-            }
-            Architecture { segments: found, .. } if found > 0 && segments > found => {
-                Err(ModelError::Segments { path, expected: segments, found })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Checks that a batch fits this model, for callers whose batches do not come from this model's vocabulary and
-    /// recipe. All other functions assume it.
-    ///
-    /// # Errors
-    /// [`ModelError::Batch`] with the first value that does not fit.
-    pub fn check(&self, inputs: &Inputs, labels: &PretrainLabels) -> Result<(), ModelError> {
-        let tokens = inputs.ids.len();
-        let fail = |problem: String| Err(ModelError::Batch(problem));
-        for (what, found) in [("positions", inputs.positions.len()), ("segments", inputs.segments.len())] {
-            if found != tokens {
-                return fail(format!("batch: {found} {what} for {tokens} ids: expected equal numbers"));
-            }
-        }
-        let ends_fit = inputs.cu_seqlens.first() == Some(&0) && inputs.cu_seqlens.last() == Some(&(tokens as i32));
-        if !ends_fit || !inputs.cu_seqlens.is_sorted_by(|a, b| a < b) {
-            return fail(format!("batch: cu_seqlens must increase from 0 to the number of tokens, {tokens}"));
-        }
-        let sequences = inputs.cu_seqlens.len() - 1;
-        if labels.mlm_rows.len() != labels.mlm_labels.len() {
-            let (rows, found) = (labels.mlm_rows.len(), labels.mlm_labels.len());
-            return fail(format!("batch: {found} labels for {rows} predicted tokens: expected equal numbers"));
-        }
-        if !labels.nsp_labels.is_empty() && labels.nsp_labels.len() != sequences {
-            let found = labels.nsp_labels.len();
-            return fail(format!(
-                "batch: {found} next-sentence labels for {sequences} sequences: expected one for each or none"
-            ));
-        }
-        let Architecture { vocab_size, segments, .. } = self.bert.architecture;
-        let ranges = [
-            ("token id", &inputs.ids, vocab_size, "the vocabulary size"),
-            ("position", &inputs.positions, self.architecture().max_sequence_length(), "max_position_embeddings"),
-            // Without a table, segments are not read.
-            ("segment", &inputs.segments, if segments == 0 { usize::MAX } else { segments }, "type_vocab_size"),
-            ("predicted row", &labels.mlm_rows, tokens, "the number of tokens"),
-            ("label", &labels.mlm_labels, vocab_size, "the vocabulary size"),
-            ("next-sentence label", &labels.nsp_labels, 2, "the number of classes"),
-        ];
-        for (what, values, limit, of) in ranges {
-            if let Some(found) = values.iter().find(|&&value| value < 0 || value as usize >= limit) {
-                return fail(format!(
-                    "batch: {what} {found} is out of range: expected 0 or more and less than {of}, {limit}"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs encoder and heads, and returns the losses of the batch. Their scaled gradients are recorded: call
-    /// `pass.backward()`. Only the tokens that heads need go through all of the last layer, only predicted tokens go
-    /// through the decoder, and their logits are never stored completely. In a causal model, `mlm_rows` are the tokens
-    /// whose next token is predicted.
-    pub fn loss(&self, pass: &mut Pass, inputs: &Inputs, labels: &PretrainLabels, scale: LossScale) -> Losses {
-        let rows = self.rows_of_losses(inputs, labels);
-        let mut losses = Losses::default();
-        if rows.is_empty() {
-            return losses;
-        }
-        let last = self.last_states(pass, inputs, &rows);
-        if self.predicts_tokens(labels) {
-            let states = rows.select(pass, &last, &labels.mlm_rows);
-            let ids = indices(pass.device(), &labels.mlm_labels);
-            let name = if self.architecture().causal { CLM } else { MLM };
-            let loss = self.bert.mlm_loss(pass, &states, &ids, scale.mlm);
-            loss.into_iter().for_each(|loss| losses.add(name, loss));
-        }
-        if self.predicts_next_sentence(labels) {
-            let cls = rows.select(pass, &last, inputs.cls_tokens());
-            let classes = indices(pass.device(), &labels.nsp_labels);
-            let logits = self.bert.nsp_logits(pass, &cls);
-            let loss = logits.map(|logits| ops::cross_entropy(pass, &logits, &classes, scale.nsp));
-            loss.into_iter().for_each(|loss| losses.add(NSP, loss));
-        }
-        losses
-    }
-
-    /// Whether the batch has an MLM or CLM loss.
-    fn predicts_tokens(&self, labels: &PretrainLabels) -> bool {
-        self.heads.mlm && !labels.mlm_rows.is_empty()
-    }
-
-    /// Whether the batch has a next-sentence loss.
-    fn predicts_next_sentence(&self, labels: &PretrainLabels) -> bool {
-        self.heads.nsp && !labels.nsp_labels.is_empty()
-    }
-
-    fn rows_of_losses(&self, inputs: &Inputs, labels: &PretrainLabels) -> OutputRows {
-        let mut tokens = Vec::new();
-        if self.predicts_tokens(labels) {
-            tokens.extend(&labels.mlm_rows);
-        }
-        if self.predicts_next_sentence(labels) {
-            tokens.extend(inputs.cls_tokens());
-        }
-        OutputRows::new(tokens, &inputs.cu_seqlens)
-    }
-
-    /// Runs the encoder and returns some hidden states of all tokens, `[T, H]` each, in the order of `numbers`: 0 is
-    /// the output of the embeddings, n that of the n-th layer. Layers above the highest number do not run; other states
-    /// are not kept. Panics for a number above that of the layers.
-    pub fn hidden_states(&self, pass: &mut Pass, inputs: &Inputs, numbers: &[usize]) -> Vec<Var> {
-        let Some(&top) = numbers.iter().max() else { return Vec::new() };
-        let mut states: Vec<Option<Var>> = vec![None; numbers.len()];
-        self.encode(pass, inputs, top, None, |number, state| {
-            let requested = states.iter_mut().zip(numbers).filter(|(_, requested)| **requested == number);
-            requested.for_each(|(slot, _)| *slot = Some(state.clone()));
-        });
-        states.into_iter().flatten().collect()
-    }
-
-    /// Runs the encoder and returns the last hidden state of each sequence's first token, `[S, H]`.
-    pub fn cls_states(&self, pass: &mut Pass, inputs: &Inputs) -> Var {
-        self.states_at(pass, inputs, inputs.cls_tokens())
-    }
-
-    /// The pooler's output, `[S, H]`, from the last hidden states of the first tokens; `None` without a pooler.
-    pub fn pooler_output(&self, pass: &mut Pass, cls_states: &Var) -> Option<Var> {
-        self.bert.pool(pass, cls_states)
-    }
-
-    /// Runs the model and returns the MLM logits of the tokens `rows`, `[M, V]`; `None` without the head or without
-    /// tokens.
-    pub fn mlm_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
-        if !self.heads.mlm || rows.is_empty() {
-            return None;
-        }
-        let states = self.states_at(pass, inputs, rows);
-        self.bert.mlm_logits(pass, &states)
-    }
-
-    /// Runs the model and returns the next-sentence logits, `[S, 2]`, where class 0 is "is next"; `None` without the
-    /// head.
-    pub fn nsp_logits(&self, pass: &mut Pass, inputs: &Inputs) -> Option<Var> {
-        if !self.heads.nsp {
-            return None;
-        }
-        let cls = self.cls_states(pass, inputs);
-        self.bert.nsp_logits(pass, &cls)
-    }
-
-    /// Runs the model and returns the logits of the task head: `[S, C]` to classify, `[R, C]` for the tokens `rows` to
-    /// tag, `[T, 2]` (start, end) to answer, `[S, 1]` to choose; `None` without a task head.
-    pub fn task_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
-        let task = self.heads.task?;
-        let (last, dropout) = (self.bert.architecture.layers, task.dropout(&self.bert.architecture));
-        let features = match task {
-            TaskHead::Classify { .. } | TaskHead::Choose => {
-                let cls = self.cls_states(pass, inputs);
-                self.bert.sequence_features(pass, &cls, task.sequence_head(&self.bert.architecture)?, dropout)?
-            }
-            TaskHead::Tag { layers: 1, .. } => self.states_at(pass, inputs, rows),
-            TaskHead::Tag { layers, .. } => {
-                let numbers: Vec<usize> = (0..=last).rev().take(layers).collect();
-                let rows = indices(pass.device(), rows);
-                let states = self.hidden_states(pass, inputs, &numbers);
-                let states: Vec<Var> = states.iter().map(|state| ops::index_select(pass, state, &rows)).collect();
-                ops::concat(pass, &states)
-            }
-            TaskHead::Answer => self.encode(pass, inputs, last, None, |_, _| ()),
-        };
-        self.bert.task_logits(pass, &features, dropout)
-    }
-
-    /// Runs the model and returns the logits of "replaced" for the tokens `rows`, `[R, 1]`; `None` without the head or
-    /// without tokens.
-    pub fn rtd_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
-        if !self.heads.rtd || rows.is_empty() {
-            return None;
-        }
-        let states = self.states_at(pass, inputs, rows);
-        self.bert.rtd_logits(pass, &states)
-    }
-
-    /// Runs the model and returns the loss of the head that detects replaced tokens, over all tokens: the binary
-    /// cross-entropy with `replaced`, `[T]` of 1 for a replaced token and 0 for an original one (Clark et al. 2020,
-    /// section 2). Its gradient, recorded in the pass, is multiplied by `scale`. `None` without the head.
-    pub fn rtd_loss(&self, pass: &mut Pass, inputs: &Inputs, replaced: &[f32], scale: f32) -> Option<LossSum> {
-        if !self.heads.rtd {
-            return None;
-        }
-        let states = self.encode(pass, inputs, self.bert.architecture.layers, None, |_, _| ());
-        let logits = self.bert.rtd_logits(pass, &states)?;
-        let targets = pass.device().tensor_f32(replaced, &[replaced.len(), 1]);
-        Some(ops::binary_cross_entropy(pass, &logits, &targets, scale))
-    }
-
-    /// The last hidden states of some tokens, in any order, `[R, H]`.
-    fn states_at(&self, pass: &mut Pass, inputs: &Inputs, tokens: &[i32]) -> Var {
-        let rows = OutputRows::new(tokens.to_vec(), &inputs.cu_seqlens);
-        let last = self.last_states(pass, inputs, &rows);
-        rows.select(pass, &last, tokens)
-    }
-
-    fn last_states(&self, pass: &mut Pass, inputs: &Inputs, rows: &OutputRows) -> Var {
-        self.encode(pass, inputs, self.bert.architecture.layers, Some(rows), |_, _| ())
-    }
-
-    /// Hidden state `top`: 0 is the output of the embeddings, n that of the n-th layer. The last layer is only computed
-    /// for `rows`, if given. `visit` is called with each state and its number.
-    fn encode(
-        &self,
-        pass: &mut Pass,
-        inputs: &Inputs,
-        top: usize,
-        rows: Option<&OutputRows>,
-        mut visit: impl FnMut(usize, &Var),
-    ) -> Var {
-        let packed = upload(pass.device(), inputs, self.bert.architecture.position_padding);
-        let rows = rows.map(|rows| rows.upload(pass.device()));
-        let mut run = |pass: &mut Pass, number: usize, layer: &dyn Fn(&mut Pass) -> Var| {
-            let state = if self.rates.is_frozen(number) { pass.no_grad(layer) } else { layer(pass) };
-            visit(number, &state);
-            state
-        };
-        let mut last = run(pass, 0, &|pass| self.bert.embed(pass, &packed));
-        for number in 1..=top {
-            let rows: Option<&OutputRowsTensors> = rows.as_ref().filter(|_| number == top);
-            last = run(pass, number, &|pass| self.bert.layer(pass, &packed, number - 1, &last, rows));
-        }
-        last
-    }
-}
-
-fn upload(device: &Device, inputs: &Inputs, position_padding: Option<u32>) -> Packed {
-    let counted = position_padding.map(|padding| positions_without(inputs, padding as i32));
-    Packed {
-        ids: indices(device, &inputs.ids),
-        positions: indices(device, counted.as_ref().unwrap_or(&inputs.positions)),
-        segments: indices(device, &inputs.segments),
-        cu_seqlens: indices(device, &inputs.cu_seqlens),
-    }
-}
-
-/// RoBERTa's positions: tokens other than padding are counted from `padding` + 1; padding has the position `padding`.
-fn positions_without(inputs: &Inputs, padding: i32) -> Vec<i32> {
-    let mut positions = Vec::with_capacity(inputs.ids.len());
-    for pair in inputs.cu_seqlens.windows(2) {
-        let mut last = padding;
-        for &id in &inputs.ids[pair[0] as usize..pair[1] as usize] {
-            last += i32::from(id != padding);
-            positions.push(if id == padding { padding } else { last });
-        }
-    }
-    positions
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::architecture::SharedParts;
+    use crate::heads::TaskHead;
+    use crate::inputs::{Inputs, PretrainLabels};
+    use crate::losses::{CLM, LossScale, Losses, MLM, NSP};
+    use crate::output_rows::indices;
     use crate::role::{LayerPart, Module, Table};
     use crate::testing::{device, inputs, labels, small};
-    use cloze_engine::{DType, Gradients};
+    use cloze_engine::{DType, Gradients, Pass, ops};
 
     /// First and last element, recorded when parameters were still declared by name.
     #[test]

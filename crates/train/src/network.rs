@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use cloze_engine::{Device, Parameters};
-use cloze_model::Model;
+use cloze_model::rtd_pair::{DISCRIMINATOR, GENERATOR};
+use cloze_model::{Model, RtdPair};
 
 use crate::TrainError;
 
@@ -15,6 +16,9 @@ pub trait Network: Sized {
 
     /// The parameters, for the optimizer.
     fn params_mut(&mut self) -> &mut Parameters;
+
+    /// The model folders in a folder that [`save`](Self::save) wrote: the folder itself, or folders in it.
+    const MODELS: &'static [&'static str] = &[""];
 
     /// Maximum number of tokens of a sequence.
     fn positions(&self) -> usize;
@@ -51,5 +55,29 @@ impl Network for Model {
 
     fn save(&self, dir: &Path) -> Result<(), TrainError> {
         Ok(Model::save(self, dir)?)
+    }
+}
+
+impl Network for RtdPair {
+    const MODELS: &'static [&'static str] = &[GENERATOR, DISCRIMINATOR];
+
+    fn params(&self) -> &Parameters {
+        &self.params
+    }
+
+    fn params_mut(&mut self) -> &mut Parameters {
+        &mut self.params
+    }
+
+    fn positions(&self) -> usize {
+        self.discriminator.architecture().max_sequence_length()
+    }
+
+    fn load(dir: &Path, device: &Device) -> Result<RtdPair, TrainError> {
+        Ok(RtdPair::load(dir, device)?)
+    }
+
+    fn save(&self, dir: &Path) -> Result<(), TrainError> {
+        Ok(RtdPair::save(self, dir)?)
     }
 }

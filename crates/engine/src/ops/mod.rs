@@ -1,6 +1,6 @@
 //! The differentiable operations, one folder each: `mod.rs` contains the equations, the trait with both directions, the
 //! public function and the check; `cpu.rs` contains the CPU implementation. The optimizer's step, `optimizer`,
-//! has only one direction.
+//! and sampling, `multinomial`, have only one direction.
 //!
 //! Dimensions in shapes: T tokens of a packed batch, S sequences, N heads, D head width, H hidden size, F feed-forward
 //! size, V vocabulary size, M predicted tokens, C classes.
@@ -17,6 +17,7 @@ pub(crate) mod linear;
 pub(crate) mod linear_cross_entropy;
 pub(crate) mod lstm;
 pub(crate) mod mse_loss;
+pub(crate) mod multinomial;
 pub(crate) mod optimizer;
 pub(crate) mod segment_cross_entropy;
 pub(crate) mod segment_mean;
@@ -34,6 +35,7 @@ pub use linear::{Activation, linear};
 pub use linear_cross_entropy::linear_cross_entropy;
 pub use lstm::{BiLstm, bilstm};
 pub use mse_loss::mse_loss;
+pub use multinomial::multinomial;
 pub use segment_cross_entropy::segment_cross_entropy;
 pub use segment_mean::segment_mean;
 

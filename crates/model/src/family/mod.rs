@@ -32,4 +32,14 @@ impl Family {
     pub fn of(model_type: &str) -> Option<&'static Family> {
         FAMILIES.into_iter().find(|family| family.model_type == model_type)
     }
+
+    /// Whether positions count only tokens other than padding, from `pad_token_id` + 1, as in RoBERTa.
+    pub fn positions_skip_padding(&self) -> bool {
+        self.network.positions_skip_padding
+    }
+
+    /// Whether its config.json has the key that has this name in BERT's or ALBERT's.
+    pub fn has_key(&self, key: &str) -> bool {
+        !self.config.absent.contains(&key)
+    }
 }

@@ -20,10 +20,10 @@ use crate::run::RunFolder;
 ///
 /// # Errors
 /// [`TrainError::Save`]; earlier checkpoints are unchanged, and no partial files remain.
-pub fn save(
+pub fn save<N: Network>(
     folder: &RunFolder,
     step: u64,
-    network: &impl Network,
+    network: &N,
     moments: &Moments,
     tokenizer: &Tokenizer,
     state: &impl Serialize,
@@ -31,7 +31,7 @@ pub fn save(
     let path = path_of(folder, step);
     let written = write_folder(&path, |partial| {
         network.save(partial)?;
-        tokenizer.save_for(partial, network.positions())?;
+        save_tokenizer::<N>(partial, network, tokenizer)?;
         save_moments(&partial.join(OPTIMIZER), network.params(), moments)?;
         write_state(partial, state)
     });
@@ -43,14 +43,22 @@ pub fn save(
 ///
 /// # Errors
 /// [`TrainError::Save`].
-pub fn save_model(folder: &RunFolder, network: &impl Network, tokenizer: &Tokenizer) -> Result<PathBuf, TrainError> {
+pub fn save_model<N: Network>(folder: &RunFolder, network: &N, tokenizer: &Tokenizer) -> Result<PathBuf, TrainError> {
     let path = folder.model();
     let written = write_folder(&path, |partial| {
         network.save(partial)?;
-        Ok(tokenizer.save_for(partial, network.positions())?)
+        save_tokenizer::<N>(partial, network, tokenizer)
     });
     written.map_err(|e| save_error(folder, &path, &e))?;
     Ok(path)
+}
+
+/// Writes the tokenizer to each of the network's model folders.
+fn save_tokenizer<N: Network>(dir: &Path, network: &N, tokenizer: &Tokenizer) -> Result<(), TrainError> {
+    for model in N::MODELS {
+        tokenizer.save_for(&dir.join(model), network.positions())?;
+    }
+    Ok(())
 }
 
 fn save_error(folder: &RunFolder, path: &Path, error: &TrainError) -> TrainError {

@@ -92,13 +92,18 @@ fn verify_files(dir: &Path, files: &BTreeMap<String, Digest>) -> Result<(), Trai
     Ok(())
 }
 
-/// Writes the state and the checksums of the files in the folder.
+/// Writes the state and the checksums of the files in the folder and in the model folders in it.
 pub(super) fn write_state(dir: &Path, state: &impl Serialize) -> Result<(), TrainError> {
     let mut files = BTreeMap::new();
     for name in entry_names(dir)? {
-        let path = dir.join(&name);
-        let sum = digest::of_file(&path)?;
-        files.insert(name, sum);
+        if dir.join(&name).is_dir() {
+            for file in entry_names(&dir.join(&name))? {
+                let name = format!("{name}/{file}");
+                files.insert(name.clone(), digest::of_file(&dir.join(name))?);
+            }
+        } else {
+            files.insert(name.clone(), digest::of_file(&dir.join(name))?);
+        }
     }
     let path = dir.join(STATE);
     let file = StateFile { version: VERSION, xxh3: digest_of(&path, state, &files)?, state, files };

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `masked_lm.rs` | masked tokens, with next sentences as in BERT or sentence order as in ALBERT |
 //! | `causal_lm.rs` | the next token |
+//! | `replaced_tokens.rs` | replaced tokens, as in ELECTRA |
 //! | `term.rs` | the losses of an objective: names, weights, metrics |
 //! | `start.rs` | the initial model of a run |
 //!
@@ -14,6 +15,7 @@
 
 mod causal_lm;
 mod masked_lm;
+mod replaced_tokens;
 mod start;
 mod term;
 #[cfg(test)]
@@ -22,6 +24,7 @@ mod train_step;
 
 pub use causal_lm::{CausalLm, next_tokens};
 pub use masked_lm::MaskedLm;
+pub use replaced_tokens::ReplacedTokens;
 pub use start::Start;
 pub use term::{ScoredText, Term, figures, total};
 pub use train_step::{Objective, PhaseObjectives, train_step};

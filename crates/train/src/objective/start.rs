@@ -3,7 +3,7 @@
 use cloze_data::shards::Shards;
 use cloze_engine::Device;
 use cloze_files::machine;
-use cloze_model::{Class, Config, Heads, LoadReport, Model};
+use cloze_model::{Class, Heads, LoadReport, Model};
 use cloze_text::Tokenizer;
 
 use crate::TrainError;
@@ -33,9 +33,7 @@ pub(super) fn initial_model(
     let Start { recipe, shards, tokenizer, device } = *start;
     let (tokens, segments) = (tokenizer.vocab_size(), tokenizer.template().segments(recipe.has_pairs()));
     let Some(init) = &recipe.model.init else {
-        let json = recipe.model.config_json(tokenizer.vocab_size(), tokenizer.special().pad);
-        let config: Config = serde_json::from_value(json)
-            .map_err(|e| TrainError::Recipe { place: "recipe, [model]".into(), message: e.to_string() })?;
+        let config = recipe.model.config(tokenizer.vocab_size(), tokenizer.special())?;
         let config = if causal { config.causal() } else { config };
         check_memory(Model::count_parameters(&config, new_heads)? as u64, machine::memory())?;
         let model = Model::new(config, new_heads, device, recipe.seed)?;
@@ -72,7 +70,7 @@ pub(super) fn initial_model(
 const BYTES_PER_WEIGHT: u64 = 16;
 
 /// Rejects a model that needs more memory than available, before anything is allocated.
-fn check_memory(parameters: u64, available: Option<u64>) -> Result<(), TrainError> {
+pub(super) fn check_memory(parameters: u64, available: Option<u64>) -> Result<(), TrainError> {
     let needed = BYTES_PER_WEIGHT.saturating_mul(parameters);
     match available {
         Some(available) if needed > available => Err(TrainError::Memory { parameters, needed, available }),

@@ -19,11 +19,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use cloze_engine::Device;
-use cloze_model::Model;
+use cloze_model::{Model, RtdPair};
 
 use crate::TrainError;
 use crate::batch::PretrainBatch;
-use crate::objective::{CausalLm, MaskedLm, Objective};
+use crate::objective::{CausalLm, MaskedLm, Objective, ReplacedTokens};
 use crate::recipe::{ObjectiveKind, Recipe};
 use crate::run::RunFolder;
 
@@ -47,15 +47,23 @@ pub fn pretrain(
 ) -> Result<Outcome, TrainError> {
     let folder = RunFolder::new(out);
     let recipe = &resolved::resolve(recipe, device, &folder, resume)?;
-    job::pretrain(&objectives(recipe), recipe, device, folder, resume, stop, on_event)
+    match recipe.objective.kind {
+        ObjectiveKind::Rtd => job::pretrain(&rtd(recipe), recipe, device, folder, resume, stop, on_event),
+        _ => job::pretrain(&objectives(recipe), recipe, device, folder, resume, stop, on_event),
+    }
+}
+
+/// Replaced-token detection in each phase.
+fn rtd(recipe: &Recipe) -> Vec<Box<dyn Objective<Network = RtdPair, Batch = PretrainBatch>>> {
+    recipe.phase.iter().map(|_| Box::new(ReplacedTokens) as _).collect()
 }
 
 /// The objective of each phase.
 fn objectives(recipe: &Recipe) -> Vec<Box<dyn Objective<Network = Model, Batch = PretrainBatch>>> {
     let of_phase = |phase| -> Box<dyn Objective<Network = Model, Batch = PretrainBatch>> {
         match recipe.phase_objective(phase) {
-            ObjectiveKind::MaskedLm => Box::new(MaskedLm { pairs: recipe.pairs() }),
             ObjectiveKind::CausalLm => Box::new(CausalLm),
+            ObjectiveKind::MaskedLm | ObjectiveKind::Rtd => Box::new(MaskedLm { pairs: recipe.pairs() }),
         }
     };
     (0..recipe.phase.len()).map(of_phase).collect()
@@ -75,5 +83,8 @@ pub fn dry_run(
 ) -> Result<Option<DryRun>, TrainError> {
     let folder = RunFolder::new(out);
     let recipe = &resolved::resolve(recipe, device, &folder, resume)?;
-    dry_run::dry_run(&objectives(recipe), recipe, device, &folder, resume, stop)
+    match recipe.objective.kind {
+        ObjectiveKind::Rtd => dry_run::dry_run(&rtd(recipe), recipe, device, &folder, resume, stop),
+        _ => dry_run::dry_run(&objectives(recipe), recipe, device, &folder, resume, stop),
+    }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use super::every::Every;
 use super::sections::{Masking, ObjectiveKind, ObjectiveSection, OptimizerKind, Recipe};
+use cloze_model::{FAMILIES, Family};
+
 use crate::TrainError;
 use crate::schedule::ScheduleKind;
 
@@ -101,6 +103,9 @@ impl Recipe {
             ("model.intermediate_size", m.intermediate_size),
             ("model.max_position_embeddings", m.max_position_embeddings),
             ("model.type_vocab_size", m.type_vocab_size),
+            ("model.embedding_size", m.embedding_size),
+            ("model.num_hidden_groups", m.num_hidden_groups),
+            ("model.inner_group_num", m.inner_group_num),
         ];
         for (key, size) in sizes {
             require(size != Some(0), key, || "is 0; expected at least 1".into())?;
@@ -112,6 +117,8 @@ impl Recipe {
                 })?;
             }
             let fixed = [
+                ("model.family", m.family.is_some()),
+                ("model.shared_parts", !m.shared_parts.is_none()),
                 ("model.hidden_act", m.hidden_act.is_some()),
                 ("model.layer_norm_eps", m.layer_norm_eps.is_some()),
                 ("model.initializer_range", m.initializer_range.is_some()),
@@ -122,6 +129,27 @@ impl Recipe {
                 })?;
             }
             return Ok(());
+        }
+        if let Some(name) = &m.family {
+            require(Family::of(name).is_some(), "model.family", || {
+                let known: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
+                format!("is {name:?}; expected one of {}", known.join(", "))
+            })?;
+        }
+        let family = m.family();
+        let given = [
+            ("embedding_size", m.embedding_size.is_some()),
+            ("num_hidden_groups", m.num_hidden_groups.is_some()),
+            ("inner_group_num", m.inner_group_num.is_some()),
+            ("type_vocab_size", m.type_vocab_size.is_some()),
+            ("layer_norm_eps", m.layer_norm_eps.is_some()),
+        ];
+        for (key, given) in given {
+            require(!given || family.has_key(key), &format!("model.{key}"), || {
+                let has: Vec<&str> =
+                    FAMILIES.iter().filter(|known| known.has_key(key)).map(|known| known.model_type).collect();
+                format!("does not exist in the family {}, only in {}", family.model_type, has.join(", "))
+            })?;
         }
         for (key, size) in &sizes[..3] {
             require(size.is_some(), key, || {
@@ -135,7 +163,7 @@ impl Recipe {
         for (key, x) in [("model.initializer_range", m.initializer_range), ("model.layer_norm_eps", m.layer_norm_eps)] {
             x.map_or(Ok(()), |x| require_positive(x, key))?;
         }
-        check_fit(self, m.positions().unwrap_or(512), m.type_vocab_size.unwrap_or(2))
+        check_fit(self, m.positions().unwrap_or_default(), m.segments())
     }
 
     fn check_objective(&self) -> Result<(), InvalidValue> {
@@ -158,6 +186,21 @@ impl Recipe {
                 require(!given, key, || "has no effect with objective.kind = \"causal-lm\"".into())?;
             }
         }
+        let is_rtd = o.kind == ObjectiveKind::Rtd;
+        if is_rtd {
+            require(!o.nsp && !o.sop, "objective.nsp", || {
+                "= true has no effect with objective.kind = \"rtd\"; expected nsp = false".into()
+            })?;
+            require(self.model.init.is_some() || self.model.family().model_type == "electra", "model.family", || {
+                format!("is \"{}\"; objective.kind = \"rtd\" needs \"electra\"", self.model.family().model_type)
+            })?;
+        }
+        let size = o.generator_size.unwrap_or(1.0);
+        require(is_rtd || o.generator_size.is_none(), "objective.generator_size", || {
+            "only has an effect with objective.kind = \"rtd\"".into()
+        })?;
+        require_positive(size, "objective.generator_size")?;
+        require_within(size, 0.0, 1.0, "objective.generator_size")?;
         require_positive(o.rate, "objective.rate")?;
         require_within(o.rate, 0.0, 1.0, "objective.rate")?;
         if let Some(rate) = o.final_rate {

@@ -3,10 +3,15 @@
 use cloze_data::batch::{BatchOptions, BatchSize, PairTask};
 use cloze_data::masking::Masking;
 use cloze_engine::UpdateRule;
+use cloze_model::{Config, Heads, Model, ModelError, RtdPair};
+use cloze_text::Special;
 
 use super::sections::{ObjectiveKind, Optimizer, OptimizerKind, Recipe};
 use crate::plan::Plan;
 use crate::schedule::LrSchedule;
+
+/// `generator_hidden_size` of ELECTRA small (Clark et al. 2020, appendix A).
+const GENERATOR_SIZE: f64 = 0.25;
 
 impl Recipe {
     /// The plan of the run.
@@ -47,6 +52,38 @@ impl Recipe {
         }
     }
 
+    /// The number of weights of a new network with this vocabulary size; `None` if it starts from a checkpoint, or if its
+    /// sizes do not fit.
+    pub fn parameters(&self, vocab_size: usize) -> Option<usize> {
+        if self.model.init.is_some() {
+            return None;
+        }
+        // The ids of BERT's special tokens: only that of padding matters, in RoBERTa's family.
+        let special = Special { pad: 1, unk: 100, cls: 101, sep: 102, mask: 103 };
+        if self.objective.kind == ObjectiveKind::Rtd {
+            let [generator, discriminator] = self.rtd_configs(vocab_size, special).ok()?;
+            return RtdPair::count_parameters(&generator, &discriminator).ok();
+        }
+        let heads = if self.has_pairs() { Heads::PRETRAINING } else { Heads::MLM };
+        Model::count_parameters(&self.model.config(vocab_size, special).ok()?, heads).ok()
+    }
+
+    /// The configurations of a new generator and a new discriminator, for a vocabulary.
+    ///
+    /// # Errors
+    /// As [`ModelSection::config`](super::ModelSection::config).
+    pub fn rtd_configs(&self, vocab_size: usize, special: Special) -> Result<[Config; 2], ModelError> {
+        let discriminator = self.model.config(vocab_size, special)?;
+        // `get_generator_config` of google-research/electra: narrower, with heads of 64, as deep as the discriminator.
+        let width = self.objective.generator_size.unwrap_or(GENERATOR_SIZE);
+        let hidden = ((discriminator.hidden_size as f64 * width) as usize).max(1);
+        let mut generator = discriminator.clone();
+        generator.num_attention_heads = (hidden / 64).max(1);
+        generator.hidden_size = hidden.next_multiple_of(generator.num_attention_heads);
+        generator.intermediate_size = 4 * generator.hidden_size;
+        Ok([generator, discriminator])
+    }
+
     /// Whether sequences are sentence pairs.
     pub fn has_pairs(&self) -> bool {
         self.pairs().has_pairs()
@@ -78,7 +115,7 @@ impl Recipe {
         };
         options.pairs = self.pairs();
         options.short_seq_prob = o.short_seq_prob;
-        options.masking = (self.phase_objective(phase) == ObjectiveKind::MaskedLm).then_some(masking);
+        options.masking = (self.phase_objective(phase) != ObjectiveKind::CausalLm).then_some(masking);
         options.duplicates = o.duplicates;
         options.seed = self.seed.wrapping_add((phase as u64) << 32);
         options

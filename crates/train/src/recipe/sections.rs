@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use cloze_data::masking::MaskingUnit;
 use cloze_engine::{DType, Device};
-use cloze_model::HiddenAct;
+use cloze_model::family::BERT;
+use cloze_model::{Config, Family, HiddenAct, ModelError, SharedParts};
+use cloze_text::Special;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::every::Every;
 use crate::schedule::ScheduleKind;
@@ -107,6 +110,22 @@ pub struct ModelSection {
     /// A Hugging Face folder from which the run takes initial weights and sizes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+    /// `model_type` of the [`Family`]: `bert` by default, `roberta`, `xlm-roberta`, `camembert`, `distilbert`, `albert`,
+    /// `electra`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// Width of the embeddings, E, in ALBERT and ELECTRA; 128 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_size: Option<usize>,
+    /// ALBERT: the number of groups of layers; 1 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_hidden_groups: Option<usize>,
+    /// ALBERT: the number of layers in a group; 1 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inner_group_num: Option<usize>,
+    /// Families without groups: the parts of a layer that all layers share; none by default.
+    #[serde(skip_serializing_if = "SharedParts::is_none")]
+    pub shared_parts: SharedParts,
     /// Hidden size, H.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_size: Option<usize>,
@@ -143,35 +162,86 @@ pub struct ModelSection {
 }
 
 impl ModelSection {
-    /// Number of positions of a model with these sizes; `None` if it comes from a checkpoint.
+    /// The family of a new model; BERT for an unknown name, which [`Recipe::check`] rejects.
+    pub fn family(&self) -> &'static Family {
+        self.family.as_deref().map_or(&BERT, |name| Family::of(name).unwrap_or(&BERT))
+    }
+
+    /// Maximum number of tokens of a sequence of a model with these sizes; `None` if it comes from a checkpoint. In
+    /// RoBERTa's family, positions start after the padding token; its id is assumed to be 1.
     pub fn positions(&self) -> Option<usize> {
         match self.init {
             Some(_) => None,
-            None => Some(self.max_position_embeddings.unwrap_or(512)),
+            None => {
+                let first = if self.family().positions_skip_padding() { 2 } else { 0 };
+                Some(self.max_position_embeddings.map_or(DEFAULT_LENGTH, |rows| rows.saturating_sub(first)))
+            }
         }
     }
 
-    /// The section as the keys of config.json, with defaults filled in.
-    pub fn config_json(&self, vocab_size: usize, pad: u32) -> serde_json::Value {
+    /// Number of segments of a model with these sizes: by default 2, and 1 in RoBERTa's family; 0 in DistilBERT.
+    pub fn segments(&self) -> usize {
+        let family = self.family();
+        match family.has_key("type_vocab_size") {
+            false => 0,
+            true => self.type_vocab_size.unwrap_or(if family.positions_skip_padding() { 1 } else { 2 }),
+        }
+    }
+
+    /// The configuration of a new model with these sizes, for a vocabulary.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`] for sizes that do not fit together or the family.
+    pub fn config(&self, vocab_size: usize, special: Special) -> Result<Config, ModelError> {
+        let family = self.family();
         let hidden = self.hidden_size.unwrap_or(768);
-        serde_json::json!({
-            "model_type": "bert",
+        let first = if family.positions_skip_padding() { special.pad as usize + 1 } else { 0 };
+        let mut keys = json!({
+            "model_type": family.model_type,
             "vocab_size": vocab_size,
-            "pad_token_id": pad,
+            "pad_token_id": special.pad,
             "hidden_size": hidden,
             "num_hidden_layers": self.num_hidden_layers.unwrap_or(12),
             "num_attention_heads": self.num_attention_heads.unwrap_or(12),
             "intermediate_size": self.intermediate_size.unwrap_or(4 * hidden),
-            "hidden_act": self.hidden_act.unwrap_or(HiddenAct::Gelu),
             "hidden_dropout_prob": self.hidden_dropout_prob.unwrap_or(0.1),
             "attention_probs_dropout_prob": self.attention_probs_dropout_prob.unwrap_or(0.1),
-            "max_position_embeddings": self.max_position_embeddings.unwrap_or(512),
-            "type_vocab_size": self.type_vocab_size.unwrap_or(2),
+            "max_position_embeddings": self.max_position_embeddings.unwrap_or(DEFAULT_LENGTH + first),
             "initializer_range": self.initializer_range.unwrap_or(0.02),
-            "layer_norm_eps": self.layer_norm_eps.unwrap_or(1e-12),
-        })
+        });
+        let mut set = |key: &str, value: serde_json::Value| keys[key] = value;
+        // Absent keys have the defaults of the family.
+        self.hidden_act.into_iter().for_each(|act| set("hidden_act", json!(act)));
+        let sizes = [
+            ("embedding_size", self.embedding_size),
+            ("num_hidden_groups", self.num_hidden_groups),
+            ("inner_group_num", self.inner_group_num),
+        ];
+        sizes.into_iter().filter_map(|(key, size)| Some((key, size?))).for_each(|(key, size)| set(key, json!(size)));
+        if family.has_key("type_vocab_size") {
+            set("type_vocab_size", json!(self.segments()));
+        }
+        if family.has_key("layer_norm_eps") {
+            // 1e-5 is the value of the published models of RoBERTa's family.
+            let default = if family.positions_skip_padding() { 1e-5 } else { 1e-12 };
+            set("layer_norm_eps", json!(self.layer_norm_eps.unwrap_or(default)));
+        }
+        if !self.shared_parts.is_none() {
+            set("cloze_shared_parts", json!(self.shared_parts));
+        }
+        if family.model_type != BERT.model_type {
+            set("bos_token_id", json!(special.cls));
+            set("eos_token_id", json!(special.sep));
+        }
+        let problem = |problem: String| ModelError::Config { path: None, problem };
+        let config: Config = serde_json::from_value(keys).map_err(|e| problem(e.to_string()))?;
+        config.validate()?;
+        Ok(config)
     }
 }
+
+/// Length of the position table by default, in tokens of a sequence.
+const DEFAULT_LENGTH: usize = 512;
 
 /// `[objective]`: masked language modelling, with next-sentence prediction unless `nsp = false` or with sentence-order
 /// prediction (`sop = true`); or causal language modelling.
@@ -179,7 +249,8 @@ impl ModelSection {
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct ObjectiveSection {
-    /// The kind of objective. With `causal-lm` the other keys have no effect.
+    /// The kind of objective. With `causal-lm` the other keys have no effect; with `rtd`, the keys of masking are those
+    /// of the generator's text.
     #[serde(skip_serializing_if = "ObjectiveKind::is_default")]
     pub kind: ObjectiveKind,
     /// Fraction of the tokens chosen for prediction; with `final_rate`, at the start of the run.
@@ -215,6 +286,9 @@ pub struct ObjectiveSection {
     /// Static masks: each sequence has this number of fixed maskings. By default, masks are sampled in each epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<u32>,
+    /// `rtd`: the generator's width as a fraction of the discriminator's; 0.25 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generator_size: Option<f64>,
 }
 
 impl Default for ObjectiveSection {
@@ -233,6 +307,7 @@ impl Default for ObjectiveSection {
             sop: false,
             short_seq_prob: 0.1,
             duplicates: None,
+            generator_size: None,
         }
     }
 }
@@ -274,6 +349,8 @@ pub enum ObjectiveKind {
     MaskedLm,
     /// Each token from those before it.
     CausalLm,
+    /// Which tokens were replaced by a generator, as in ELECTRA.
+    Rtd,
 }
 
 impl ObjectiveKind {

@@ -1,5 +1,5 @@
 //! The built-in recipes and their names: for each size, such as mini, `mini` trains for half an hour, and `mini-paper`
-//! for the paper's million steps.
+//! for the paper's million steps; for the families and the left-to-right ablation, one each.
 
 use std::path::Path;
 
@@ -37,6 +37,26 @@ const SIZES: [Size; 6] = [
     size!("large", 16, 64, "BERT-large, mostly for further pre-training of an existing model"),
 ];
 
+/// A recipe of another family or objective.
+struct Variant {
+    name: &'static str,
+    text: &'static str,
+    purpose: &'static str,
+}
+
+macro_rules! variant {
+    ($name:literal, $purpose:literal) => {
+        Variant { name: $name, text: include_str!(concat!("../../recipes/", $name, ".toml")), purpose: $purpose }
+    };
+}
+
+const VARIANTS: [Variant; 4] = [
+    variant!("roberta", "RoBERTa with mini's sizes"),
+    variant!("albert", "ALBERT with mini's sizes: shared layers, sentence order"),
+    variant!("electra", "ELECTRA-small: replaced-token detection"),
+    variant!("left-to-right", "the left-to-right ablation with mini's sizes"),
+];
+
 /// The common part of the recipes of the paper's million steps.
 const PAPER: &str = include_str!("../../recipes/paper.toml.in");
 const PAPER_SUFFIX: &str = "-paper";
@@ -56,7 +76,7 @@ pub struct Shipped {
     pub text: String,
 }
 
-/// All built-in recipes: those for half an hour by size, then those of the paper.
+/// All built-in recipes: those for half an hour by size, those of other families and objectives, then those of the paper.
 pub fn shipped() -> Vec<Shipped> {
     let half_hour = SIZES.iter().map(|size| Shipped {
         name: size.name.to_owned(),
@@ -64,24 +84,24 @@ pub fn shipped() -> Vec<Shipped> {
         purpose: size.purpose.to_owned(),
         text: size.text.to_owned(),
     });
+    let variants = VARIANTS.iter().map(|variant| Shipped {
+        name: variant.name.to_owned(),
+        parameters: parameters(variant.text).to_owned(),
+        purpose: variant.purpose.to_owned(),
+        text: variant.text.to_owned(),
+    });
     let paper = SIZES.iter().map(|size| Shipped {
         name: format!("{}{PAPER_SUFFIX}", size.name),
         parameters: size.parameters().to_owned(),
         purpose: "as in the paper: a million steps of 256 sequences".to_owned(),
         text: size.paper(),
     });
-    half_hour.chain(paper).collect()
+    half_hour.chain(variants).chain(paper).collect()
 }
 
 impl Size {
-    /// The first paragraph of the recipe's comments.
-    fn about(&self) -> &'static str {
-        self.text.split_once("\n#\n").map_or("", |(about, _)| about)
-    }
-
     fn parameters(&self) -> &'static str {
-        let before = self.about().split_once(" parameters").map_or("", |(before, _)| before);
-        before.rsplit_once(", ").map_or("", |(_, count)| count)
+        parameters(self.text)
     }
 
     /// The four lines with the model's sizes.
@@ -94,7 +114,7 @@ impl Size {
     fn paper(&self) -> String {
         let (short, long) = (self.micro_batch, self.micro_batch / 4);
         [
-            ("{about}", self.about().to_owned()),
+            ("{about}", about(self.text).to_owned()),
             ("{name}", format!("{}{PAPER_SUFFIX}", self.name)),
             ("{size}", self.name.to_owned()),
             ("{sizes}", self.sizes()),
@@ -108,6 +128,17 @@ impl Size {
         .iter()
         .fold(PAPER.to_owned(), |text, (placeholder, value)| text.replace(placeholder, value))
     }
+}
+
+/// The first paragraph of a recipe's comments.
+fn about(text: &str) -> &str {
+    text.split_once("\n#\n").map_or("", |(about, _)| about)
+}
+
+/// The number of parameters in the first paragraph.
+fn parameters(text: &str) -> &str {
+    let before = about(text).split_once(" parameters").map_or("", |(before, _)| before);
+    before.rsplit_once(", ").map_or("", |(_, count)| count)
 }
 
 /// The text of a recipe, from a file or built in.
@@ -195,12 +226,15 @@ mod tests {
     #[test]
     fn every_recipe_has_a_description_and_no_placeholders() {
         let all = shipped();
-        assert_eq!(all.len(), 12);
+        assert_eq!(all.len(), 16);
         for recipe in all {
             assert!(!recipe.purpose.is_empty(), "{}", recipe.name);
             assert!(recipe.parameters.ends_with(" M"), "{}: {}", recipe.name, recipe.parameters);
             let call = format!("cloze pretrain {} --set data=shards --out runs/{}", recipe.name, recipe.name);
             assert!(recipe.text.contains(&call), "{}", recipe.text);
+            let counted = open(&recipe.name).parameters(30_522).unwrap();
+            let stated: f64 = recipe.parameters.trim_end_matches(" M").parse().unwrap();
+            assert!((counted as f64 / 1e6 / stated - 1.0).abs() < 0.006, "{}: {counted}", recipe.name);
             let placeholders = recipe.text.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
             let left: Vec<&str> = placeholders.map(|(inside, _)| inside).filter(|name| !name.contains('=')).collect();
             assert!(left.is_empty(), "{}: {left:?}", recipe.name);
@@ -210,7 +244,8 @@ mod tests {
     /// Regression: they were rejected because of `short_seq_prob = 0.0`, which half of them have.
     #[test]
     fn every_recipe_can_train_a_causal_language_model() {
-        for recipe in shipped() {
+        for recipe in shipped().into_iter().filter(|recipe| VARIANTS.iter().all(|variant| variant.name != recipe.name))
+        {
             let causal = ["data=shards", "objective.kind=causal-lm"].map(str::to_owned);
             let opened = Recipe::open(Path::new(&recipe.name), &causal);
             assert!(opened.is_ok(), "{}: {:?}", recipe.name, opened.err().map(|e| e.to_string()));

@@ -69,7 +69,8 @@ fn write_summary(
         Some(init) => writeln!(out, "  model          from {}", init.display())?,
         None => writeln!(
             out,
-            "  model          {} layers, hidden {}, {} heads{}",
+            "  model          {}, {} layers, hidden {}, {} heads{}",
+            model.family().title,
             model.num_hidden_layers.unwrap_or(0),
             model.hidden_size.unwrap_or(0),
             model.num_attention_heads.unwrap_or(0),
@@ -78,9 +79,10 @@ fn write_summary(
     }
     let objective = &recipe.objective;
     match objective.kind {
-        ObjectiveKind::MaskedLm => writeln!(
+        ObjectiveKind::MaskedLm | ObjectiveKind::Rtd => writeln!(
             out,
-            "  objective      MLM on {:.0} %{} of the tokens{}{}",
+            "  objective      {} on {:.0} %{} of the tokens{}{}",
+            if objective.kind == ObjectiveKind::Rtd { "RTD, with a generator" } else { "MLM" },
             100.0 * objective.rate,
             objective.final_rate.map_or_else(String::new, |rate| format!(" (at the end {:.0} %)", 100.0 * rate)),
             match objective.masking {
@@ -155,23 +157,11 @@ fn write_summary(
     Ok(())
 }
 
-/// The number of parameters of the recipe's model, with the vocabulary size of its shards (without shards BERT's
+/// The number of parameters of the recipe's network, with the vocabulary size of its shards (without shards BERT's
 /// 30522). `None` if it starts from a checkpoint.
 fn parameters(recipe: &Recipe) -> Option<usize> {
-    let model = &recipe.model;
-    if model.init.is_some() {
-        return None;
-    }
     let vocabulary = Manifest::read(&recipe.data).map_or(30522, |manifest| manifest.tokenizer.vocab_size);
-    let (hidden, layers) = (model.hidden_size?, model.num_hidden_layers?);
-    let inner = model.intermediate_size.unwrap_or(4 * hidden);
-    let rows = vocabulary + model.max_position_embeddings.unwrap_or(512) + model.type_vocab_size.unwrap_or(2);
-    let square = hidden * hidden + hidden;
-    let norm = 2 * hidden;
-    let layer = 4 * square + norm + (2 * hidden * inner + inner + hidden) + norm;
-    let mlm = square + norm + vocabulary;
-    let nsp = if recipe.has_pairs() { square + 2 * hidden + 2 } else { 0 };
-    Some(rows * hidden + norm + layers * layer + mlm + nsp)
+    recipe.parameters(vocabulary)
 }
 
 fn write(recipe: &Recipe, file: &Path, steps: std::ops::Range<u64>, json: bool) -> Result<()> {

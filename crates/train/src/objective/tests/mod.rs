@@ -1,7 +1,7 @@
 //! Training steps of objectives: masked tokens and next sentences, next tokens, and two networks at once.
 
 mod causal;
-mod two_networks;
+mod replaced_tokens;
 
 use cloze_data::TokenTable;
 use cloze_data::batch::{Batch, BatchOptions, BatchSize, BatchSource, PairTask};

@@ -1,0 +1,81 @@
+use super::Multinomial;
+use crate::Tensor;
+use crate::cpu::Cpu;
+use crate::cpu::disjoint::DisjointSlice;
+use crate::cpu::level::{Isa, Vectorized};
+use crate::cpu::math::exp_nonpositive;
+use crate::dtype::{Real, with_real};
+
+/// Differences from the largest logit below this have no probability (e⁻⁸⁰ is 2e-35): the vectorized exponential is never
+/// 0.
+const LOWEST: f32 = -80.0;
+/// Classes whose exponentials are summed together: only one block is searched class by class.
+const BLOCK: usize = 256;
+
+impl Multinomial for Cpu {
+    fn multinomial(&self, logits: &Tensor, uniform: &[f64]) -> Vec<i32> {
+        let (rows, classes) = logits.matrix("multinomial");
+        assert_eq!(uniform.len(), rows, "multinomial: numbers of {rows} rows");
+        let mut samples = vec![0; rows];
+        let parts = DisjointSlice::new(&mut samples);
+        with_real!(logits.dtype(), E => {
+            let logits = logits.slice::<E>();
+            self.for_blocks(rows, 1, |range| {
+                for row in range.clone() {
+                    let z = &logits[row * classes..(row + 1) * classes];
+                    // SAFETY: each row belongs to one task.
+                    let sample = unsafe { parts.part(row..row + 1) };
+                    sample[0] = self.level.run(SampleRow { z, u: uniform[row] });
+                }
+            });
+        });
+        samples
+    }
+}
+
+struct SampleRow<'a, E> {
+    z: &'a [E],
+    u: f64,
+}
+
+impl<E: Real> Vectorized for SampleRow<'_, E> {
+    type Output = i32;
+    #[inline(always)]
+    fn call<I: Isa>(self) -> i32 {
+        let max = self.z.iter().fold(f32::NEG_INFINITY, |max, z| max.max(z.to_f32()));
+        let weight = |z: &E| {
+            let difference = z.to_f32() - max;
+            if difference < LOWEST { 0.0 } else { exp_nonpositive::<I>(difference) }
+        };
+        let mut exponentials = [0.0f32; BLOCK];
+        let mut sum_of = |block: &[E]| {
+            let exponentials = &mut exponentials[..block.len()];
+            for (e, z) in exponentials.iter_mut().zip(block) {
+                *e = weight(z);
+            }
+            exponentials.iter().map(|e| f64::from(*e)).sum::<f64>()
+        };
+        let sums: Vec<f64> = self.z.chunks(BLOCK).map(&mut sum_of).collect();
+        let mut rest = self.u * sums.iter().sum::<f64>();
+        let mut last = 0;
+        for (number, (block, sum)) in self.z.chunks(BLOCK).zip(&sums).enumerate() {
+            let is_last = sums[number + 1..].iter().all(|sum| *sum == 0.0);
+            if rest >= *sum && !is_last {
+                rest -= sum;
+                continue;
+            }
+            for (index, z) in block.iter().enumerate() {
+                let e = f64::from(weight(z));
+                if e > 0.0 {
+                    last = number * BLOCK + index;
+                    if rest < e {
+                        break;
+                    }
+                }
+                rest -= e;
+            }
+            break;
+        }
+        last as i32
+    }
+}
