@@ -220,6 +220,8 @@ fn a_run_can_be_extended_but_not_changed() {
     assert!(e.contains("`resume`"), "{e}");
     let e = run(&recipe(&shards, &["steps=3", "optimizer.lr=1"]), &out, true).unwrap_err().to_string();
     assert!(e.contains("optimizer.lr"), "{e}");
+    let e = run(&recipe(&shards, &["steps=3", "optimizer.kind=lamb"]), &out, true).unwrap_err().to_string();
+    assert!(e.contains("optimizer.kind"), "{e}");
     let longer = run(&recipe(&shards, &["steps=5"]), &out, true).unwrap();
     assert_eq!(longer.step, 5);
     // Two micro-batches per step, each used once: in the first phase two steps before and at least one more now, in the

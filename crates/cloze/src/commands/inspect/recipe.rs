@@ -109,9 +109,10 @@ fn write_summary(
         )?;
     }
     let optimizer = &recipe.optimizer;
+    let correction = if optimizer.bias_correction == Some(true) { " with bias correction" } else { "" };
     writeln!(
         out,
-        "  optimizer      {}, rate {}, β {} {}, ε {}, decay {}, clip {}",
+        "  optimizer      {}{correction}, rate {}, β {} {}, ε {}, decay {}, clip {}",
         optimizer.kind.name(),
         optimizer.lr,
         optimizer.beta1,
