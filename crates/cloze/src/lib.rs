@@ -95,7 +95,7 @@
 //! | --- | --- |
 //! | [`text`] | text → ids: vocabularies and tokenizers |
 //! | [`data`] | ids → batches: corpora, shards, masks |
-//! | [`engine`] | arrays → gradients: tensors, operations, AdamW |
+//! | [`engine`] | arrays → gradients: tensors, operations, optimizers |
 //! | [`model`] | batches → losses and logits: BERT |
 //! | [`train`] | losses → weights: recipes, the training loop, checkpoints |
 //! | [`tasks`] | weights → predictions and scores: fine-tuning, inference, metrics |

@@ -31,7 +31,7 @@ use crate::shards::offsets;
 pub fn write_batches(
     source: &BatchSource,
     range: Range<u64>,
-    progress: impl Fn(u64) -> f64,
+    mut progress: impl FnMut(u64) -> f64,
     path: &Path,
 ) -> Result<(), DataError> {
     let mut file = AtomicFile::create(path)?;
@@ -42,7 +42,7 @@ pub fn write_batches(
 fn write_rows(
     source: &BatchSource,
     range: Range<u64>,
-    progress: impl Fn(u64) -> f64,
+    mut progress: impl FnMut(u64) -> f64,
     file: &mut impl Write,
 ) -> io::Result<()> {
     let mut writer = FileWriter::new(file, &schema())?;

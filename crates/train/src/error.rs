@@ -183,6 +183,16 @@ pub enum TrainError {
         /// The number of the model's positions.
         positions: usize,
     },
+    /// A setting that cannot be used.
+    #[error("`{key}`: expected {expected}, found {found}")]
+    Setting {
+        /// Its name.
+        key: &'static str,
+        /// What is valid.
+        expected: &'static str,
+        /// Its value.
+        found: f64,
+    },
     /// An error of shards or batches.
     #[error(transparent)]
     Data(#[from] cloze_data::DataError),

@@ -56,6 +56,11 @@ impl Plan {
         self.ends.len()
     }
 
+    /// The end of each phase as a fraction of the run and, if the run has a number of steps, in steps.
+    pub(crate) fn ends(&self) -> &[(f64, Option<u64>)] {
+        &self.ends
+    }
+
     /// The number of steps, if the run has one.
     pub fn total_steps(&self) -> Option<u64> {
         self.steps

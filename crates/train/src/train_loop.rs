@@ -63,7 +63,7 @@ pub trait Job {
         lr: f64,
     ) -> Result<StepOutcome, Self::Error>;
 
-    /// The units of a step for measuring speed: 1 if all steps have the same size, otherwise the step's tokens.
+    /// The units of a step for measuring speed, such as its micro-batches or tokens. Steps may have different sizes.
     fn units(&self, outcome: &StepOutcome) -> u64;
 
     /// Estimates the remaining time at a speed in units per second; also returns the seconds of a step in each phase.

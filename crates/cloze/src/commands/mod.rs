@@ -7,6 +7,7 @@ mod embed;
 mod evaluate;
 mod failures;
 mod fill;
+mod find_lr;
 mod inspect;
 mod man;
 mod model;

@@ -15,6 +15,7 @@ use cloze_train::run::{EvalLine, LossFigure, RunFolder, TrainLine};
 use cloze_train::train_loop::{Event, StepEvent};
 use serde_json::json;
 
+use super::find_lr::{self, FindLrArguments};
 use super::model::HubArguments;
 use crate::failure::INTERRUPTED;
 use crate::interrupt::GracefulStop;
@@ -29,10 +30,13 @@ use crate::{format, program};
         (--set minutes=3 for a first test), those such as `mini-paper` for the million steps of the paper.\n\n\
         The run folder contains recipe.toml, metrics.jsonl, TensorBoard events, checkpoints/, and model/ in the layout of \
         Hugging Face. Ctrl-C (SIGINT) or SIGTERM finishes the step and saves, with exit code 130; model/ is then the current \
-        model, and the same command with --resume continues bit-exactly. A second Ctrl-C exits at once.\n\nExamples:\n  \
+        model, and the same command with --resume continues bit-exactly. A second Ctrl-C exits at once.\n\n\
+        --find-lr is a range test (Smith 2017): training steps with exponentially growing rates. It suggests the rate at which \
+        the loss falls fastest, but at most a tenth of the rate at which it diverges.\n\nExamples:\n  \
         cloze pretrain mini --set data=shards --out runs/mini\n  \
         cloze pretrain mini --set data=shards --set minutes=3 --out runs/first\n  \
         cloze pretrain mini-paper --set data=shards --dry-run\n  \
+        cloze pretrain mini --set data=shards --find-lr\n  \
         cloze pretrain my.toml --set data=shards --set optimizer.lr=5e-4\n  \
         cloze pretrain mini --set data=shards --out runs/mini --resume\n  \
         cloze report runs/mini"
@@ -62,6 +66,9 @@ pub struct Arguments {
     /// Check everything, measure some steps, estimate the time, and write nothing
     #[arg(long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    find_lr: FindLrArguments,
 
     /// Print the result as one JSON object
     #[arg(long)]
@@ -105,6 +112,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         };
         write_dry_run(&mut stdout, &report, &recipe, &out, arguments.json)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if arguments.find_lr.find_lr {
+        return find_lr::run(&arguments.find_lr, &recipe, &out, arguments.json, stop, terminal);
     }
     let outcome = pretrain_with_bar(&recipe, &out, arguments.resume, stop, terminal)?;
     if arguments.json {

@@ -69,7 +69,10 @@ fn documented_flags_exist() {
         (&["vocab", "extend"], "--model --words --input --size --min-count --text-column --seed --out --json"),
         (&["vocab", "resize"], "--model --tokenizer --seed --out --json"),
         (&["prepare"], "--input --tokenizer --out --valid-fraction --workers --text-column --dry-run --json"),
-        (&["pretrain"], "--set --out --resume --dry-run --json"),
+        (
+            &["pretrain"],
+            "--set --out --resume --dry-run --find-lr --lr-from --lr-to --lr-steps --lr-minutes --lr-csv --json",
+        ),
         (&["recipe"], "--json"),
         (&["evaluate", "pretrain"], "--model --data --json"),
         (
@@ -101,7 +104,7 @@ fn documented_flags_exist() {
         (&["inspect"], "--json --write-batches --steps"),
         (
             &["bench", "train"],
-            "--layers --hidden --heads --batch --seq --lengths --precision --threads --steps --json --profile",
+            "--layers --hidden --heads --batch --seq --lengths --precision --optimizer --threads --steps --json --profile",
         ),
         (
             &["bench", "infer"],

@@ -30,6 +30,16 @@ fn pipeline_from_text_to_a_model() {
     let seen = success(&["inspect", &recipe, "--set", &data]);
     assert!(seen.contains("60 steps") && seen.contains("example 1"), "{seen}");
 
+    // The range test writes only the table that is named.
+    let csv = path("rates.csv");
+    let find = ["pretrain", &recipe, "--set", &data, "--out", &run, "--find-lr", "--lr-steps", "40", "--lr-csv", &csv];
+    let table = success(&find);
+    assert!(table.contains("smoothed") && table.contains("suggested peak: --set optimizer.lr="), "{table}");
+    let lines = std::fs::read_to_string(&csv).unwrap();
+    assert!(lines.starts_with("step,lr,loss,smoothed\n0,1e-6,") && !Path::new(&run).exists(), "{lines}");
+    let bad = cloze(&["pretrain", &recipe, "--set", &data, "--find-lr", "--lr-to", "1e-9"]);
+    assert!(String::from_utf8_lossy(&bad.stderr).contains("--lr-to"));
+
     let outcome = json(&success(&["pretrain", &recipe, "--set", &data, "--out", &run, "--json", "--quiet"]));
     assert_eq!((&outcome["step"], &outcome["finished"]), (&60.into(), &true.into()), "{outcome}");
     let model = outcome["model"].as_str().unwrap();
@@ -84,9 +94,12 @@ fn bench_prints_its_measurements() {
     let sizes = ["--layers", "1", "--hidden", "32", "--heads", "2", "--batch", "2", "--seq", "16", "--vocab", "100"];
     for work in ["train", "infer"] {
         for precision in ["f32", "bf16"] {
+            let optimizer = if work == "train" { "lamb" } else { "bert-adamw" };
             let rest = [
                 "--precision",
                 precision,
+                "--optimizer",
+                optimizer,
                 "--lengths",
                 "uniform",
                 "--steps",

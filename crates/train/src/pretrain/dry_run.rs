@@ -75,17 +75,16 @@ pub(super) fn dry_run<N: Network, B>(
         let Some(rate) = measure(u64::MAX, stopped, |_| Ok::<_, TrainError>((1, step(&micro[..1]))))? else {
             return Ok(None);
         };
-        let mut seconds = 1.0 / rate;
-        let count = f64::from(phase.accumulate);
+        let seconds = 1.0 / rate;
+        let mut additional = seconds;
         if phase.accumulate > 1 {
-            // The additional time of a micro-batch: the optimizer runs only once per step.
-            let additional = step(&micro) - seconds;
-            seconds += (count - 1.0) * additional.clamp(0.5 * seconds, seconds);
+            // Less than the first micro-batch: the optimizer runs only once per step.
+            additional = (step(&micro) - seconds).clamp(0.5 * seconds, seconds);
             if stopped() {
                 return Ok(None);
             }
         }
-        costs.push(Cost { tokens: count * objective.inputs(&micro[0]).tokens() as f64, seconds });
+        costs.push(Cost { tokens: objective.inputs(&micro[0]).tokens() as f64, seconds, additional });
     }
     let estimate = estimate(recipe, at.step, at.seconds, &costs);
     let last = (at.step + estimate.steps().round() as u64, at.seconds + estimate.seconds);

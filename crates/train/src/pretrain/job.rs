@@ -210,6 +210,7 @@ pub(super) fn pretrain<N: Network, B>(
         prepared: at.phase,
         corpus: &corpus,
         batches,
+        micro_batches: 0,
         tokens,
         peak,
         prefetch: None,
@@ -242,6 +243,8 @@ struct Pretraining<'a, N, B> {
     shards: String,
     /// Number of batches used in each phase.
     batches: Vec<u64>,
+    /// Micro-batches of the last step.
+    micro_batches: u32,
     /// Number of tokens processed.
     tokens: u64,
     /// The matrix peak of the device in FLOP/s.
@@ -297,42 +300,45 @@ impl<N: Network, B> Job for Pretraining<'_, N, B> {
             Some(prefetch) if prefetch.0 == phase => prefetch,
             _ => (phase, self.start_prefetch(phase)?),
         };
-        let count = self.recipe.phase[phase].accumulate;
         let progress = self.plan.progress(at.step, at.seconds);
+        let count = self.recipe.micro_batches(phase, progress);
         let batches: Vec<B> = (0..count).map(|_| objective.batch(prefetch.next(progress))).collect();
         self.prefetch = Some((prefetch_phase, prefetch));
         self.batches[phase] += u64::from(count);
+        self.micro_batches = count;
         let outcome = train_step(objective, trainer, &batches, at.step, lr);
         self.tokens += outcome.tokens;
         Ok(outcome)
     }
 
+    /// Micro-batches, because a step may have more of them later.
     fn units(&self, _: &StepOutcome) -> u64 {
-        1
+        self.micro_batches.into()
     }
 
-    /// Scales the measured time of a step in this phase by the FLOPs of the steps in later phases.
+    /// Scales the measured time of a micro-batch in this phase by the FLOPs of those in later phases.
     fn estimate(
         &self,
         trainer: &Trainer<N>,
         at: &LoopState,
-        steps_per_s: f64,
+        micro_batches_per_s: f64,
     ) -> Result<(Estimate, Vec<f64>), TrainError> {
-        let mut costs = vec![Cost { tokens: 0.0, seconds: 0.0 }; self.recipe.phase.len()];
+        let mut costs = vec![Cost { tokens: 0.0, seconds: 0.0, additional: 0.0 }; self.recipe.phase.len()];
         let mut rate = 0.0;
         for (number, cost) in costs.iter_mut().enumerate().skip(at.phase) {
             let objective = &*self.objectives[number];
             let source = self.corpus.phase_source(self.recipe, objective, number)?;
             let batch = objective.batch(source.mask(source.unmasked(0), MEAN_PROGRESS));
-            let count = f64::from(self.recipe.phase[number].accumulate);
-            let flops = count * objective.flops(&trainer.network, &batch);
+            let flops = objective.flops(&trainer.network, &batch);
             if number == at.phase {
-                rate = flops * steps_per_s;
+                rate = flops * micro_batches_per_s;
             }
-            let tokens = count * objective.inputs(&batch).tokens() as f64;
-            *cost = Cost { tokens, seconds: flops / rate.max(f64::MIN_POSITIVE) };
+            let seconds = flops / rate.max(f64::MIN_POSITIVE);
+            let tokens = objective.inputs(&batch).tokens() as f64;
+            *cost = Cost { tokens, seconds, additional: seconds };
         }
-        let step_seconds = costs.iter().map(|cost| cost.seconds).collect();
+        let step_seconds = costs.iter().zip(&self.recipe.phase).map(|(cost, phase)| cost.of_step(phase.accumulate));
+        let step_seconds = step_seconds.collect();
         Ok((estimate(self.recipe, at.step, at.seconds, &costs), step_seconds))
     }
 

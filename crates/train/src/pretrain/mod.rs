@@ -6,12 +6,14 @@
 //! | `corpus.rs` | the shards: training and held-out batches |
 //! | `resolved.rs` | its recipe: resolved, stored in its folder, compared when it is resumed; its device |
 //! | `estimate.rs`, `dry_run.rs` | estimates of its duration |
+//! | `find_lr.rs` | the learning-rate range test |
 //!
 //! A run's model/ is written at its end, and when it is interrupted.
 
 mod corpus;
 mod dry_run;
 mod estimate;
+mod find_lr;
 mod job;
 mod resolved;
 
@@ -29,6 +31,7 @@ use crate::run::RunFolder;
 
 pub use dry_run::DryRun;
 pub use estimate::{Estimate, PhaseEstimate};
+pub use find_lr::{LrRange, LrStep, LrTest};
 pub use job::{Best, Outcome, PretrainEvent, State};
 pub use resolved::device_of_run;
 
@@ -46,7 +49,7 @@ pub fn pretrain(
     on_event: &mut dyn FnMut(&PretrainEvent),
 ) -> Result<Outcome, TrainError> {
     let folder = RunFolder::new(out);
-    let recipe = &resolved::resolve(recipe, device, &folder, resume)?;
+    let recipe = &resolved::resolve(recipe, device, resume.then_some(&folder))?;
     match recipe.objective.kind {
         ObjectiveKind::Rtd => job::pretrain(&rtd(recipe), recipe, device, folder, resume, stop, on_event),
         _ => job::pretrain(&objectives(recipe), recipe, device, folder, resume, stop, on_event),
@@ -82,9 +85,28 @@ pub fn dry_run(
     stop: &AtomicBool,
 ) -> Result<Option<DryRun>, TrainError> {
     let folder = RunFolder::new(out);
-    let recipe = &resolved::resolve(recipe, device, &folder, resume)?;
+    let recipe = &resolved::resolve(recipe, device, resume.then_some(&folder))?;
     match recipe.objective.kind {
         ObjectiveKind::Rtd => dry_run::dry_run(&rtd(recipe), recipe, device, &folder, resume, stop),
         _ => dry_run::dry_run(&objectives(recipe), recipe, device, &folder, resume, stop),
+    }
+}
+
+/// The learning-rate range test of a recipe, from its initial network, without writing anything. `on_step` is called
+/// after each step. If `stop` is set, the test ends after the current step.
+///
+/// # Errors
+/// A setting of `range` that is invalid; the errors of [`pretrain`] before its first step, except for those of its folder.
+pub fn find_lr(
+    recipe: &Recipe,
+    device: &Device,
+    range: &LrRange,
+    stop: &AtomicBool,
+    on_step: &mut dyn FnMut(&LrStep),
+) -> Result<LrTest, TrainError> {
+    let recipe = &resolved::resolve(recipe, device, None)?;
+    match recipe.objective.kind {
+        ObjectiveKind::Rtd => find_lr::find_lr(&rtd(recipe), recipe, device, range, stop, on_step),
+        _ => find_lr::find_lr(&objectives(recipe), recipe, device, range, stop, on_step),
     }
 }

@@ -8,21 +8,16 @@ use crate::TrainError;
 use crate::recipe::{Precision, Recipe};
 use crate::run::RunFolder;
 
-/// Resolves a recipe for a run in this folder on this device: makes paths absolute, so that the run can be resumed from
-/// another working directory, and sets precision and instruction set to the values in use. A resumed run keeps its
-/// precision.
-pub(super) fn resolve(
-    recipe: &Recipe,
-    device: &Device,
-    folder: &RunFolder,
-    resume: bool,
-) -> Result<Recipe, TrainError> {
+/// Resolves a recipe for a run on this device: makes paths absolute, so that the run can be resumed from another working
+/// directory, and sets precision and instruction set to the values in use. The run to resume, in the folder `resumed`,
+/// keeps its precision.
+pub(super) fn resolve(recipe: &Recipe, device: &Device, resumed: Option<&RunFolder>) -> Result<Recipe, TrainError> {
     let mut recipe = recipe.clone();
     for path in std::iter::once(&mut recipe.data).chain(&mut recipe.model.init) {
         *path = std::path::absolute(&*path).map_err(|e| TrainError::io("find", path, e))?;
     }
     if recipe.precision == Precision::Auto
-        && let Some(previous) = previous_recipe(folder, resume)?
+        && let Some(previous) = previous_recipe(resumed)?
     {
         recipe.precision = previous.precision;
     }
@@ -39,15 +34,17 @@ pub(super) fn resolve(
 /// An instruction set that is unknown or not available on this machine; a number of threads out of range; a recipe in
 /// the folder that cannot be read.
 pub fn device_of_run(recipe: &Recipe, out: &Path, resume: bool) -> Result<Device, TrainError> {
-    let previous = previous_recipe(&RunFolder::new(out), resume)?;
+    let previous = previous_recipe(resume.then(|| RunFolder::new(out)).as_ref())?;
     let previous = previous.as_ref().and_then(|previous| previous.instruction_set.as_deref());
     Ok(crate::device::run_device(recipe.threads, recipe.instruction_set.as_deref(), previous)?)
 }
 
 /// The recipe of the run to resume, if there is one.
-fn previous_recipe(folder: &RunFolder, resume: bool) -> Result<Option<Recipe>, TrainError> {
-    let path = folder.recipe();
-    if resume && path.is_file() { Ok(Some(Recipe::open_unchecked(&path)?)) } else { Ok(None) }
+fn previous_recipe(resumed: Option<&RunFolder>) -> Result<Option<Recipe>, TrainError> {
+    match resumed.map(RunFolder::recipe).filter(|path| path.is_file()) {
+        Some(path) => Ok(Some(Recipe::open_unchecked(&path)?)),
+        None => Ok(None),
+    }
 }
 
 /// Compares a recipe with that of the run to resume; returns the keys that changed.

@@ -354,11 +354,16 @@ impl Recipe {
         }
         for (key, share) in [
             ("schedule.warmup_share", s.warmup_share),
+            ("schedule.batch_warmup_share", s.batch_warmup_share),
             ("schedule.decay_share", s.decay_share),
             ("schedule.final_share", s.final_share),
         ] {
             share.map_or(Ok(()), |x| require_within(x, 0.0, 1.0, key))?;
         }
+        let grows = self.phase.iter().any(|phase| phase.accumulate > 1);
+        require(grows || s.batch_warmup_share.is_none(), "schedule.batch_warmup_share", || {
+            "has no effect: the batch grows by micro-batches, and every phase has accumulate = 1".into()
+        })?;
         let is_trapezoid = s.kind == ScheduleKind::Trapezoid;
         require(is_trapezoid || s.decay_share.is_none(), "schedule.decay_share", || {
             "only has an effect with schedule.kind = \"trapezoid\"".into()
@@ -448,6 +453,8 @@ mod tests {
             ("schedule.warmup_steps=11", "more than the run's 10 steps"),
             ("schedule.warmup_share=1.5", "from 0 to 1"),
             ("schedule.decay_share=0.5", "only has an effect"),
+            ("schedule.batch_warmup_share=0.1", "every phase has accumulate = 1"),
+            ("schedule.batch_warmup_share=2", "from 0 to 1"),
             ("optimizer.beta2=0.99999999", "not including, 1"),
             ("optimizer.eps=1e-46", "above 0"),
             ("optimizer.bias_correction=true", "only has an effect with optimizer.kind = \"lamb\""),

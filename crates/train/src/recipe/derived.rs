@@ -13,6 +13,19 @@ use crate::schedule::LrSchedule;
 /// `generator_hidden_size` of ELECTRA small (Clark et al. 2020, appendix A).
 const GENERATOR_SIZE: f64 = 0.25;
 
+/// A part of a run in which all steps have the same size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Part {
+    /// The phase, from 0.
+    pub phase: usize,
+    /// Micro-batches per step.
+    pub micro_batches: u32,
+    /// The end, as a fraction of the run.
+    pub end: f64,
+    /// The end in steps, if the run has a number of steps.
+    pub end_step: Option<u64>,
+}
+
 impl Recipe {
     /// The plan of the run.
     pub fn plan(&self) -> Plan {
@@ -82,6 +95,37 @@ impl Recipe {
         generator.hidden_size = hidden.next_multiple_of(generator.num_attention_heads);
         generator.intermediate_size = 4 * generator.hidden_size;
         Ok([generator, discriminator])
+    }
+
+    /// The number of micro-batches of a step of a phase, counted from 0, at a fraction of the run that was done before.
+    pub fn micro_batches(&self, phase: usize, progress: f64) -> u32 {
+        let all = self.phase[phase].accumulate;
+        let Some(share) = self.schedule.batch_warmup_share.filter(|share| *share > 0.0) else { return all };
+        // Rounding must not move a boundary that is a whole step to the next step.
+        let grown = f64::from(all) * progress / share + 1e-9;
+        all.min((grown as u32).saturating_add(1))
+    }
+
+    /// The parts of the run in which all steps have the same phase and number of micro-batches, in order. Their ends in
+    /// steps are rounded.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let plan = self.plan();
+        let share = self.schedule.batch_warmup_share.unwrap_or(0.0);
+        let (mut parts, mut start) = (Vec::new(), 0.0);
+        for (phase, &(phase_end, phase_end_step)) in plan.ends().iter().enumerate() {
+            let all = self.phase[phase].accumulate;
+            for micro_batches in self.micro_batches(phase, start)..=all {
+                let grows = share * f64::from(micro_batches) / f64::from(all);
+                if micro_batches == all || grows >= phase_end {
+                    parts.push(Part { phase, micro_batches, end: phase_end, end_step: phase_end_step });
+                    break;
+                }
+                let end_step = plan.total_steps().map(|steps| (grows * steps as f64).round() as u64);
+                parts.push(Part { phase, micro_batches, end: grows, end_step });
+            }
+            start = phase_end;
+        }
+        parts
     }
 
     /// Whether sequences are sentence pairs.
@@ -212,6 +256,31 @@ mod tests {
         assert_eq!(r.plan().remaining(0, 30.0, &[0.1, 0.5]), [(240.0, 24.0), (12.0, 6.0)]);
         // A phase that is shorter than one of its steps has a fraction of a step.
         assert_eq!(r.plan().remaining(0, 0.0, &[0.1, 12.0])[1].0, 0.5);
+    }
+
+    #[test]
+    fn the_batch_grows_by_micro_batches() {
+        let mut r = two(Phase { accumulate: 4, ..share(0.3) }, Phase { accumulate: 8, ..share(0.7) });
+        r.steps = Some(20);
+        r.schedule.batch_warmup_share = Some(0.4);
+        let counts = |r: &Recipe, at: &dyn Fn(u64) -> (u64, f64)| -> Vec<u32> {
+            let plan = r.plan();
+            let count = |(step, seconds)| r.micro_batches(plan.phase_at(step, seconds), plan.progress(step, seconds));
+            (0..20).map(|number| count(at(number))).collect()
+        };
+        let expected = [1, 1, 2, 2, 3, 3, 7, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8];
+        assert_eq!(counts(&r, &|step| (step, 0.0)), expected);
+        let parts = |r: &Recipe| -> Vec<(u32, Option<u64>)> {
+            r.parts().iter().map(|part| (part.micro_batches, part.end_step)).collect()
+        };
+        let expected_parts = [(1, 2), (2, 4), (3, 6), (7, 7), (8, 20)].map(|(count, end)| (count, Some(end)));
+        assert_eq!(parts(&r), expected_parts);
+        // With a time limit, it follows the elapsed time.
+        (r.steps, r.minutes) = (None, Some(1.0));
+        assert_eq!(counts(&r, &|number| (0, 3.0 * number as f64)), expected);
+        assert_eq!(parts(&r), expected_parts.map(|(count, _)| (count, None)));
+        r.schedule.batch_warmup_share = None;
+        assert_eq!(parts(&r), [(4, None), (8, None)]);
     }
 
     #[test]

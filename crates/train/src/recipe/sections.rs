@@ -382,7 +382,7 @@ pub struct Phase {
     /// Maximum number of tokens per micro-batch, instead of `batch_sequences`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_tokens: Option<usize>,
-    /// Micro-batches per step, whose gradients are summed.
+    /// Micro-batches per step, whose gradients are summed; fewer during the warmup of the batch.
     pub accumulate: u32,
 }
 
@@ -467,7 +467,7 @@ impl OptimizerKind {
     }
 }
 
-/// `[schedule]`: the learning rate as a fraction of the peak, over the run.
+/// `[schedule]`: the learning rate as a fraction of the peak, and the size of the batch, over the run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
@@ -480,6 +480,10 @@ pub struct Schedule {
     /// Fraction of the run for linear warmup; 0.01, as in the paper, if neither is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_share: Option<f64>,
+    /// Fraction of the run over which the batch grows to its full size. A phase's number of micro-batches per step is 1 at
+    /// first and its `accumulate` at the end of this fraction; in between it grows by one after equal parts of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_warmup_share: Option<f64>,
     /// Fraction of the run over which `trapezoid` decays at the end; 0.2 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decay_share: Option<f64>,

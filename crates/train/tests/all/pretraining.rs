@@ -12,7 +12,9 @@ use cloze_train::TrainError;
 use cloze_train::checkpoint;
 use cloze_train::evaluate::{EvaluateOptions, evaluate_folder};
 use cloze_train::plan::End;
-use cloze_train::pretrain::{DryRun, Outcome, PretrainEvent, State, device_of_run, dry_run, pretrain};
+use cloze_train::pretrain::{
+    DryRun, LrRange, Outcome, PretrainEvent, State, device_of_run, dry_run, find_lr, pretrain,
+};
 use cloze_train::recipe::{Precision, Recipe};
 use cloze_train::run::{Line, RunFolder, read_metrics};
 use cloze_train::train_loop::Event;
@@ -115,8 +117,11 @@ fn a_run_folder_has_the_documented_files() {
 fn resuming_is_bit_exact() {
     let dir = tempfile::tempdir().unwrap();
     let shards = make_shards(dir.path(), 0);
-    for precision in ["f32", "bf16"] {
-        let recipe = recipe(&shards, &[&format!("precision={precision}")]);
+    let plain: [&str; 1] = ["precision=f32"];
+    let lamb = ["precision=bf16", "optimizer.kind=lamb", "optimizer.bias_correction=true"];
+    let growing = [&lamb[..], &["phase.0.accumulate=4", "schedule.batch_warmup_share=0.8"]].concat();
+    for (precision, overrides, batches) in [("f32", &plain[..], [14, 6]), ("bf16", &growing, [16, 6])] {
+        let recipe = recipe(&shards, overrides);
         let uninterrupted = dir.path().join(format!("uninterrupted-{precision}"));
         run(&recipe, &uninterrupted, false).unwrap();
         // Interrupted between two logged lines, in each phase, on the last step of a phase, at an evaluation, and at
@@ -148,6 +153,8 @@ fn resuming_is_bit_exact() {
             &interrupted.join("checkpoints/step-00000010"),
         );
         assert_eq!(losses(&uninterrupted), losses(&interrupted));
+        let state = checkpoint::verify::<State>(&interrupted.join("checkpoints/step-00000010")).unwrap();
+        assert_eq!(state.batches, batches);
         // A finished run that is resumed is finished.
         let again = run(&recipe, &interrupted, true).unwrap();
         assert!(again.finished && again.step == 10);
@@ -213,6 +220,8 @@ fn a_run_can_be_extended_but_not_changed() {
     assert!(e.contains("`resume`"), "{e}");
     let e = run(&recipe(&shards, &["steps=3", "optimizer.lr=1"]), &out, true).unwrap_err().to_string();
     assert!(e.contains("optimizer.lr"), "{e}");
+    let e = run(&recipe(&shards, &["steps=3", "optimizer.kind=lamb"]), &out, true).unwrap_err().to_string();
+    assert!(e.contains("optimizer.kind"), "{e}");
     let longer = run(&recipe(&shards, &["steps=5"]), &out, true).unwrap();
     assert_eq!(longer.step, 5);
     // Two micro-batches per step, each used once: in the first phase two steps before and at least one more now, in the
@@ -725,4 +734,37 @@ fn causal_first_and_then_masked_in_one_run() {
     // The dry run measures both objectives.
     let measured = dry(&recipe, &dir.path().join("dry"), false, &AtomicBool::new(false)).unwrap().unwrap();
     assert_eq!(measured.estimate.phases.len(), 2);
+
+/// The range test takes normal steps, with every optimizer and objective, and stops at the end of its range, if the loss
+/// diverges, or if it is interrupted.
+#[test]
+fn the_range_test_finds_a_rate_at_which_the_loss_falls() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let device = Device::cpu(Some(1)).unwrap();
+    let mut range = LrRange::default();
+    range.lr_steps = 60;
+    let go = AtomicBool::new(false);
+    for overrides in [&[][..], &["optimizer.kind=lamb"], &["objective.kind=causal-lm", "objective.short_seq_prob=0"]] {
+        let recipe = recipe(&shards, overrides);
+        let mut seen = Vec::new();
+        let found = find_lr(&recipe, &device, &range, &go, &mut |step| seen.push(*step)).unwrap();
+        assert_eq!(seen, found.steps);
+        assert!(!found.interrupted && found.steps[0].lr == 1e-6 && found.diverged.is_some() || found.steps.len() == 60);
+        let rate = found.suggestion.unwrap_or_else(|| panic!("{overrides:?}: {found:?}"));
+        assert!((1e-4..0.2).contains(&rate), "{overrides:?}: {rate}");
+        // Only the wall clock could change the rates of the same test.
+        let again = find_lr(&recipe, &device, &range, &go, &mut |_| ()).unwrap();
+        assert_eq!(again, found);
+    }
+    let recipe = recipe(&shards, &[]);
+    let short =
+        find_lr(&recipe, &device, &range, &go, &mut |step| go.store(step.step == 4, Ordering::Relaxed)).unwrap();
+    assert!(short.interrupted && short.steps.len() == 5, "{short:?}");
+    go.store(false, Ordering::Relaxed);
+    range.lr_minutes = 1e-6;
+    let late = find_lr(&recipe, &device, &range, &go, &mut |_| ()).unwrap();
+    assert!(late.steps.len() < 10 && late.steps.last().unwrap().lr == 1.0, "{late:?}");
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "the corpus and its shards: {left:?}");
 }

@@ -125,9 +125,10 @@ fn write_summary(
         )?;
     }
     let optimizer = &recipe.optimizer;
+    let correction = if optimizer.bias_correction == Some(true) { " with bias correction" } else { "" };
     writeln!(
         out,
-        "  optimizer      {}, rate {}, β {} {}, ε {}, decay {}, clip {}",
+        "  optimizer      {}{correction}, rate {}, β {} {}, ε {}, decay {}, clip {}",
         optimizer.kind.name(),
         optimizer.lr,
         optimizer.beta1,
@@ -142,6 +143,9 @@ fn write_summary(
         (None, share) => format!("{} % of the run", 100.0 * share.unwrap_or(0.01)),
     };
     writeln!(out, "  schedule       {}, warmup over {warmup}", schedule.kind.name())?;
+    if let Some(share) = schedule.batch_warmup_share {
+        writeln!(out, "  batch          one micro-batch per step at first, all after {} % of the run", 100.0 * share)?;
+    }
     let often = |every: Every| match every {
         Every::Steps(0) => "never".to_owned(),
         Every::Steps(steps) => format!("every {} steps", format::count(steps)),
@@ -164,24 +168,50 @@ fn parameters(recipe: &Recipe) -> Option<usize> {
     recipe.parameters(vocabulary)
 }
 
+/// Number of batches of the first phase that are used before a step. `None` if it is too large.
+fn batches_before(recipe: &Recipe, step: u64) -> Result<Option<u64>> {
+    const MOST: u64 = 100_000_000;
+    let accumulate = recipe.phase.first().map_or(1, |phase| phase.accumulate);
+    if recipe.schedule.batch_warmup_share.is_none() {
+        return Ok(step.checked_mul(accumulate.into()));
+    }
+    anyhow::ensure!(
+        recipe.minutes.is_none(),
+        "--steps: with `minutes` and `schedule.batch_warmup_share`, the batches of a step depend on the elapsed time; \
+         expected a recipe without one of them"
+    );
+    let plan = recipe.plan();
+    let count = |step| u64::from(recipe.micro_batches(0, plan.progress(step, 0.0)));
+    Ok((step < MOST).then(|| (0..step).map(count).sum()))
+}
+
 fn write(recipe: &Recipe, file: &Path, steps: std::ops::Range<u64>, json: bool) -> Result<()> {
-    let phase = recipe.phase.first().context("the recipe has no phase")?;
+    anyhow::ensure!(!recipe.phase.is_empty(), "the recipe has no phase");
     let shards = Shards::open(&recipe.data)?;
     let tokenizer = Tokenizer::open(&shards.tokenizer_dir())?;
     let documents = shards.split(Split::Train).clone();
     let source = BatchSource::new(documents, TokenTable::from(&tokenizer), recipe.batch_options(0))?;
     // A step with A micro-batches uses A consecutive batches.
-    let accumulate = u64::from(phase.accumulate);
-    let end = steps.end.checked_mul(accumulate).filter(|&end| end > 0);
-    let end = end.with_context(|| format!("--steps {}..{}: no such batches", steps.start, steps.end))?;
-    let range = steps.start * accumulate..end;
-    let plan = recipe.plan();
     if recipe.objective.final_rate.is_some() && recipe.minutes.is_some() {
         bail!(
             "objective.final_rate with minutes: the masking rate of a batch follows the elapsed time; give steps instead of minutes"
         );
     }
-    write_batches(&source, range.clone(), |batch| plan.progress(batch / accumulate, 0.0), file)?;
+    let [start, end] = [steps.start, steps.end].map(|step| batches_before(recipe, step));
+    let no_batches = || format!("--steps {}..{}: no such batches", steps.start, steps.end);
+    let range = start?.with_context(no_batches)?..end?.filter(|&end| end > 0).with_context(no_batches)?;
+    let plan = recipe.plan();
+    // The step of a batch, whose progress determines the masking rate, and the end of the step's batches.
+    let count = |step| u64::from(recipe.micro_batches(0, plan.progress(step, 0.0)));
+    let (mut step, mut step_end) = (steps.start, range.start + count(steps.start));
+    let progress = |batch| {
+        while batch >= step_end {
+            step += 1;
+            step_end += count(step);
+        }
+        plan.progress(step, 0.0)
+    };
+    write_batches(&source, range.clone(), progress, file)?;
     let mut out = crate::output::stdout();
     let batches = range.end - range.start;
     if json {
@@ -204,5 +234,20 @@ mod tests {
         let recipe = Recipe::parse(text, "base", &[]).unwrap();
         // Transformers' BertForPreTraining(BertConfig()), with tied decoder weights.
         assert_eq!(parameters(&recipe), Some(110_106_428));
+    }
+
+    #[test]
+    fn the_batches_of_a_step_follow_from_those_before() {
+        let text = "data = \"none\"\nsteps = 20\n[model]\nhidden_size = 8\nnum_hidden_layers = 1\nnum_attention_heads = 1\n\
+                    [[phase]]\nbatch_sequences = 1\naccumulate = 4\n[schedule]\nbatch_warmup_share = 0.4\n";
+        let before = |overrides: &[&str], step| {
+            let overrides: Vec<String> = overrides.iter().map(|o| (*o).to_owned()).collect();
+            batches_before(&Recipe::parse(text, "growing", &overrides).unwrap(), step)
+        };
+        // Two steps each with one, two and three micro-batches, then all four.
+        assert_eq!([0, 3, 6, 8].map(|step| before(&[], step).unwrap()), [0, 4, 12, 20].map(Some));
+        assert_eq!(before(&["schedule.batch_warmup_share="], 8).unwrap(), Some(32));
+        assert_eq!(before(&["schedule.batch_warmup_share="], u64::MAX).unwrap(), None);
+        assert!(before(&["minutes=1"], 1).unwrap_err().to_string().contains("elapsed time"));
     }
 }

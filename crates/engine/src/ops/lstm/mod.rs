@@ -110,7 +110,7 @@ pub fn bilstm(pass: &mut Pass<'_>, x: &Var, cu_seqlens: &Tensor, layer: BiLstm) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::check_op;
+    use crate::ops::check::{Numbers, check_op, run};
     use crate::{DType, Device, Init};
 
     fn cu_seqlens(lengths: &[usize]) -> Vec<i32> {
@@ -169,6 +169,26 @@ mod tests {
                 |x, p| oracle(&x[0], &lengths, p, [inner, hidden]),
             );
         }
+    }
+
+    #[test]
+    fn results_do_not_depend_on_threads() {
+        let (lengths, inner, hidden) = ([70, 3, 41, 41, 90], 24, 40);
+        let (tokens, rows, ends) = (lengths.iter().sum::<usize>(), 8 * hidden, cu_seqlens(&lengths));
+        let shapes: [(&str, &[usize]); 4] =
+            [("ih", &[rows, inner]), ("hh", &[rows, hidden]), ("bih", &[rows]), ("bhh", &[rows])];
+        let fill = |count: usize| (0..count).map(|i| 0.3 * (i as f64 * 0.7).sin()).collect::<Vec<f64>>();
+        let params = shapes.iter().map(|(_, shape)| fill(shape.iter().product())).collect();
+        let (numbers, seed) = (Numbers { inputs: vec![fill(tokens * inner)], params }, fill(tokens * 2 * hidden));
+        let outcome = |threads| {
+            let device = Device::cpu(Some(threads)).expect("a CPU device");
+            run(&device, DType::F32, &[&[tokens, inner]], &shapes, &numbers, &seed, &|pass, x, p| {
+                let ends = pass.device().tensor_i32(&ends, &[ends.len()]);
+                let layer = BiLstm { weight_ih: p[0], weight_hh: p[1], bias_ih: p[2], bias_hh: p[3] };
+                (Some(bilstm(pass, &x[0], &ends, layer)), None)
+            })
+        };
+        assert!(outcome(1) == outcome(3));
     }
 
     /// Two layers against torch.nn.LSTM. `fixtures/make.py` describes the data.
