@@ -40,7 +40,7 @@ impl PseudoLikelihood {
             "word-l2r",
             "Mask each token and the later tokens of its word (Kauf & Ivanova 2023)",
         ),
-        (PseudoLikelihood::Pll, "pll", "Mask each token alone (Salazar et al. 2020)"),
+        (PseudoLikelihood::Pll, "pll", "Mask only the token (Salazar et al. 2020)"),
     ];
 }
 

@@ -640,7 +640,7 @@ fn documents_of_one_sentence_are_reported() {
         })
         .unwrap();
         assert!(messages.contains(expected) && messages.is_empty() == expected.is_empty(), "{messages}");
-        // Said once, not for each phase.
+        // Reported once, not for each phase.
         assert_eq!(messages.matches("75 % of the documents").count(), usize::from(!expected.is_empty()));
     }
 }
