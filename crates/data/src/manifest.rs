@@ -124,7 +124,7 @@ impl SplitEntry {
         self.sum(|shard| shard.tokens)
     }
 
-    /// Number of characters of the text in all shards; `None` if one of them does not tell.
+    /// Number of characters of the text in all shards; `None` if it is missing in one of them.
     pub fn characters(&self) -> Option<u64> {
         self.shards.iter().map(|shard| shard.characters).try_fold(0u64, |sum, count| Some(sum.saturating_add(count?)))
     }

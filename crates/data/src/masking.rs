@@ -12,7 +12,7 @@
 //! [`MaskingUnit`] says what is chosen together. Units start at random words and are chosen until the number of tokens is
 //! reached. A unit is shortened by words where it would exceed this number, and where a special token or a word that is
 //! already chosen follows. (In ALBERT's code, an n-gram that overlaps another one is dropped, so that high rates are not
-//! reached.)
+//! reached.) Only if each word has more tokens than that, the number is exceeded: the shortest word is chosen.
 
 use crate::DataError;
 use crate::random::Random;

@@ -2,8 +2,8 @@
 //!
 //! A step is a pure function of the weights, the moments, the step's number (the key of all randomness) and the
 //! position of its [`Job`] in the data. So a checkpoint is all that resuming needs, and a resumed run is bit-identical
-//! to an uninterrupted one. (With a time limit, `minutes`, the learning rate depends on elapsed time, so no two runs
-//! are identical.)
+//! to an uninterrupted one. (With a time limit, `minutes`, the learning rate and a schedule of the masking rate depend on
+//! elapsed time, so no two runs are identical.)
 
 use std::fs::{self, File};
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! `cloze evaluate`: evaluates a model on held-out data.
 
+mod blimp;
 mod retrieval;
 
 use std::io::Write;
@@ -21,7 +22,7 @@ use super::tasks::{self, PerKind, option_before};
 use crate::terminal::Terminal;
 use crate::{format, help};
 
-/// `cloze evaluate [KIND|pretrain|retrieval]`
+/// `cloze evaluate [KIND|pretrain|blimp|retrieval]`
 #[derive(Debug)]
 pub enum Arguments {
     /// A fine-tuned model.
@@ -32,8 +33,10 @@ pub enum Arguments {
 /// Evaluations other than those of fine-tuned models.
 #[derive(Debug, clap::Subcommand)]
 pub enum Other {
-    /// Loss, perplexity, bits per character and accuracy on held-out documents; accuracy of sentence pairs
+    /// Losses, perplexity, bits per character and accuracies on held-out documents
     Pretrain(PretrainArguments),
+    /// Accuracy on minimal pairs of sentences, such as BLiMP
+    Blimp(Box<blimp::Arguments>),
     /// nDCG@10, MAP, MRR and recall@100 of a model's vectors on a test collection
     Retrieval(Box<retrieval::Arguments>),
 }
@@ -135,6 +138,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Result<()> {
     match arguments {
         Arguments::Task(arguments) => tasks::evaluate::run(*arguments, terminal),
         Arguments::Other(Other::Pretrain(arguments)) => pretrain(&arguments, terminal),
+        Arguments::Other(Other::Blimp(arguments)) => blimp::run(&arguments, terminal),
         Arguments::Other(Other::Retrieval(arguments)) => retrieval::run(&arguments, terminal),
     }
 }

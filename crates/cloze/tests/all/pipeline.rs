@@ -64,6 +64,8 @@ fn pipeline_from_text_to_a_model() {
     assert!((1.0..7.0).contains(&loss), "{figures}");
     assert!((figures["mlm_perplexity"].as_f64().unwrap() / loss.exp() - 1.0).abs() < 1e-6, "{figures}");
     assert!(figures["nsp_accuracy"].as_f64().is_some_and(|share| (0.2..=1.0).contains(&share)), "{figures}");
+    let bits = figures["mlm_bits_per_character"].as_f64().unwrap();
+    assert!(bits > 0.0 && bits < loss / std::f64::consts::LN_2, "{figures}");
     let too_long = cloze(&["evaluate", "pretrain", "--model", model, "--data", &shards, "--seq-len", "512"]);
     assert_eq!(too_long.status.code(), Some(1));
 
@@ -72,6 +74,24 @@ fn pipeline_from_text_to_a_model() {
     assert_eq!((masks.len(), masks[0].as_array().unwrap().len()), (2, 3), "{filled}");
     let no_mask = cloze(&["fill", "--model", model, "nothing to fill"]);
     assert!(String::from_utf8_lossy(&no_mask.stderr).contains("[MASK]"));
+
+    let (pairs, scored) = (path("pairs.jsonl"), path("scored.jsonl"));
+    let pair = |good: &str, bad: &str, paradigm: &str| {
+        let keys = format!("\"UID\": \"{paradigm}\", \"linguistics_term\": \"order\", \"field\": \"syntax\"");
+        format!("{{\"sentence_good\": \"{good}\", \"sentence_bad\": \"{bad}\", {keys}}}\n")
+    };
+    let text = pair("Anna is here.", "Anna here is.", "verb") + &pair("the end.", "The end.", "case");
+    std::fs::write(&pairs, &text).unwrap();
+    let accuracy = json(&success(&["evaluate", "blimp", model, &pairs, "--pairs", &scored, "--json"]));
+    assert_eq!((&accuracy["pairs"], &accuracy["ties"], &accuracy["score"]), (&2.into(), &1.into(), &"word-l2r".into()));
+    let lines: Vec<_> = std::fs::read_to_string(&scored).unwrap().lines().map(json).collect();
+    assert_eq!((&lines[1]["correct"], &accuracy["paradigms"][1]["accuracy"]), (&0.5.into(), &0.5.into()));
+    assert!(lines[0]["score_good"].as_f64().is_some_and(|score| score < 0.0), "{lines:?}");
+    let shown = success(&["evaluate", "blimp", model, &pairs, "--score", "pll"]);
+    assert!(shown.contains("mean over 2 paradigms, 2 pairs, 1 with equal scores (pll)"), "{shown}");
+    std::fs::write(&pairs, text.replace("sentence_bad", "sentence")).unwrap();
+    let missing = cloze(&["evaluate", "blimp", model, &pairs]);
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("pairs.jsonl:1: expected \"sentence_bad\""));
 
     let lines = success(&["inspect", model, "--json"]);
     let parameters: u64 = lines.lines().skip(1).map(|line| json(line)["parameters"].as_u64().unwrap()).sum();
@@ -83,6 +103,7 @@ fn pipeline_from_text_to_a_model() {
     assert!(page.contains("report.html"));
     let html = std::fs::read_to_string(Path::new(&run).join("report.html")).unwrap();
     assert!(html.contains("MLM loss") && html.contains("tokens per word"), "the corpus report is missing");
+    assert!(html.contains("held-out MLM bits per character"));
 
     let batches = path("batches.arrow");
     success(&["inspect", &recipe, "--set", &data, "--write-batches", &batches, "--steps", "2..4"]);

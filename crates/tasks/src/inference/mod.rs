@@ -4,11 +4,15 @@
 //! | --- | --- |
 //! | [`pretrained`] | a folder → a model with its tokenizer and its device |
 //! | [`fill`] | a text with \[MASK\]s → the most probable tokens |
+//! | [`likelihood`] | sentences → their log-likelihoods |
+//! | [`minimal_pairs`] | pairs of an acceptable and an unacceptable sentence (BLiMP) → accuracies |
 //! | [`predictor`] | rows of a fine-tuned model's task → predictions and scores |
 //!
 //! [`Embedder`](crate::embed::Embedder) converts texts to vectors with the same model.
 
 pub mod fill;
+pub mod likelihood;
+pub mod minimal_pairs;
 pub mod predictor;
 pub mod pretrained;
 

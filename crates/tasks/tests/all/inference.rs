@@ -7,6 +7,8 @@ use cloze_engine::{DType, Device};
 use cloze_model::{Heads, Model, TaskHead};
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::{Embedder, Options};
+use cloze_tasks::inference::likelihood::{PseudoLikelihood, Scorer};
+use cloze_tasks::inference::minimal_pairs::{MinimalPair, report, score_pairs};
 use cloze_tasks::{Filler, Predictor, Pretrained, TaskError, TaskOptions};
 use cloze_testing::WORDS;
 use serde_json::{Value, json};
@@ -115,4 +117,70 @@ fn errors_of_missing_heads_name_the_head() {
     Model::new(few, Heads::ENCODER, &device, 1).unwrap().save(dir.path()).unwrap();
     let misfit = Pretrained::open(dir.path(), device, DType::F32).err().unwrap().to_string();
     assert!(misfit.contains("its tokenizer has 25 tokens, but the model only has 9 embeddings"), "{misfit}");
+}
+
+/// A model of the parity fixtures with the vocabulary of the minimal pairs.
+fn scorer(model: &str, score: Option<PseudoLikelihood>) -> Result<Scorer, TaskError> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let (dir, device) = (fixtures.join("parity").join(model), Device::cpu(Some(2)).unwrap());
+    let vocabulary = std::fs::read_to_string(fixtures.join("minimal-pairs/vocab.txt")).unwrap();
+    let tokenizer = cloze_text::Tokenizer::from_tokens(vocabulary.lines().map(str::to_owned).collect(), false).unwrap();
+    let model = Model::load(&dir, &device).unwrap();
+    Scorer::new(Arc::new(Pretrained::new(model, tokenizer, device, DType::F32, &dir).unwrap()), score)
+}
+
+#[test]
+fn scores_of_minimal_pairs_equal_those_of_transformers() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/minimal-pairs");
+    let path = fixtures.join("pairs.jsonl");
+    let pairs = MinimalPair::read(&path).unwrap();
+    let expected: Value = serde_json::from_slice(&std::fs::read(fixtures.join("scores.json")).unwrap()).unwrap();
+    // More passes than fit into one batch: sentences are divided between batches.
+    let many: Vec<MinimalPair> = (0..6).flat_map(|_| pairs.clone()).collect();
+    for (model, score) in [
+        ("bert-mlm", None),
+        ("bert-mlm", Some(PseudoLikelihood::WordL2r)),
+        ("bert-mlm", Some(PseudoLikelihood::Pll)),
+        ("bert-causal", None),
+    ] {
+        let scorer = scorer(model, score).unwrap();
+        let mut fractions = Vec::new();
+        let scores = score_pairs(&scorer, &path, &many, &mut |fraction| fractions.push(fraction)).unwrap();
+        assert!(fractions.is_sorted() && fractions.last() == Some(&1.0), "{fractions:?}");
+        assert!(fractions.len() > 1 || model == "bert-causal", "several batches");
+        let expected: Vec<[f64; 2]> = serde_json::from_value(expected[scorer.method().name()].clone()).unwrap();
+        for (number, found) in scores.iter().enumerate() {
+            let [good, bad] = expected[number % pairs.len()];
+            let gap = (found.good - good).abs().max((found.bad - bad).abs());
+            assert!(gap < 1e-4, "{} of pair {number}: {found:?}, {good} {bad}", scorer.method().name());
+        }
+        let right: Vec<f64> = expected.iter().map(|[good, bad]| f64::from(good > bad)).collect();
+        let report = report(&many, &scores);
+        assert_eq!((report.pairs, report.ties), (6 * pairs.len(), 6), "the last pair has the same tokens");
+        let form = report.fields.iter().find(|group| group.name == "form").unwrap();
+        assert_eq!((form.accuracy, report.terms[0].pairs), (0.5, 6 * 5));
+        assert_eq!(report.paradigms[2].accuracy, right[3]);
+    }
+}
+
+#[test]
+fn sentences_that_cannot_be_scored_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pairs.jsonl");
+    let scored = |bad: &str| {
+        let line =
+            json!({"sentence_good": "the cat", "sentence_bad": bad, "UID": "p", "linguistics_term": "t", "field": "f"});
+        std::fs::write(&path, format!("\n{line}\n")).unwrap();
+        let pairs = MinimalPair::read(&path).unwrap();
+        score_pairs(&scorer("bert-mlm", None).unwrap(), &path, &pairs, &mut |_| ()).unwrap_err().to_string()
+    };
+    let long = scored(&"cat ".repeat(60));
+    assert!(long.contains("pairs.jsonl:2: \"sentence_bad\": the text has 62 tokens") && !long.contains('\n'), "{long}");
+    let empty = scored("\u{1}");
+    assert!(empty.contains("pairs.jsonl:2: \"sentence_bad\": ") && empty.contains("has no tokens"), "{empty}");
+    let error = |model: &str, score| scorer(model, score).err().unwrap().to_string();
+    let causal = error("bert-causal", Some(PseudoLikelihood::Pll));
+    assert!(causal.contains("`score`: a causal language model scores by log-likelihood"), "{causal}");
+    let nsp = error("bert-nsp", None);
+    assert!(nsp.contains("expected a masked or causal language model, found a BertForNextSentencePrediction"), "{nsp}");
 }

@@ -148,6 +148,19 @@ impl Tokenizer {
         }
     }
 
+    /// As [`encode`](Self::encode), with the number of each token's word, in ascending order: the words into which the
+    /// pre-tokeniser splits the text, as Transformers' `word_ids`. Uses the `tokenizers` crate.
+    pub fn encode_with_words(&self, text: &str) -> Vec<(u32, u32)> {
+        self.count_names(text, None);
+        match self.reference().encode(text, false) {
+            Ok(encoding) => {
+                let words = encoding.get_word_ids().iter().map(|word| word.unwrap_or_default());
+                encoding.get_ids().iter().copied().zip(words).collect()
+            }
+            Err(_) => vec![(self.special().unk, 0)],
+        }
+    }
+
     /// The normalised words of `text`, as the `tokenizers` crate splits it; empty if its normaliser fails.
     pub(crate) fn words(&self, text: &str) -> Vec<String> {
         let reference = &self.inner.hf;

@@ -28,7 +28,7 @@ const SENTENCE_ORDER: [Term; 2] = [TOKENS, Term { name: SOP, weight: 1.0, has_pe
 const PAIR_TASK: &str = "cloze_pair_task";
 
 impl MaskedLm {
-    /// The objective that a model was trained with, as far as its heads and its configuration tell.
+    /// The objective that a model was trained with, according to its heads and its configuration.
     pub fn of(model: &Model) -> MaskedLm {
         let is_order = model.config().extra.get(PAIR_TASK).is_some_and(|task| task == SOP);
         MaskedLm {

@@ -42,20 +42,21 @@ impl Corpus {
         let mut messages = Vec::new();
         for (phase, objective) in objectives.iter().enumerate() {
             let pairs = self.phase_source(recipe, &**objective, phase)?.options().pairs;
-            messages.extend(self.one_sentence_note(pairs));
+            let mut notes: Vec<String> = self.one_sentence_note(pairs).into_iter().collect();
             if !recipe.eval.every.is_never() {
                 let held_out = self.phase_held_out(recipe, &**objective, phase)?;
                 if pairs.has_pairs() && !held_out.source.options().pairs.has_pairs() {
-                    messages.push(
+                    notes.push(
                         "the held-out documents contain no sentence pairs (too few documents, or only one sentence in each): evaluations \
                          score only masked tokens"
                             .to_owned(),
                     );
                 }
             }
+            // Most phases have the same notes.
+            notes.retain(|note| !messages.contains(note));
+            messages.extend(notes);
         }
-        // The phases have the same documents.
-        messages.dedup();
         Ok(messages)
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::every::Every;
-use super::sections::{Masking, ObjectiveKind, ObjectiveSection, OptimizerKind, Recipe};
+use super::sections::{MaskingKind, ObjectiveKind, ObjectiveSection, OptimizerKind, Recipe};
 use cloze_model::{FAMILIES, Family};
 
 use crate::TrainError;
@@ -210,7 +210,7 @@ impl Recipe {
         require(!o.whole_word, "objective.whole_word", || {
             "= true is combined with objective.masking; expected only objective.masking (\"whole-word\" has the same meaning)".into()
         })?;
-        require(o.ngram.is_none() || o.masking == Masking::Ngram, "objective.ngram", || {
+        require(o.ngram.is_none() || o.masking == MaskingKind::Ngram, "objective.ngram", || {
             "only has an effect with objective.masking = \"ngram\"".into()
         })?;
         require(o.ngram.is_none_or(|words| (1..=MAX_NGRAM).contains(&words)), "objective.ngram", || {

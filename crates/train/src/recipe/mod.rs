@@ -22,7 +22,7 @@ mod shipped;
 pub use crate::schedule::ScheduleKind;
 pub use every::Every;
 pub use sections::{
-    CheckpointSection, Eval, Log, Masking, ModelSection, ObjectiveKind, ObjectiveSection, Optimizer, OptimizerKind,
+    CheckpointSection, Eval, Log, MaskingKind, ModelSection, ObjectiveKind, ObjectiveSection, Optimizer, OptimizerKind,
     Phase, Precision, Recipe, Schedule,
 };
 pub use shipped::{Shipped, shipped};

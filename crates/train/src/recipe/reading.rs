@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::checks::InvalidValue;
-use super::sections::{Masking, ObjectiveSection, Recipe};
+use super::sections::{MaskingKind, ObjectiveSection, Recipe};
 use super::shipped::{Source, nearest};
 use crate::TrainError;
 
@@ -138,8 +138,10 @@ fn read<'a>(text: &'a str, name: &'a str, overrides: &'a [String]) -> Result<(Re
 /// Sets the values of an objective that depend on which keys are given.
 fn complete(objective: &mut ObjectiveSection, given: Option<&Value>) {
     // The former key. If it contradicts the new one, it remains, and the check of the recipe fails.
-    if matches!(objective.masking, Masking::Token | Masking::WholeWord) && std::mem::take(&mut objective.whole_word) {
-        objective.masking = Masking::WholeWord;
+    if matches!(objective.masking, MaskingKind::Token | MaskingKind::WholeWord)
+        && std::mem::take(&mut objective.whole_word)
+    {
+        objective.masking = MaskingKind::WholeWord;
     }
     if objective.sop && given.and_then(|given| given.get("nsp")).is_none() {
         objective.nsp = false;
@@ -511,12 +513,15 @@ mod tests {
             Recipe::parse(GOOD, "r.toml", &overrides).unwrap()
         };
         let (former, now) = (parse(&["objective.whole_word=true"]), parse(&["objective.masking=whole-word"]));
-        assert_eq!((former.objective.masking, &former), (Masking::WholeWord, &now));
+        assert_eq!((former.objective.masking, &former), (MaskingKind::WholeWord, &now));
         let text = now.to_toml().unwrap();
         assert!(text.contains("masking = \"whole-word\"") && !text.contains("whole_word"), "{text}");
         let both = parse(&["objective.masking=token", "objective.whole_word=true"]);
         assert_eq!(both, now, "an override of a recipe that has the default");
-        assert_eq!(parse(&["objective.whole_word=false", "objective.masking=span"]).objective.masking, Masking::Span);
+        assert_eq!(
+            parse(&["objective.whole_word=false", "objective.masking=span"]).objective.masking,
+            MaskingKind::Span
+        );
     }
 
     #[test]

@@ -264,7 +264,7 @@ pub struct ObjectiveSection {
     /// Fraction of the chosen tokens that become a random token; the rest are unchanged.
     pub random: f64,
     /// What is chosen together.
-    pub masking: Masking,
+    pub masking: MaskingKind,
     /// The former name of `masking = "whole-word"`. It is read as that, and not written.
     #[serde(skip_serializing)]
     pub(super) whole_word: bool,
@@ -299,7 +299,7 @@ impl Default for ObjectiveSection {
             final_rate: None,
             mask: 0.8,
             random: 0.1,
-            masking: Masking::default(),
+            masking: MaskingKind::default(),
             whole_word: false,
             ngram: None,
             max_predictions: None,
@@ -316,7 +316,7 @@ impl Default for ObjectiveSection {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Masking {
+pub enum MaskingKind {
     /// Single tokens.
     #[default]
     Token,
@@ -328,14 +328,14 @@ pub enum Masking {
     Span,
 }
 
-impl Masking {
+impl MaskingKind {
     /// The unit for the data crate, with n-grams of at most `ngram` words.
     pub(super) fn unit(self, ngram: Option<usize>) -> MaskingUnit {
         match self {
-            Masking::Token => MaskingUnit::Token,
-            Masking::WholeWord => MaskingUnit::WholeWord,
-            Masking::Ngram => MaskingUnit::Ngram { max: ngram.unwrap_or(3) },
-            Masking::Span => MaskingUnit::Span,
+            MaskingKind::Token => MaskingUnit::Token,
+            MaskingKind::WholeWord => MaskingUnit::WholeWord,
+            MaskingKind::Ngram => MaskingUnit::Ngram { max: ngram.unwrap_or(3) },
+            MaskingKind::Span => MaskingUnit::Span,
         }
     }
 }

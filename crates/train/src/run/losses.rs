@@ -23,7 +23,7 @@ pub struct LossFigure {
     /// The exponential of the loss; `None` if it is not a loss over tokens, or if perplexities are not requested.
     pub perplexity: Option<f64>,
     /// The loss in bits per character of the text, which can be compared between vocabularies; `None` if it is not a loss
-    /// over tokens, if it is a training loss, or if the shards do not tell the number of characters.
+    /// over tokens, if it is a training loss, or if the shards lack the number of characters.
     pub bits_per_character: Option<f64>,
     /// Fraction of correct predictions; `None` without predictions.
     pub accuracy: Option<f64>,

@@ -627,6 +627,33 @@ fn a_run_with_a_time_limit_ends_on_time() {
     assert!(peak <= 3e-3 && peak > 1.5e-3 && figures.last().unwrap().1 < peak / 2.0, "{figures:?}");
 }
 
+#[test]
+fn documents_of_one_sentence_are_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let path = shards.join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"one_sentence_documents\": 0", "\"one_sentence_documents\": 45")).unwrap();
+    for (number, (pairs, expected)) in
+        [("nsp=false", ""), ("nsp=true", "next sentence is always a random one"), ("sop=true", "is cut in two")]
+            .iter()
+            .enumerate()
+    {
+        let mut messages = String::new();
+        let recipe = recipe(&shards, &["steps=0", "eval.every=0", &format!("objective.{pairs}")]);
+        let out = dir.path().join(number.to_string());
+        run_watched(&recipe, &out, false, &AtomicBool::new(false), &mut |event| {
+            if let Event::Message(m) = event {
+                messages += m;
+            }
+        })
+        .unwrap();
+        assert!(messages.contains(expected) && messages.is_empty() == expected.is_empty(), "{messages}");
+        // Reported once, not for each phase.
+        assert_eq!(messages.matches("75 % of the documents").count(), usize::from(!expected.is_empty()));
+    }
+}
+
 /// The masking rate follows the run's progress, and batches that were prepared in advance do not depend on it.
 #[test]
 fn a_schedule_of_the_masking_rate_resumes_bit_exactly() {

@@ -11,7 +11,7 @@ use cloze_data::manifest::Manifest;
 use cloze_data::shards::{Shards, Split};
 use cloze_text::Tokenizer;
 use cloze_train::Recipe;
-use cloze_train::recipe::{Every, Masking, ObjectiveKind};
+use cloze_train::recipe::{Every, MaskingKind, ObjectiveKind};
 use serde_json::json;
 
 use super::arguments::Arguments;
@@ -86,9 +86,9 @@ fn write_summary(
             100.0 * objective.rate,
             objective.final_rate.map_or_else(String::new, |rate| format!(" (at the end {:.0} %)", 100.0 * rate)),
             match objective.masking {
-                Masking::WholeWord => ", whole words",
-                Masking::Ngram => ", n-grams of words",
-                Masking::Span => ", spans of words",
+                MaskingKind::WholeWord => ", whole words",
+                MaskingKind::Ngram => ", n-grams of words",
+                MaskingKind::Span => ", spans of words",
                 _ => "",
             },
             match recipe.pairs() {
