@@ -90,7 +90,7 @@ impl Tokenizer {
     /// Ids of one word as it is encoded after a space. BPE and Unigram may encode a word at the beginning of a text differently.
     pub fn encode_word(&self, word: &str) -> Vec<u32> {
         match &self.inner.kind {
-            Kind::Other(other) if other.marks_spaces() => self.encode(&format!(" {word}")),
+            Kind::Other(other) if other.needs_space() && !word.starts_with(' ') => self.encode(&format!(" {word}")),
             Kind::Other(_) | Kind::WordPiece(_) => self.encode(word),
         }
     }
@@ -139,9 +139,10 @@ impl Tokenizer {
                 .iter()
                 .zip(encoding.get_offsets())
                 .map(|(&id, &(start, end))| {
-                    // A normaliser may split a character into its bytes.
-                    let start = text.floor_char_boundary(start);
-                    Piece { id, start, end: text.ceil_char_boundary(end).max(start) }
+                    // An added space is at the first byte of a character, and a normaliser may split a character into its
+                    // bytes. As in Transformers, a part of a character is counted to its last part.
+                    let [start, end] = [start, end].map(|at| text.floor_char_boundary(at));
+                    Piece { id, start, end }
                 })
                 .collect(),
             Err(_) => vec![Piece { id: self.special().unk, start: 0, end: text.len() }],
