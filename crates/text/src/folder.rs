@@ -64,6 +64,11 @@ impl Tokenizer {
         }
     }
 
+    /// Whether a folder has files of a tokenizer. They may be incomplete.
+    pub fn is_in(dir: &Path) -> bool {
+        [JSON].iter().chain(&VOCABULARY_FILES).any(|name| dir.join(name).is_file())
+    }
+
     /// A plain BERT tokenizer over `tokens`, whose ids are their positions. Accents are stripped unless `cased`.
     ///
     /// # Errors
