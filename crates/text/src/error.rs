@@ -109,17 +109,17 @@ pub enum TextError {
     },
     /// The requested vocabulary is too small for the corpus's characters.
     #[error(
-        "`size` is {size}, which is too small for this corpus: expected at least {needed} \
-         (5 special tokens and {characters} distinct characters, each also in its ## form where it continues a word); \
-         increase `size` or lower `character_coverage`"
+        "`size` is {size}, which is too small for this corpus: expected at least {needed} ({contents}); increase `size`{advice}"
     )]
     VocabularyTooSmall {
         /// The requested size.
         size: usize,
         /// The smallest possible size.
         needed: usize,
-        /// Distinct characters that get a token.
-        characters: usize,
+        /// What every vocabulary for this corpus contains.
+        contents: String,
+        /// What else to do.
+        advice: &'static str,
     },
     /// An option is out of its range.
     #[error("`{option}` must be {expected}, found {found}")]

@@ -21,14 +21,14 @@ use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, PostProcessor};
+use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper};
 
 use crate::sentencepiece::SentencePiece;
 use crate::settings::{AddedTokens, ExtraTokens, Family};
 use crate::source::Source;
 use crate::special::{OTHER_NAMES, SPECIAL_TOKENS};
 use crate::vocabulary::Vocabulary;
-use crate::{Template, TextError, Tokenizer, merges};
+use crate::{Template, TextError, Tokenizer, merges, validate};
 
 /// What the files of a tokenizer give.
 pub(crate) struct Parts {
@@ -150,6 +150,8 @@ impl Parts {
         let model = &json["model"];
         let malformed =
             || format!("not a tokenizer.json: its {} model has a vocabulary of another form", family.model());
+        // The class ignores the continuing_subword_prefix of the file.
+        validate::check_merges(model, "")?;
         let model = match family {
             Family::Roberta => merges_of(model).map(Model::Bpe),
             Family::XlmRoberta | Family::Camembert | Family::Albert => pieces_of(model).map(Model::Unigram),
@@ -306,7 +308,6 @@ pub(crate) fn build(
             "its post_processor adds no special tokens, or tokens that are not in the vocabulary".to_owned()
         ));
     };
-    debug_assert_eq!(processor.added_tokens(true), layout.added(true));
     hf.with_post_processor(Some(processor));
     Tokenizer::assemble(vocabulary, special, layout, hf, source)
 }

@@ -95,9 +95,17 @@ impl Tokenizer {
         let BertNormalizer { clean_text, handle_chinese_chars, lowercase, .. } =
             *self.normalizer().ok_or(TextError::NotPlain)?;
         let normalizer = BertNormalizer::new(clean_text, handle_chinese_chars, Some(false), lowercase);
+        self.normalized_by(normalizer.into(), Source { json: None, ..self.source().clone() })
+    }
+
+    /// This tokenizer with another normaliser, as a tokenizer.json that is used unchanged.
+    pub(crate) fn with_normalizer(&self, normalizer: NormalizerWrapper) -> Result<Tokenizer, TextError> {
+        self.normalized_by(normalizer, Source { class: Class::AsWritten, ..Source::plain() })
+    }
+
+    fn normalized_by(&self, normalizer: NormalizerWrapper, source: Source) -> Result<Tokenizer, TextError> {
         let mut hf = self.hf().clone();
         hf.with_normalizer(Some(normalizer)).map_err(engine("set the normaliser"))?;
-        let source = Source { json: None, ..self.source().clone() };
         let vocabulary = Vocabulary::unchecked(self.tokens().to_vec());
         let changed = Tokenizer::assemble(vocabulary, self.special(), self.template().clone(), hf, source)?;
         Ok(changed.with_special_tokens(self.special_tokens()))
@@ -408,19 +416,41 @@ mod tests {
         entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
     }
 
+    const SEPARATOR: &[u8] = b"\n-----\n";
+
+    /// The files of an input of the target `tokenizer_folder`. Both kinds of SentencePiece models are the last one.
+    const FOLDER: [&str; 8] = [
+        LIST,
+        CONFIG,
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "text",
+        BPE_VOCABULARY,
+        MERGES,
+        "sentencepiece.bpe.model",
+    ];
+
     /// Each seed must give a tokenizer or an error, without a panic.
     #[test]
     fn seeds_of_the_fuzz_targets_are_read() {
         for (target, names) in [
             ("tokenizer_json", &["tokenizer.json", "text", "tokenizer_config.json"][..]),
-            ("tokenizer_folder", &["vocab.txt", CONFIG, "special_tokens_map.json", "added_tokens.json", "text"]),
+            ("tokenizer_folder", &FOLDER),
         ] {
             for seed in seeds(target) {
                 let dir = tempfile::tempdir().unwrap();
-                let seed = String::from_utf8_lossy(&seed);
-                for (name, file) in names.iter().zip(seed.split("\n-----\n")) {
-                    fs::write(dir.path().join(name), file).unwrap();
+                let mut rest = seed.as_slice();
+                for (number, name) in names.iter().enumerate() {
+                    let end = rest.windows(SEPARATOR.len()).position(|bytes| bytes == SEPARATOR);
+                    let end = end.filter(|_| number + 1 < names.len());
+                    fs::write(dir.path().join(name), &rest[..end.unwrap_or(rest.len())]).unwrap();
+                    let Some(end) = end else { break };
+                    rest = &rest[end + SEPARATOR.len()..];
                 }
+                if dir.path().join(FOLDER[7]).exists() {
+                    fs::copy(dir.path().join(FOLDER[7]), dir.path().join("spiece.model")).unwrap();
+                }
+                let seed = String::from_utf8_lossy(&seed);
                 let Ok(tokenizer) = Tokenizer::open(dir.path()) else { continue };
                 let mut reference = Vec::new();
                 tokenizer.encode_reference(&seed, &mut reference);

@@ -91,6 +91,14 @@ impl Other {
         self.mask_only.get_or_init(make)
     }
 
+    /// A word without the mark of its beginning.
+    pub(crate) fn without_mark<'a>(&self, word: &'a str) -> &'a str {
+        match self.boundaries {
+            Boundaries::Begins(mark) => word.strip_prefix(mark).unwrap_or(word),
+            _ => word,
+        }
+    }
+
     /// Whether tokens mark the beginning of a word.
     pub(crate) fn marks_word_starts(&self) -> bool {
         self.boundaries != Boundaries::Unknown

@@ -28,7 +28,8 @@ pub(crate) fn check(json: &Value) -> Result<(), String> {
     })?;
     let added = json["added_tokens"].as_array().map_or(0, Vec::len);
     check_ids(&json["model"], added)?;
-    check_merges(&json["model"])
+    let prefix = json["model"]["continuing_subword_prefix"].as_str().unwrap_or_default();
+    check_merges(&json["model"], prefix)
 }
 
 /// Checks a part of a tokenizer, or the parts of a sequence of parts.
@@ -57,9 +58,8 @@ fn check_ids(model: &Value, added: usize) -> Result<(), String> {
     }
 }
 
-/// The result of each merge of a BPE model must be in its vocabulary.
-fn check_merges(model: &Value) -> Result<(), String> {
-    let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
+/// The result of each merge of a BPE model must be in its vocabulary. Tokens that continue a word begin with `prefix`.
+pub(crate) fn check_merges(model: &Value, prefix: &str) -> Result<(), String> {
     let mut merged = String::new();
     for merge in model["merges"].as_array().into_iter().flatten() {
         // A list of two tokens or, in older files, both separated by a space. The crate rejects other forms.

@@ -68,6 +68,21 @@ fn folders_of_each_family_are_read_as_auto_tokenizer_reads_them() {
         assert_eq!((again.template(), again.class_name()), (read.template(), read.class_name()), "{name}");
         assert_eq!(read.vocab_size(), case["size"].as_u64().unwrap() as usize, "{name}");
         for tokenizer in [&read, &again] {
+            // Unless they are parsed, names of special tokens are text, although a Unigram model has pieces for them.
+            let special = tokenizer.special();
+            let own: Vec<u32> = special.all().into_iter().filter(|&id| id != special.unk).collect();
+            for text in &texts {
+                let ids = tokenizer.encode(text);
+                assert!(!ids.iter().any(|id| own.contains(id)), "{name}: {text:?}");
+                assert!(tokenizer.encode_with_offsets(text).iter().map(|piece| piece.id).eq(ids), "{name}: {text:?}");
+            }
+            let masked = tokenizer.encode_masked(&format!(
+                "the {} {}cat",
+                tokenizer.mask_token(),
+                tokenizer.token(special.sep).unwrap()
+            ));
+            let found: Vec<u32> = masked.into_iter().filter(|id| own.contains(id)).collect();
+            assert_eq!(found, [special.mask], "{name}");
             let parsing = tokenizer.with_special_tokens(SpecialTokens::Parse);
             let mut check = |what: &str, found: Value, expected: &Value| {
                 if found != *expected {
