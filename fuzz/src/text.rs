@@ -21,14 +21,19 @@ pub fn tokenizer_json(input: &[u8]) {
     opened(&FOLDER, text);
 }
 
-/// `vocab.txt`, `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, a text.
+/// `vocab.txt`, `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, a text, `vocab.json`, `merges.txt`, a
+/// SentencePiece model.
 pub fn tokenizer_folder(input: &[u8]) {
     static FOLDER: LazyLock<Folder> = LazyLock::new(|| Folder::new("tokenizer_folder"));
-    let [list, config, map, added, text] = files(input);
+    let [list, config, map, added, text, vocabulary, merges, model] = files(input);
     FOLDER.set("vocab.txt", list);
     FOLDER.set("tokenizer_config.json", config);
     FOLDER.set("special_tokens_map.json", map);
     FOLDER.set("added_tokens.json", added);
+    FOLDER.set("vocab.json", vocabulary);
+    FOLDER.set("merges.txt", merges);
+    FOLDER.set("sentencepiece.bpe.model", model);
+    FOLDER.set("spiece.model", model);
     opened(&FOLDER, text);
 }
 

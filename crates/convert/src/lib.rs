@@ -172,7 +172,7 @@ fn read_config(folder: &Path) -> Result<Config, ConvertError> {
 fn open_tokenizer(folder: &Path, skipped: &mut Skipped) -> Result<Option<Tokenizer>, ConvertError> {
     match Tokenizer::open(folder) {
         Ok(tokenizer) => Ok(Some(tokenizer)),
-        Err(TextError::NoTokenizer(_)) => Ok(None),
+        Err(TextError::NoTokenizer { .. }) => Ok(None),
         Err(TextError::Unsupported { path, .. }) => {
             skipped.add("a tokenizer of an unsupported kind", &path.display().to_string());
             Ok(None)

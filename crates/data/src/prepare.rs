@@ -344,7 +344,7 @@ fn write_in_order(
 }
 
 fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> TokenisedChunk {
-    let unknown = tokenizer.special().unk;
+    let (unknown, takes_spaces) = (tokenizer.special().unk, tokenizer.needs_space());
     let mut tally = Tally::default();
     let mut documents = Vec::with_capacity(chunk.documents.len());
     for document in &chunk.documents {
@@ -357,7 +357,7 @@ fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> TokenisedChunk {
         let mut ends = Vec::new();
         for sentence in sentences::split(text) {
             let start = ids.len();
-            tokenizer.encode_into(sentence, &mut ids);
+            tokenizer.encode_into(if takes_spaces { with_space_before(text, sentence) } else { sentence }, &mut ids);
             if ids.len() == start {
                 continue; // Control characters only.
             }
@@ -378,6 +378,13 @@ fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> TokenisedChunk {
         });
     }
     TokenisedChunk { number: chunk.number, bytes: chunk.bytes, read: chunk.read, documents, tally }
+}
+
+/// The sentence, a part of `text`, with the space before it.
+fn with_space_before<'a>(text: &'a str, sentence: &'a str) -> &'a str {
+    let start = (sentence.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
+    let before = start.checked_sub(1).filter(|&at| text.as_bytes().get(at) == Some(&b' '));
+    before.and_then(|before| text.get(before..start + sentence.len())).unwrap_or(sentence)
 }
 
 /// Splits the sentence that begins at `start` if it is too long, by adding ends inside it. Returns 1 if it was too long.

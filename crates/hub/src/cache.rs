@@ -126,7 +126,11 @@ impl Repository {
             },
             None => missing.required.push("model.safetensors".to_owned()),
         }
-        match TOKENIZERS.iter().find(|name| has(name)) {
+        let tokenizer = TOKENIZERS.iter().find(|name| has(name));
+        missing
+            .required
+            .extend(tokenizer.and_then(|name| files::companion(name)).filter(|name| !has(name)).map(str::to_owned));
+        match tokenizer {
             // tokenizer_config.json also determines how a tokenizer.json is read.
             Some(_) if !is_known(TOKENIZER_CONFIG) => missing.unknown.push(TOKENIZER_CONFIG.to_owned()),
             Some(_) => {}
@@ -412,10 +416,11 @@ mod tests {
         cache.add("config.json", "{}");
         cache.add("model.safetensors", "weights");
         let unknown = |contents| cache.missing(contents).unknown.join("; ");
-        assert_eq!(unknown(Contents::Model), "tokenizer.json or vocab.txt");
-        cache.add_absent("tokenizer.json");
-        assert!(!cache.missing(Contents::Model).is_empty() && cache.missing(Contents::Model).is_usable());
-        cache.add_absent("vocab.txt");
+        assert_eq!(unknown(Contents::Model), TOKENIZERS.join(" or "));
+        for name in TOKENIZERS {
+            assert!(!cache.missing(Contents::Model).is_empty() && cache.missing(Contents::Model).is_usable());
+            cache.add_absent(name);
+        }
         assert!(cache.missing(Contents::Model).is_empty());
         assert_eq!(unknown(Contents::Vectors), "modules.json");
         cache.add_absent("modules.json");
@@ -444,7 +449,9 @@ mod tests {
     #[test]
     fn tokenizers_do_not_need_weights() {
         let cache = Cache::new(true);
-        assert_eq!(cache.missing(Contents::Tokenizer).required, ["tokenizer.json or vocab.txt"]);
+        assert_eq!(cache.missing(Contents::Tokenizer).required, [TOKENIZERS.join(" or ")]);
+        cache.add("vocab.json", "{}");
+        assert_eq!(cache.missing(Contents::Tokenizer).required, ["merges.txt"]);
         cache.add("vocab.txt", "[PAD]\n");
         // Its settings define whether it is cased.
         assert_eq!(cache.missing(Contents::Tokenizer).unknown, ["tokenizer_config.json"]);

@@ -256,7 +256,8 @@ impl Transfer<'_> {
             let found = found.map(|(file, _)| file.to_owned());
             return Err(HubError::NoWeights { name: self.context.name(), found, convertible });
         };
-        let mut all: Vec<String> = SMALL_FILES.into_iter().filter(|name| has(name)).map(str::to_owned).collect();
+        let small = SMALL_FILES.into_iter().filter(|name| has(name)).chain(files::vocabulary(&has));
+        let mut all: Vec<String> = small.map(str::to_owned).collect();
         self.total = all.iter().map(|file| self.size(file)).sum();
         if let (Some(check), Some(config)) = (self.context.request.check, config) {
             self.fetch(config)?;

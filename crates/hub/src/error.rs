@@ -129,7 +129,9 @@ pub enum HubError {
         name: String,
     },
     /// The model has no tokenizer in a supported format.
-    #[error("the model {name:?} has neither tokenizer.json nor vocab.txt")]
+    #[error(
+        "the model {name:?} has no tokenizer: expected tokenizer.json, vocab.txt, vocab.json or a SentencePiece model"
+    )]
     NoTokenizer {
         /// The model.
         name: String,

@@ -11,8 +11,12 @@ pub(crate) const CONFIG: &str = "config.json";
 /// The name of the configuration in the original TensorFlow release.
 const OLD_CONFIG: &str = "bert_config.json";
 pub(crate) const LIST: &str = "vocab.txt";
-/// A tokenizer is one of these files.
-pub(crate) const TOKENIZERS: [&str; 2] = ["tokenizer.json", LIST];
+/// The complete description of a tokenizer.
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+const BPE: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
+/// A tokenizer is one of these files. vocab.json also needs merges.txt.
+pub(crate) const TOKENIZERS: [&str; 5] = [TOKENIZER, LIST, BPE, "sentencepiece.bpe.model", "spiece.model"];
 pub(crate) const MODULES: &str = "modules.json";
 /// The settings of sentence-transformers in addition to its modules: maximal length and case; prompts.
 pub(crate) const SENTENCE_SETTINGS: [&str; 2] = ["sentence_bert_config.json", "config_sentence_transformers.json"];
@@ -36,8 +40,20 @@ pub(crate) const SMALL_FILES: [&str; 10] = [
     SENTENCE_SETTINGS[0],
     SENTENCE_SETTINGS[1],
     LIST,
-    "tokenizer.json",
+    TOKENIZER,
 ];
+
+/// The vocabulary of a tokenizer that is not a list and has no tokenizer.json.
+#[cfg(feature = "download")]
+pub(crate) fn vocabulary(has: &dyn Fn(&str) -> bool) -> Vec<&'static str> {
+    let other = TOKENIZERS.into_iter().skip(2).chain([MERGES]);
+    other.filter(|name| !has(TOKENIZER) && has(name)).collect()
+}
+
+/// The files that a tokenizer file needs in addition.
+pub(crate) fn companion(tokenizer: &str) -> Option<&'static str> {
+    (tokenizer == BPE).then_some(MERGES)
+}
 
 /// The configuration among the files in the top folder of a repository.
 pub(crate) fn config(has: &dyn Fn(&str) -> bool, contents: Contents) -> Option<&'static str> {

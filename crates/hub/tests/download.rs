@@ -545,7 +545,7 @@ fn missing_models_revisions_and_files_are_named_in_the_error() {
     assert!(
         bench
             .error(&changed(Request::new(NAME, Contents::Tokenizer), |value| value.name = "h5"))
-            .contains("neither tokenizer.json nor")
+            .contains("has no tokenizer: expected tokenizer.json")
     );
     bench.server.add("empty", &[("README.md", b"{}")]);
     assert!(bench.error(&changed(request, |value| value.name = "empty")).contains("no config.json"));

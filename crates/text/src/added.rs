@@ -204,6 +204,28 @@ fn is_word(c: char) -> bool {
     }
 }
 
+/// A copy of a Unigram tokenizer whose model has no pieces for the tokens `ids`. Other ids do not change.
+pub(crate) fn without_pieces(
+    tokenizer: &tokenizers::Tokenizer,
+    ids: &[u32],
+) -> Result<tokenizers::Tokenizer, TextError> {
+    let engine = |reason: String| TextError::Engine { action: "set its special tokens", reason };
+    let encodes_special = tokenizer.get_encode_special_tokens();
+    let mut json = serde_json::to_value(tokenizer).map_err(|e| engine(e.to_string()))?;
+    for (id, piece) in json["model"]["vocab"].as_array_mut().into_iter().flatten().enumerate() {
+        if ids.contains(&(id as u32)) {
+            // A text that no normaliser or pre-tokeniser gives, and different for each.
+            piece[0] = format!("\0 {id}").into();
+        }
+    }
+    if let Some(added) = json["added_tokens"].as_array_mut() {
+        added.retain(|token| !token["id"].as_u64().is_some_and(|id| ids.iter().any(|&own| u64::from(own) == id)));
+    }
+    let mut copy = tokenizers::Tokenizer::deserialize(&json).map_err(|e| engine(e.to_string()))?;
+    copy.set_encode_special_tokens(encodes_special);
+    Ok(copy)
+}
+
 /// A copy of `tokenizer` whose special tokens are exactly `special`, and which reads them as ordinary text.
 pub(crate) fn with_literal_special_tokens(
     tokenizer: &tokenizers::Tokenizer,

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use compact_str::CompactString;
 
-use crate::learn::{LearnProgress, LearnStage, MAX_WORDS, count_in_rounds};
+use crate::learn::count::{LearnProgress, LearnStage, MAX_WORDS, count_in_rounds};
 use crate::{TextError, Tokenizer};
 
 /// The words of a corpus with their counts, normalised and split as by a tokenizer (a punctuation mark is a word).

@@ -16,15 +16,14 @@ pub enum TextError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// A folder contains neither `tokenizer.json` nor `vocab.txt`.
-    #[error(
-        "{} contains no tokenizer: expected tokenizer.json or vocab.txt in it",
-        .0.display()
-    )]
-    NoTokenizer(
+    /// A folder does not contain the files of a tokenizer.
+    #[error("{} contains no tokenizer: {expected}", path.display())]
+    NoTokenizer {
         /// The folder.
-        PathBuf,
-    ),
+        path: PathBuf,
+        /// What was found and expected in it.
+        expected: String,
+    },
     /// A vocabulary file is empty.
     #[error("{} is empty: expected one token per line", .0.display())]
     EmptyVocabulary(
@@ -80,12 +79,12 @@ pub enum TextError {
         /// The missing tokens, separated by spaces.
         missing: String,
     },
-    /// A JSON file is malformed or does not describe a tokenizer.
+    /// A file is malformed or does not describe a tokenizer.
     #[error("{}: {reason}", path.display())]
-    BadJson {
+    BadFile {
         /// The file.
         path: PathBuf,
-        /// The parser's message, with line and column if it has them.
+        /// What was found and expected, with the line if the file has lines.
         reason: String,
     },
     /// The layout of a sequence cannot be represented by a [`Template`](crate::Template).
@@ -110,17 +109,17 @@ pub enum TextError {
     },
     /// The requested vocabulary is too small for the corpus's characters.
     #[error(
-        "`size` is {size}, which is too small for this corpus: expected at least {needed} \
-         (5 special tokens and {characters} distinct characters, each also in its ## form where it continues a word); \
-         increase `size` or lower `character_coverage`"
+        "`size` is {size}, which is too small for this corpus: expected at least {needed} ({contents}); increase `size`{advice}"
     )]
     VocabularyTooSmall {
         /// The requested size.
         size: usize,
         /// The smallest possible size.
         needed: usize,
-        /// Distinct characters that get a token.
-        characters: usize,
+        /// What every vocabulary for this corpus contains.
+        contents: String,
+        /// What else to do.
+        advice: &'static str,
     },
     /// An option is out of its range.
     #[error("`{option}` must be {expected}, found {found}")]

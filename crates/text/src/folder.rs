@@ -1,6 +1,5 @@
 //! Reads a tokenizer from its files.
 
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -10,51 +9,64 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{Model, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
+use tokenizers::{AddedToken, Model, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
-use crate::settings::{AddedTokens, CONFIG, Class, JSON, LIST, Settings, added_token};
+use crate::family::{self, Parts};
+use crate::settings::{
+    AddedTokens, BPE_VOCABULARY, CONFIG, Class, ExtraTokens, Family, JSON, LIST, MERGES, Settings, added_token,
+};
 use crate::source::Source;
 use crate::special::{KEYS, OTHER_NAMES};
 use crate::vocabulary::{CONTINUATION, MAX_WORD_CHARS, Vocabulary};
-use crate::{SPECIAL_TOKENS, Template, TextError, Tokenizer, validate};
-
-fn read(path: &Path) -> Result<Vec<u8>, TextError> {
-    fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })
-}
+use crate::{SPECIAL_TOKENS, Template, TextError, Tokenizer, files, validate};
 
 fn engine(action: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> TextError {
     move |e| TextError::Engine { action, reason: e.to_string() }
 }
 
 impl Tokenizer {
-    /// Opens a folder, a `tokenizer.json` or a `vocab.txt`, as `AutoTokenizer` of Transformers 5 does.
+    /// Opens a folder or one of its files, as `AutoTokenizer` of Transformers 5 does. The files are `tokenizer.json`, which is
+    /// preferred, or those of the tokenizer's class: `vocab.txt` (BERT, DistilBERT, ELECTRA), `vocab.json` with `merges.txt`
+    /// (RoBERTa), `sentencepiece.bpe.model` (XLM-RoBERTa, CamemBERT) or `spiece.model` (ALBERT).
     ///
-    /// In a folder, `tokenizer.json` is preferred; its model may be WordPiece, BPE, Unigram or WordLevel. If the class is
-    /// `BertTokenizer` (by tokenizer_config.json or config.json), only its vocabulary and its added tokens are used, and the
-    /// normaliser follows `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of tokenizer_config.json. For other
-    /// classes, tokenizer.json is used unchanged.
+    /// The class is named by tokenizer_config.json; without a name, it follows from config.json. The classes above take only the
+    /// vocabulary, the merges, the added tokens and SentencePiece's normaliser from a tokenizer.json, and all else from
+    /// tokenizer_config.json: `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` for BERT, `add_prefix_space` for the
+    /// others, `trim_offsets` for RoBERTa, `do_lower_case` and `keep_accents` for ALBERT. For any other class, tokenizer.json is
+    /// used unchanged; its model may be WordPiece, BPE, Unigram or WordLevel.
     ///
-    /// There is one difference, and [`notes`](Self::notes) reports it: if `do_lower_case` is not set, Transformers
-    /// lower-cases; here a vocabulary with capitals is treated as cased.
+    /// There are two differences, and [`notes`](Self::notes) reports them. If BERT's `do_lower_case` is not set, Transformers
+    /// lower-cases; here a vocabulary with capitals is treated as cased. If RoBERTa's tokenizer is read from vocab.json and the
+    /// flags of its mask are not given, the mask takes the space before it, as in the published tokenizer.json. A third
+    /// difference is only in the [template](Self::template): ALBERT's second texts have segment 1, as in the paper, whereas
+    /// Transformers 5 gives no segments unless `model_input_names` lists them.
     ///
     /// # Errors
-    /// A missing, empty, malformed or non-UTF-8 file, a repeated token (with its line), a missing special token, a
-    /// sequence template that [`Template`] cannot represent.
+    /// A missing, empty, malformed or non-UTF-8 file, a repeated token (with its line), a merge without a token (with its line),
+    /// a missing special token, a model of another kind than the class has, a sequence template that [`Template`] cannot
+    /// represent.
     pub fn open(path: &Path) -> Result<Tokenizer, TextError> {
         if path.is_dir() {
-            let (json, list) = (path.join(JSON), path.join(LIST));
-            if json.is_file() {
-                open_json(&json)
-            } else if list.is_file() {
-                open_list(&list)
-            } else {
-                Err(TextError::NoTokenizer(path.to_owned()))
-            }
-        } else if path.extension().is_some_and(|e| e == "json") {
-            open_json(path)
-        } else {
-            open_list(path)
+            return open_folder(path);
         }
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let dir = path.parent().unwrap_or(Path::new(""));
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") if name != BPE_VOCABULARY => open_json(path),
+            Some("json" | "model") => {
+                let settings = Settings::read(dir)?;
+                match settings.class() {
+                    Class::Family(family) if family.files().contains(&name) => open_files(family, dir, settings),
+                    _ => Err(no_tokenizer(dir, &settings)),
+                }
+            }
+            _ => open_list(path),
+        }
+    }
+
+    /// Whether a folder has files of a tokenizer. They may be incomplete.
+    pub fn is_in(dir: &Path) -> bool {
+        [JSON].iter().chain(&VOCABULARY_FILES).any(|name| dir.join(name).is_file())
     }
 
     /// A plain BERT tokenizer over `tokens`, whose ids are their positions. Accents are stripped unless `cased`.
@@ -83,33 +95,74 @@ impl Tokenizer {
         let BertNormalizer { clean_text, handle_chinese_chars, lowercase, .. } =
             *self.normalizer().ok_or(TextError::NotPlain)?;
         let normalizer = BertNormalizer::new(clean_text, handle_chinese_chars, Some(false), lowercase);
+        self.normalized_by(normalizer.into(), Source { json: None, ..self.source().clone() })
+    }
+
+    /// This tokenizer with another normaliser, as a tokenizer.json that is used unchanged.
+    pub(crate) fn with_normalizer(&self, normalizer: NormalizerWrapper) -> Result<Tokenizer, TextError> {
+        self.normalized_by(normalizer, Source { class: Class::AsWritten, ..Source::plain() })
+    }
+
+    fn normalized_by(&self, normalizer: NormalizerWrapper, source: Source) -> Result<Tokenizer, TextError> {
         let mut hf = self.hf().clone();
         hf.with_normalizer(Some(normalizer)).map_err(engine("set the normaliser"))?;
-        let source = Source { json: None, ..self.source().clone() };
         let vocabulary = Vocabulary::unchecked(self.tokens().to_vec());
         let changed = Tokenizer::assemble(vocabulary, self.special(), self.template().clone(), hf, source)?;
         Ok(changed.with_special_tokens(self.special_tokens()))
     }
 }
 
-/// The tokens of a vocabulary, sorted by id; the ids must run from 0.
-fn in_order(vocabulary: impl IntoIterator<Item = (String, u32)>, path: &Path) -> Result<Vec<String>, TextError> {
-    let mut entries: Vec<(u32, String)> = vocabulary.into_iter().map(|(token, id)| (id, token)).collect();
-    entries.sort_unstable();
-    for (expected, (id, token)) in entries.iter().enumerate() {
-        if *id as usize != expected {
-            let reason = format!(
-                "token {token:?} has id {id}, expected {expected}: ids must run from 0 without gaps or repeats"
-            );
-            return Err(TextError::BadJson { path: path.to_owned(), reason });
-        }
+/// Files of a vocabulary. Which of them are used depends on the class.
+const VOCABULARY_FILES: [&str; 5] = [LIST, BPE_VOCABULARY, MERGES, "sentencepiece.bpe.model", "spiece.model"];
+
+fn open_folder(dir: &Path) -> Result<Tokenizer, TextError> {
+    let exists = |name: &&str| dir.join(name).is_file();
+    if exists(&JSON) {
+        return open_json(&dir.join(JSON));
     }
-    Ok(entries.into_iter().map(|(_, token)| token).collect())
+    let settings = Settings::read(dir)?;
+    match settings.class() {
+        Class::Family(family) if family.files().iter().all(exists) => open_files(family, dir, settings),
+        Class::Family(_) => Err(no_tokenizer(dir, &settings)),
+        _ if exists(&LIST) => open_list(&dir.join(LIST)),
+        _ => Err(no_tokenizer(dir, &settings)),
+    }
+}
+
+/// The error for a folder without the files that its class needs: [`TextError::NoTokenizer`] if it has none.
+fn no_tokenizer(dir: &Path, settings: &Settings) -> TextError {
+    let found: Vec<&str> = VOCABULARY_FILES.into_iter().filter(|name| dir.join(name).is_file()).collect();
+    let is_empty = found.is_empty();
+    let found = if is_empty { String::new() } else { format!(", found {}", found.join(" and ")) };
+    let expected = match (settings.class(), settings.class_origin()) {
+        (Class::Family(family), Some(origin)) => {
+            format!("{origin}, which needs {JSON} or {}{found}", family.files().join(" and "))
+        }
+        (_, Some(origin)) => format!("{origin}; expected {JSON} or, for a BERT class, {LIST}{found}"),
+        (_, None) if is_empty => format!("expected {JSON} or {LIST} in it"),
+        (_, None) => format!(
+            "expected {JSON} or {LIST}{found}; to use these files, name the tokenizer's class in {CONFIG}, such as \
+             \"tokenizer_class\": {:?}",
+            if dir.join(BPE_VOCABULARY).is_file() { Family::Roberta } else { Family::XlmRoberta }.class_name()
+        ),
+    };
+    match (is_empty, dir.to_owned()) {
+        (true, path) => TextError::NoTokenizer { path, expected },
+        (false, path) => TextError::BadFile { path, reason: format!("incomplete tokenizer: {expected}") },
+    }
+}
+
+/// A tokenizer of this family in its own files.
+fn open_files(family: Family, dir: &Path, settings: Settings) -> Result<Tokenizer, TextError> {
+    let mut parts = Parts::of_files(family, dir)?;
+    let path = dir.join(family.files()[0]);
+    let added = settings.added_tokens(&path, &[], family.extra_tokens(parts.extra.take()))?;
+    family::build(family, parts, added, Source { class: Class::Family(family), settings, ..Source::plain() }, &path)
 }
 
 fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
-    let bytes = read(path)?;
-    let bad = |reason: String| TextError::BadJson { path: path.to_owned(), reason };
+    let bytes = files::read(path)?;
+    let bad = |reason: String| TextError::BadFile { path: path.to_owned(), reason };
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("not JSON: {e}")))?;
     match value["model"]["type"].as_str() {
         Some("WordPiece" | "BPE" | "Unigram" | "WordLevel") => {}
@@ -120,13 +173,6 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
         None => return Err(bad("not a tokenizer.json: expected an object \"model\", found none".into())),
     }
     validate::check(&value).map_err(&bad)?;
-    // Parses the checked value instead of the file: with duplicate keys, the two could differ.
-    let written = tokenizers::Tokenizer::deserialize(&value).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
-    if let ModelWrapper::BPE(model) = written.get_model()
-        && let Some(dropout) = model.dropout
-    {
-        return Err(bad(format!("its model has \"dropout\": {dropout}, which would make ids random; set it to null")));
-    }
     let settings = Settings::read(path.parent().unwrap_or(Path::new("")))?;
     let mut in_json = Vec::new();
     for token in value["added_tokens"].as_array().into_iter().flatten() {
@@ -134,15 +180,32 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
             token["id"].as_u64().ok_or_else(|| bad(format!("expected an added token with an id, found {token}")))?;
         in_json.push((id, added_token(token).ok_or_else(|| bad(format!("expected an added token, found {token}")))?));
     }
-    let added = settings.added_tokens(path, &in_json)?;
-    let template = Template::of_post_processor(&value["post_processor"]).map_err(|e| bad(e.to_string()))?;
+    let class = settings.class();
+    let family = if let Class::Family(family) = class { Some(family) } else { None };
+    let extra = family.map(|family| family.extra_tokens(None)).unwrap_or_default();
+    let added = settings.added_tokens(path, &in_json, extra)?;
+    let limits = |key: &str| format!("not a tokenizer.json: {key}");
+    let truncation = Deserialize::deserialize(&value["truncation"]);
+    let padding = Deserialize::deserialize(&value["padding"]);
     let source = Source {
-        class: settings.class(),
+        class,
         settings,
-        truncation: written.get_truncation().cloned(),
-        padding: written.get_padding().cloned(),
+        truncation: truncation.map_err(|e: serde_json::Error| bad(format!("{}: {e}", limits("truncation"))))?,
+        padding: padding.map_err(|e: serde_json::Error| bad(format!("{}: {e}", limits("padding"))))?,
         ..Source::plain()
     };
+    if let Some(family) = family.filter(|family| family.reads(&value["model"])) {
+        let parts = Parts::of_json(family, &value).map_err(bad)?;
+        return family::build(family, parts, added, source, path);
+    }
+    // Parses the checked value instead of the file: with duplicate keys, the two could differ.
+    let written = tokenizers::Tokenizer::deserialize(&value).map_err(|e| bad(format!("not a tokenizer.json: {e}")))?;
+    if let ModelWrapper::BPE(model) = written.get_model()
+        && let Some(dropout) = model.dropout
+    {
+        return Err(bad(format!("its model has \"dropout\": {dropout}, which would make ids random; set it to null")));
+    }
+    let template = Template::of_post_processor(&value["post_processor"]).map_err(|e| bad(e.to_string()))?;
     let normalizer = match written.get_normalizer() {
         Some(NormalizerWrapper::BertNormalizer(normalizer)) => Some(*normalizer),
         _ => None,
@@ -156,7 +219,7 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
             _ => None,
         };
         if let Some((normalizer, written_lowercase)) = normalizer {
-            let vocabulary = Vocabulary::new(in_order(model.get_vocab(), path)?, path)?;
+            let vocabulary = Vocabulary::new(Vocabulary::in_order(model.get_vocab(), path)?, path)?;
             let source = Source { class: Class::Bert, ..source };
             let (normalizer, source) = match normalizer {
                 Some(normalizer) => (normalizer, source),
@@ -193,10 +256,10 @@ fn from_json_unchanged(
     mut source: Source,
     path: &Path,
 ) -> Result<Tokenizer, TextError> {
-    let bad = |reason: String| TextError::BadJson { path: path.to_owned(), reason };
+    let bad = |reason: String| TextError::BadFile { path: path.to_owned(), reason };
     let present = written.get_added_tokens_decoder().into_values().map(|token| token.content);
     written.add_tokens(added.in_order(present)).map_err(engine("add the added tokens"))?;
-    let tokens = in_order(written.get_vocab(true), path)?;
+    let tokens = Vocabulary::in_order(written.get_vocab(true), path)?;
     let vocabulary = match written.get_model() {
         ModelWrapper::WordPiece(_) => Vocabulary::new(tokens, path)?,
         _ => Vocabulary::unchecked(tokens),
@@ -215,10 +278,15 @@ fn from_json_unchanged(
             format!("the sequence template adds token {largest}; expected ids below the vocabulary's size, {size}");
         return Err(bad(reason));
     }
-    if source.class == Class::Bert {
+    let expected = match source.class {
+        Class::Bert => Some("WordPiece"),
+        Class::Family(family) => Some(family.model()),
+        Class::AsWritten | Class::Unnamed => None,
+    };
+    if let Some(model) = expected {
         source.class = Class::AsWritten;
         source.notes.push(format!(
-            "{} is used unchanged. Transformers would read its vocabulary as WordPiece, because tokenizer_config.json names no \
+            "{} is used unchanged. Transformers would read its vocabulary as {model}, because tokenizer_config.json names no \
              other class; set \"tokenizer_class\": \"PreTrainedTokenizerFast\" there",
             path.display()
         ));
@@ -228,16 +296,15 @@ fn from_json_unchanged(
 }
 
 fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
-    let (vocabulary, has_blank_end) = Vocabulary::parse(&read(path)?, path)?;
+    let (vocabulary, has_blank_end) = Vocabulary::parse(&files::read(path)?, path)?;
     let settings = Settings::read(path.parent().unwrap_or(Path::new("")))?;
-    if let Some(class) = settings.non_bert_class() {
+    if let (Class::AsWritten | Class::Family(_), Some(origin)) = (settings.class(), settings.class_origin()) {
         let reason = format!(
-            "tokenizer_class is {class}, for which a vocab.txt is not enough; expected a BERT class such as BertTokenizer, or a \
-             {JSON}"
+            "{origin}, for which a vocab.txt is not enough; expected a BERT class such as BertTokenizer, or a {JSON}"
         );
-        return Err(TextError::BadJson { path: path.with_file_name(CONFIG), reason });
+        return Err(TextError::BadFile { path: path.with_file_name(CONFIG), reason });
     }
-    let added = settings.added_tokens(path, &[])?;
+    let added = settings.added_tokens(path, &[], ExtraTokens::default())?;
     let (normalizer, source) = normalizer_of(&vocabulary, &added, None, Source { settings, ..Source::plain() });
     bert(vocabulary, has_blank_end, added, normalizer, source, path)
 }
@@ -279,7 +346,7 @@ fn bert(
     for ((key, usual), other) in KEYS.into_iter().zip(SPECIAL_TOKENS).zip(OTHER_NAMES) {
         let exists = |name: &&str| vocabulary.ids.contains_key(*name) || added.has(name);
         match added.named(key).map(str::to_owned).or([usual, other].into_iter().find(exists).map(str::to_owned)) {
-            Some(name) => added.set_named(key, &name),
+            Some(name) => added.set_named(key, AddedToken::from(name, true)),
             None => missing.push(usual),
         }
     }
@@ -304,7 +371,7 @@ fn bert(
         .with_decoder(Some(WordPieceDecoder::new(CONTINUATION.into(), true)))
         .add_tokens(tokens)
         .map_err(engine("add the special tokens"))?;
-    let vocabulary = Vocabulary::new(in_order(hf.get_vocab(true), path)?, path)?;
+    let vocabulary = Vocabulary::new(Vocabulary::in_order(hf.get_vocab(true), path)?, path)?;
     let special = vocabulary.find_special(|key| added.named(key), None, path)?;
     let template = TemplateProcessing::builder()
         .try_single(format!("{cls}:0 $A:0 {sep}:0"))
@@ -335,6 +402,8 @@ pub(crate) fn word_piece(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// The seed inputs of a fuzz target, which include the failures that it has found.
@@ -347,19 +416,41 @@ mod tests {
         entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect()
     }
 
+    const SEPARATOR: &[u8] = b"\n-----\n";
+
+    /// The files of an input of the target `tokenizer_folder`. Both kinds of SentencePiece models are the last one.
+    const FOLDER: [&str; 8] = [
+        LIST,
+        CONFIG,
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "text",
+        BPE_VOCABULARY,
+        MERGES,
+        "sentencepiece.bpe.model",
+    ];
+
     /// Each seed must give a tokenizer or an error, without a panic.
     #[test]
     fn seeds_of_the_fuzz_targets_are_read() {
         for (target, names) in [
             ("tokenizer_json", &["tokenizer.json", "text", "tokenizer_config.json"][..]),
-            ("tokenizer_folder", &["vocab.txt", CONFIG, "special_tokens_map.json", "added_tokens.json", "text"]),
+            ("tokenizer_folder", &FOLDER),
         ] {
             for seed in seeds(target) {
                 let dir = tempfile::tempdir().unwrap();
-                let seed = String::from_utf8_lossy(&seed);
-                for (name, file) in names.iter().zip(seed.split("\n-----\n")) {
-                    fs::write(dir.path().join(name), file).unwrap();
+                let mut rest = seed.as_slice();
+                for (number, name) in names.iter().enumerate() {
+                    let end = rest.windows(SEPARATOR.len()).position(|bytes| bytes == SEPARATOR);
+                    let end = end.filter(|_| number + 1 < names.len());
+                    fs::write(dir.path().join(name), &rest[..end.unwrap_or(rest.len())]).unwrap();
+                    let Some(end) = end else { break };
+                    rest = &rest[end + SEPARATOR.len()..];
                 }
+                if dir.path().join(FOLDER[7]).exists() {
+                    fs::copy(dir.path().join(FOLDER[7]), dir.path().join("spiece.model")).unwrap();
+                }
+                let seed = String::from_utf8_lossy(&seed);
                 let Ok(tokenizer) = Tokenizer::open(dir.path()) else { continue };
                 let mut reference = Vec::new();
                 tokenizer.encode_reference(&seed, &mut reference);

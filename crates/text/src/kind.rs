@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use ahash::AHashSet;
 use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::{Model, ModelWrapper, PreTokenizerWrapper};
 
 use crate::trie::Trie;
@@ -27,6 +28,8 @@ pub(crate) struct Fast {
 /// A tokenizer that is encoded and decoded by the `tokenizers` crate.
 pub(crate) struct Other {
     boundaries: Boundaries,
+    /// Whether the first word of a text is encoded like the others only if a space is before it.
+    needs_space: bool,
     /// Ids of special and added tokens.
     added: AHashSet<u32>,
     /// A copy that recognises only the mask token in texts, none of BERT's other special tokens; made on first use.
@@ -77,7 +80,10 @@ impl Fast {
 impl Other {
     pub(crate) fn new(reference: &tokenizers::Tokenizer) -> Other {
         let added = reference.get_added_tokens_decoder().into_keys().collect();
-        Other { boundaries: Boundaries::of(reference), added, mask_only: OnceLock::new() }
+        let boundaries = Boundaries::of(reference);
+        let needs_space =
+            matches!(boundaries, Boundaries::Begins(_)) && !reference.get_pre_tokenizer().is_some_and(adds_space);
+        Other { boundaries, needs_space, added, mask_only: OnceLock::new() }
     }
 
     /// The copy of the tokenizer that recognises the mask token; `make` creates it.
@@ -85,14 +91,22 @@ impl Other {
         self.mask_only.get_or_init(make)
     }
 
+    /// A word without the mark of its beginning.
+    pub(crate) fn without_mark<'a>(&self, word: &'a str) -> &'a str {
+        match self.boundaries {
+            Boundaries::Begins(mark) => word.strip_prefix(mark).unwrap_or(word),
+            _ => word,
+        }
+    }
+
     /// Whether tokens mark the beginning of a word.
     pub(crate) fn marks_word_starts(&self) -> bool {
         self.boundaries != Boundaries::Unknown
     }
 
-    /// Whether a word's first token includes the space before it.
-    pub(crate) fn marks_spaces(&self) -> bool {
-        matches!(self.boundaries, Boundaries::Begins(_))
+    /// Whether the first word of a text is encoded like the others only if a space is before it.
+    pub(crate) fn needs_space(&self) -> bool {
+        self.needs_space
     }
 
     /// Whether a token continues a word.
@@ -117,6 +131,16 @@ impl Boundaries {
             ModelWrapper::Unigram(_) | ModelWrapper::WordPiece(_) => {}
         }
         reference.get_pre_tokenizer().and_then(mark).map_or(Boundaries::Unknown, Boundaries::Begins)
+    }
+}
+
+/// Whether a pre-tokeniser adds a space at the beginning of a text.
+fn adds_space(pre_tokenizer: &PreTokenizerWrapper) -> bool {
+    match pre_tokenizer {
+        PreTokenizerWrapper::ByteLevel(bytes) => bytes.add_prefix_space,
+        PreTokenizerWrapper::Metaspace(metaspace) => metaspace.get_prepend_scheme() != PrependScheme::Never,
+        PreTokenizerWrapper::Sequence(sequence) => sequence.as_ref().iter().any(adds_space),
+        _ => false,
     }
 }
 

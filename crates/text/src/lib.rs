@@ -1,7 +1,7 @@
-//! Tokenizers of every kind, the layout of input sequences, and learning of WordPiece vocabularies.
+//! Tokenizers of every kind, the layout of input sequences, and learning of vocabularies.
 //!
-//! [`Tokenizer`] reads, applies and writes vocabularies in the file layout of Hugging Face (`vocab.txt`, `tokenizer.json`,
-//! `tokenizer_config.json`). [`learn`] makes a vocabulary from raw text.
+//! [`Tokenizer`] reads, applies and writes vocabularies in the file layouts of Hugging Face (`tokenizer.json`, `vocab.txt`,
+//! `vocab.json` with `merges.txt`, SentencePiece's `.model`, and `tokenizer_config.json`). [`learn`] makes a vocabulary from raw text.
 //!
 //! The [`tokenizers`] crate is the reference for every id. It encodes some hundred thousand tokens per second and thread.
 //! For plain BERT configurations, [`Tokenizer::encode`] therefore uses a fast path, which is an order of magnitude faster
@@ -26,12 +26,16 @@ mod added;
 mod domain;
 mod error;
 mod extend;
+mod family;
+mod files;
 mod folder;
 mod kind;
 mod learn;
 mod marks;
+mod merges;
 mod origin;
 mod save;
+mod sentencepiece;
 mod settings;
 mod source;
 mod special;
@@ -46,7 +50,8 @@ mod words;
 pub use added::SpecialTokens;
 pub use domain::{DomainWord, WordCounts};
 pub use error::{TextError, WordProblem};
-pub use learn::{LearnProgress, LearnStage, VocabularyOptions, count_words, learn};
+pub use learn::count::{LearnProgress, LearnStage};
+pub use learn::{VocabularyKind, VocabularyOptions, count_words, learn};
 pub use marks::{MarkCounts, ScriptMarks};
 pub use origin::TokenOrigin;
 pub use special::{SPECIAL_TOKENS, Special};

@@ -1,5 +1,7 @@
 //! Maps the tokens of one vocabulary to the tokens of another.
 
+use tokenizers::Model;
+
 use crate::Tokenizer;
 use crate::vocabulary::CONTINUATION;
 
@@ -17,31 +19,40 @@ pub enum TokenOrigin {
 impl Tokenizer {
     /// For each token, by id, its equivalent in the tokenizer `old`.
     ///
-    /// Special tokens correspond by role, other tokens by text (including `##`). The text of any other token is normalised
-    /// and split as `old` does with a text; the text of a `##` token is encoded as the continuation of a word. Pieces that are
-    /// \[UNK\] are left out.
+    /// Special tokens correspond by role, other tokens by text (including `##`) if both begin a word or both continue one. The
+    /// text of any other token is normalised and split as `old` does with a word; the text of a token that continues a word is
+    /// encoded as the continuation of a word. Pieces that are \[UNK\] are left out.
     pub fn origins(&self, old: &Tokenizer) -> Vec<TokenOrigin> {
         let unk = old.special().unk;
         let (own, old_own) = (self.special().all(), old.special().all());
         let origin = |id: u32| {
             let role = own.iter().position(|&own| own == id).map(|role| old_own[role]);
-            if let Some(same) = role.or_else(|| old.id(self.token(id).unwrap_or_default())) {
+            let same = || old.id(self.token(id).unwrap_or_default());
+            let same = || same().filter(|&same| self.is_continuation(id) == old.is_continuation(same));
+            if let Some(same) = role.or_else(same) {
                 return TokenOrigin::Kept(same);
             }
             let text = self.piece_text(id);
-            let mut pieces = if self.is_continuation(id) { old.encode_continuation(&text) } else { old.encode(&text) };
+            let mut pieces =
+                if self.is_continuation(id) { old.encode_continuation(&text) } else { old.encode_word(&text) };
             pieces.retain(|&piece| piece != unk);
             if pieces.is_empty() { TokenOrigin::Unknown } else { TokenOrigin::Pieces(pieces) }
         };
         (0..self.vocab_size() as u32).map(origin).collect()
     }
 
-    /// Ids of `text` as the continuation of a word: its first word is spelled with `##` tokens only.
+    /// Ids of `text` as the continuation of a word: its first word is spelled with `##` tokens only, or without the mark of a
+    /// beginning.
     fn encode_continuation(&self, text: &str) -> Vec<u32> {
-        if !self.is_word_piece() {
-            return self.encode(text);
-        }
         let words = self.words(text);
+        if let Some(other) = self.other() {
+            let first = words.first().map(|word| other.without_mark(word));
+            let spelled = first.into_iter().chain(words.iter().skip(1).map(String::as_str)).map(|word| {
+                let tokens = self.hf().get_model().tokenize(word).unwrap_or_default();
+                tokens.into_iter().map(|token| token.id)
+            });
+            return spelled.flatten().collect();
+        }
         let mut ids = Vec::new();
         for (number, word) in words.iter().enumerate() {
             if number > 0 {
@@ -74,7 +85,7 @@ impl Tokenizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SPECIAL_TOKENS;
+    use crate::{SPECIAL_TOKENS, VocabularyKind, VocabularyOptions, learn};
 
     fn tokenizer(first: &[&str], rest: &[&str], cased: bool) -> Tokenizer {
         let tokens = first.iter().chain(rest).map(|token| token.to_string()).collect();
@@ -132,6 +143,38 @@ mod tests {
             pieces(&["-"]),
         ];
         assert_eq!(new.origins(&old), expected);
+    }
+
+    /// WordPiece, byte-level BPE and Unigram mark the beginnings of words in different ways.
+    #[test]
+    fn tokens_map_between_kinds() {
+        let text = "walk walking talk talking walks talks king ink é ".repeat(20);
+        let learned = |kind| {
+            let mut options = VocabularyOptions::default();
+            (options.kind, options.size) = (kind, 290);
+            learn(&options, std::iter::once(Ok::<_, std::convert::Infallible>(text.clone())), &|_| {}).unwrap()
+        };
+        let new = tokenizer(&SPECIAL_TOKENS, &["walk", "##ing", "talking", "##s", "ing", "é"], true);
+        let bpe = learned(VocabularyKind::Bpe);
+        let pieces = |old: &Tokenizer, tokens: &[&str]| {
+            TokenOrigin::Pieces(tokens.iter().map(|token| old.id(token).unwrap()).collect())
+        };
+        let origins = new.origins(&bpe);
+        assert_eq!(origins[0], TokenOrigin::Kept(bpe.special().pad));
+        assert_eq!(origins[5..8], [&["Ġwalk"][..], &["ing"], &["Ġtalking"]].map(|tokens| pieces(&bpe, tokens)));
+        assert_eq!(origins[8], pieces(&bpe, &["s"]));
+        assert!(matches!(&origins[9], TokenOrigin::Pieces(ids) if bpe.token(ids[0]).unwrap().starts_with('Ġ')));
+        let unigram = learned(VocabularyKind::Unigram);
+        let spelled = |origin: &TokenOrigin| match origin {
+            TokenOrigin::Pieces(ids) => ids.iter().map(|&id| unigram.token(id).unwrap()).collect::<String>(),
+            TokenOrigin::Kept(id) => unigram.token(*id).unwrap().to_owned(),
+            TokenOrigin::Unknown => "?".to_owned(),
+        };
+        let origins = new.origins(&unigram);
+        assert_eq!(
+            origins[5..].iter().map(spelled).collect::<Vec<_>>(),
+            ["▁walk", "ing", "▁talking", "s", "▁ing", "▁e"]
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use tokenizers::AddedToken;
 
 use crate::settings::{
-    ADDED, ADDITIONAL, CLASS, CONFIG, Class, DECODER, EXTRA, JSON, LIST, MAX_LENGTH, OLD_MAX_LENGTH, SPECIAL_MAP,
+    ADDED, ADDITIONAL, CLASS, CONFIG, Class, DECODER, EXTRA, Family, JSON, LIST, MAX_LENGTH, OLD_MAX_LENGTH,
+    SPECIAL_MAP,
 };
 use crate::source::IN_TEXT;
 use crate::special::KEYS;
@@ -18,7 +19,8 @@ type Files = Vec<(&'static str, Vec<u8>)>;
 impl Tokenizer {
     /// Writes the tokenizer into the folder `dir` (created if it does not exist). Transformers' `AutoTokenizer` reads the same
     /// ids from it as from the folder that this tokenizer was read from. A `BertTokenizer` is written as `vocab.txt`,
-    /// `tokenizer.json` and `tokenizer_config.json`; any other tokenizer as the files that it was read from.
+    /// `tokenizer.json` and `tokenizer_config.json`; the tokenizers of RoBERTa, XLM-RoBERTa, CamemBERT and ALBERT without the
+    /// first; any other tokenizer as the files that it was read from.
     ///
     /// # Errors
     /// A folder or file that cannot be written. No incomplete file remains under these names.
@@ -47,6 +49,10 @@ fn save(tokenizer: &Tokenizer, dir: &Path, max_positions: Option<usize>) -> Resu
             files.push((LIST, list.into_bytes()));
             files.push((JSON, to_json(tokenizer)?));
             bert_config(tokenizer, &mut config);
+        }
+        Class::Family(family) => {
+            files.push((JSON, to_json(tokenizer)?));
+            family_config(tokenizer, family, &mut config);
         }
         Class::AsWritten | Class::Unnamed => {
             let source = tokenizer.source();
@@ -93,8 +99,9 @@ fn to_json(tokenizer: &Tokenizer) -> Result<Vec<u8>, TextError> {
     Ok(copy.to_string(true).map_err(engine)?.into_bytes())
 }
 
-/// Sets what the tokenizer_config.json of a `BertTokenizer` contains in addition to the keys that were read.
-fn bert_config(tokenizer: &Tokenizer, config: &mut Map<String, Value>) {
+/// Sets the special tokens of a tokenizer_config.json whose class reads all else from other keys. Its special_tokens_map.json
+/// becomes a part of it. Returns the special tokens without a name.
+fn special_config(tokenizer: &Tokenizer, config: &mut Map<String, Value>) -> Vec<Value> {
     let added = tokenizer.all_added();
     let special_map = tokenizer.source().settings.special_map.as_ref().filter(|_| !config.contains_key(DECODER));
     let mut extra: Vec<Value> = Vec::new();
@@ -118,16 +125,24 @@ fn bert_config(tokenizer: &Tokenizer, config: &mut Map<String, Value>) {
     if !config.get(EXTRA).is_some_and(Value::is_object) {
         config.remove(EXTRA);
     }
-    config.remove(ADDITIONAL);
+    for list in [ADDITIONAL, DECODER] {
+        config.remove(list);
+    }
+    config.insert(CLASS.to_owned(), tokenizer.class_name().into());
+    extra
+}
+
+/// Sets what the tokenizer_config.json of a `BertTokenizer` contains in addition to the keys that were read.
+fn bert_config(tokenizer: &Tokenizer, config: &mut Map<String, Value>) {
+    let extra = special_config(tokenizer, config);
     if !extra.is_empty() {
         // Transformers 4 and 5 both know this name.
         config.insert(ADDITIONAL.to_owned(), extra.into());
     }
-    let own = tokenizer.special().all();
+    let (added, own) = (tokenizer.all_added(), tokenizer.special().all());
     let is_plain = |(id, token): &(u32, &AddedToken)| {
         own.contains(id) && **token == AddedToken::from(token.content.as_str(), true)
     };
-    config.remove(DECODER);
     if !added.iter().all(is_plain) {
         let listed: Map<String, Value> = added.iter().map(|(id, token)| (id.to_string(), json!(token))).collect();
         config.insert(DECODER.to_owned(), listed.into());
@@ -139,7 +154,29 @@ fn bert_config(tokenizer: &Tokenizer, config: &mut Map<String, Value>) {
     config.insert("strip_accents".to_owned(), normalizer.and_then(|n| n.strip_accents).into());
     let chinese = normalizer.is_none_or(|n| n.handle_chinese_chars);
     config.insert("tokenize_chinese_chars".to_owned(), chinese.into());
-    config.insert(CLASS.to_owned(), tokenizer.class_name().into());
+}
+
+/// The same for the class of a [`Family`]. Its added tokens are in tokenizer.json.
+fn family_config(tokenizer: &Tokenizer, family: Family, config: &mut Map<String, Value>) {
+    let extra = special_config(tokenizer, config);
+    // CamemBERT's class would add its own list if there were none.
+    if !extra.is_empty() || family == Family::Camembert {
+        config.insert(ADDITIONAL.to_owned(), extra.into());
+    }
+    let defaults: &[(&str, bool)] = match family {
+        Family::Roberta => &[("add_prefix_space", false), ("trim_offsets", true)],
+        Family::XlmRoberta | Family::Camembert => &[("add_prefix_space", true)],
+        Family::Albert => &[("add_prefix_space", true), ("do_lower_case", true), ("keep_accents", false)],
+    };
+    for (key, default) in defaults {
+        let value = config.get(*key).and_then(Value::as_bool).unwrap_or(*default);
+        config.insert((*key).to_owned(), value.into());
+    }
+    if tokenizer.template().segments(true) > 1 {
+        // Transformers' AlbertTokenizer would give no segments.
+        let names = ["input_ids", "token_type_ids", "attention_mask"];
+        config.entry("model_input_names").or_insert(names.into_iter().collect());
+    }
 }
 
 /// The names of BERT's own special tokens under Transformers' keys.

@@ -17,10 +17,12 @@ use crate::TextError;
 
 pub(crate) const JSON: &str = "tokenizer.json";
 pub(crate) const LIST: &str = "vocab.txt";
+pub(crate) const BPE_VOCABULARY: &str = "vocab.json";
+pub(crate) const MERGES: &str = "merges.txt";
 pub(crate) const CONFIG: &str = "tokenizer_config.json";
 pub(crate) const SPECIAL_MAP: &str = "special_tokens_map.json";
 pub(crate) const ADDED: &str = "added_tokens.json";
-const MODEL_CONFIG: &str = "config.json";
+pub(crate) const MODEL_CONFIG: &str = "config.json";
 
 /// Keys of tokenizer_config.json.
 pub(crate) const CLASS: &str = "tokenizer_class";
@@ -69,11 +71,94 @@ const BERT_MODELS: [&str; 16] = [
     "squeezebert",
 ];
 
+/// A class of Transformers other than `BertTokenizer` that builds its tokenizer from the vocabulary and tokenizer_config.json.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Byte-level BPE.
+    Roberta,
+    /// Unigram, with the first ids of fairseq.
+    XlmRoberta,
+    /// Unigram, with other first ids of fairseq.
+    Camembert,
+    /// Unigram with the ids of its SentencePiece model.
+    Albert,
+}
+
+/// Where a [`Family`] is named, and its files.
+struct FamilyNames {
+    family: Family,
+    /// Names of the class (without the suffix `Fast` of old files), the usual one first.
+    classes: &'static [&'static str],
+    /// Values of config.json's `model_type` that have this class if no class is named.
+    models: &'static [&'static str],
+    /// The files in addition to tokenizer.json, of which one form is enough.
+    files: &'static [&'static str],
+}
+
+/// From `TOKENIZER_MAPPING_NAMES` of Transformers.
+const FAMILIES: [FamilyNames; 4] = [
+    FamilyNames {
+        family: Family::Roberta,
+        classes: &["RobertaTokenizer", "BartTokenizer", "LEDTokenizer", "LongformerTokenizer"],
+        models: &[
+            "bart",
+            "bridgetower",
+            "clap",
+            "data2vec-text",
+            "ibert",
+            "lilt",
+            "longformer",
+            "mega",
+            "mra",
+            "roberta",
+            "roberta-prelayernorm",
+        ],
+        files: &[BPE_VOCABULARY, MERGES],
+    },
+    FamilyNames {
+        family: Family::XlmRoberta,
+        classes: &["XLMRobertaTokenizer"],
+        models: &["gte", "jina_embeddings_v3", "xlm-roberta", "xmod"],
+        files: &["sentencepiece.bpe.model"],
+    },
+    FamilyNames {
+        family: Family::Camembert,
+        classes: &["CamembertTokenizer"],
+        models: &["camembert"],
+        files: &["sentencepiece.bpe.model"],
+    },
+    FamilyNames {
+        family: Family::Albert,
+        classes: &["AlbertTokenizer"],
+        models: &["albert", "yoso"],
+        files: &["spiece.model"],
+    },
+];
+
+impl Family {
+    fn names(self) -> &'static FamilyNames {
+        // Each family has an entry.
+        FAMILIES.iter().find(|names| names.family == self).unwrap_or(&FAMILIES[0])
+    }
+
+    /// The class's usual name.
+    pub(crate) fn class_name(self) -> &'static str {
+        self.names().classes[0]
+    }
+
+    /// The files that give the vocabulary if there is no tokenizer.json.
+    pub(crate) fn files(self) -> &'static [&'static str] {
+        self.names().files
+    }
+}
+
 /// The kind of tokenizer class in the configuration, which decides which files are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// `BertTokenizer`: the file gives only the vocabulary; tokenizer_config.json determines everything else.
     Bert,
+    /// The same for another class.
+    Family(Family),
     /// Another class: tokenizer.json is used unchanged.
     AsWritten,
     /// No class in the configuration: tokenizer.json is used unchanged.
@@ -93,6 +178,15 @@ pub(crate) struct Settings {
     model: [Option<String>; 2],
 }
 
+/// Special tokens without a name that a class or a model adds if tokenizer_config.json does not list such tokens.
+#[derive(Debug, Default)]
+pub(crate) struct ExtraTokens {
+    /// Those of a SentencePiece model, which replace the list of special_tokens_map.json.
+    pub(crate) of_model: Option<Vec<AddedToken>>,
+    /// Those of the class, if there is no other list.
+    pub(crate) of_class: Vec<AddedToken>,
+}
+
 /// All special and added tokens that the configuration files define.
 #[derive(Debug, Default)]
 pub(crate) struct AddedTokens {
@@ -110,7 +204,7 @@ fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, TextError> {
         return Ok(None);
     }
     let bytes = fs::read(path).map_err(|source| TextError::Io { action: "read", path: path.to_owned(), source })?;
-    let bad = |reason| TextError::BadJson { path: path.to_owned(), reason };
+    let bad = |reason| TextError::BadFile { path: path.to_owned(), reason };
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(Some(object)),
         Ok(other) => Err(bad(format!("expected a JSON object, found {}", short(&other)))),
@@ -153,19 +247,36 @@ impl Settings {
     }
 
     pub(crate) fn class(&self) -> Class {
-        match (self.class_name(), self.model[1].as_deref()) {
-            (Some(name), _) if BERT_CLASSES.contains(&name.strip_suffix("Fast").unwrap_or(name)) => Class::Bert,
-            (Some(_), _) => Class::AsWritten,
+        let family = |is_named: &dyn Fn(&FamilyNames) -> bool| {
+            FAMILIES.iter().find(|names| is_named(names)).map_or(Class::AsWritten, |names| Class::Family(names.family))
+        };
+        match (self.class_name().map(|name| name.strip_suffix("Fast").unwrap_or(name)), self.model[1].as_deref()) {
+            (Some(name), _) if BERT_CLASSES.contains(&name) => Class::Bert,
+            (Some(name), _) => family(&|names| names.classes.contains(&name)),
             (None, Some(model)) if BERT_MODELS.contains(&model) => Class::Bert,
-            (None, Some(_)) => Class::AsWritten,
+            (None, Some(model)) => family(&|names| names.models.contains(&model)),
             (None, None) => Class::Unnamed,
         }
     }
 
-    /// The named class, if it is neither a BERT class nor a generic one that any tokenizer.json may have.
-    pub(crate) fn non_bert_class(&self) -> Option<&str> {
-        let name = self.class_name().filter(|_| self.class() == Class::AsWritten)?;
-        (!["PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend"].contains(&name)).then_some(name)
+    /// Where the class is defined, for messages, such as "tokenizer_class is BartTokenizer". `None` if it is not defined, or a
+    /// generic one that any tokenizer.json may have.
+    pub(crate) fn class_origin(&self) -> Option<String> {
+        match (self.class_name(), self.model[1].as_deref()) {
+            (Some("PreTrainedTokenizerFast" | "PreTrainedTokenizer" | "TokenizersBackend"), _) | (None, None) => None,
+            (Some(name), _) => Some(format!("tokenizer_class is {name}")),
+            (None, Some(model)) => Some(format!("model_type in {MODEL_CONFIG} is {model}")),
+        }
+    }
+
+    /// Whether the configuration gives the flags of a token with a named role.
+    pub(crate) fn describes(&self, key: &str) -> bool {
+        [&self.config, &self.special_map].into_iter().flatten().any(|file| file.get(key).is_some_and(Value::is_object))
+    }
+
+    /// A yes-or-no setting of tokenizer_config.json.
+    pub(crate) fn flag(&self, key: &str) -> Option<bool> {
+        self.get(key).as_bool()
     }
 
     /// Whether special tokens in texts are always read as text (`split_special_tokens`).
@@ -195,7 +306,12 @@ impl Settings {
     }
 
     /// The special and added tokens. `in_json` are those of tokenizer.json with their ids; empty if there is no such file.
-    pub(crate) fn added_tokens(&self, path: &Path, in_json: &[(u64, AddedToken)]) -> Result<AddedTokens, TextError> {
+    pub(crate) fn added_tokens(
+        &self,
+        path: &Path,
+        in_json: &[(u64, AddedToken)],
+        default: ExtraTokens,
+    ) -> Result<AddedTokens, TextError> {
         let mut keys = self.config.clone().unwrap_or_default();
         let is_empty = |value: Option<&Value>| match value {
             None | Some(Value::Null | Value::Bool(false)) => true,
@@ -222,7 +338,7 @@ impl Settings {
             }
         };
         take_names(&mut keys);
-        let bad = |file: &str, reason: String| TextError::BadJson { path: path.with_file_name(file), reason };
+        let bad = |file: &str, reason: String| TextError::BadFile { path: path.with_file_name(file), reason };
         let token = |file: &str, value: &Value| {
             added_token(value).ok_or_else(|| bad(file, format!("expected a token, found {}", short(value))))
         };
@@ -245,12 +361,14 @@ impl Settings {
             take_names(&mut keys);
             self.list_tokens_of_other_files(&keys, in_json, &mut listed, &bad)?;
         }
-        if !keys.contains_key(EXTRA)
-            && let Some(additional) = keys.remove(ADDITIONAL)
-        {
-            keys.insert(EXTRA.to_owned(), additional);
-        }
         let mut added = AddedTokens { listed: listed.into_values().collect(), ..AddedTokens::default() };
+        if !keys.contains_key(EXTRA) {
+            match (default.of_model, keys.remove(ADDITIONAL)) {
+                (Some(tokens), _) => added.extra = tokens,
+                (None, Some(additional)) => drop(keys.insert(EXTRA.to_owned(), additional)),
+                (None, None) => added.extra = default.of_class,
+            }
+        }
         let named = NAMED.iter().filter_map(|&key| Some((key.to_owned(), keys.get(key)?.clone())));
         // Names whose values are objects come before the other model-specific names.
         let objects = keys.iter().filter(|(key, value)| {
@@ -330,12 +448,22 @@ impl AddedTokens {
     }
 
     /// Assigns a token to a role that has none.
-    pub(crate) fn set_named(&mut self, key: &str, content: &str) {
+    pub(crate) fn set_named(&mut self, key: &str, token: AddedToken) {
         if self.named(key).is_none() {
             let rank = |name: &str| NAMED.iter().position(|&other| other == name).unwrap_or(NAMED.len());
             let at = self.named.iter().position(|(name, _)| rank(name) > rank(key)).unwrap_or(self.named.len());
-            self.named.insert(at, (key.to_owned(), AddedToken::from(content, true)));
+            self.named.insert(at, (key.to_owned(), token));
         }
+    }
+
+    /// Whether a token with a named role has an entry with flags in one of the lists.
+    pub(crate) fn is_listed(&self, key: &str) -> bool {
+        self.named(key).is_some_and(|name| self.listed.iter().any(|token| token.content == name))
+    }
+
+    /// Makes the token with a named role take the white space before it.
+    pub(crate) fn strip_before(&mut self, key: &str) {
+        self.named.iter_mut().filter(|(name, _)| name == key).for_each(|(_, token)| token.lstrip = true);
     }
 
     /// Whether one of the tokens has this text.

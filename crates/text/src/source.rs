@@ -45,7 +45,11 @@ impl Source {
 
     /// The tokenizer class of Transformers that reads these files.
     pub(crate) fn class_name(&self) -> &str {
-        let usual = if self.class == Class::Bert { "BertTokenizer" } else { "PreTrainedTokenizerFast" };
+        let usual = match self.class {
+            Class::Bert => "BertTokenizer",
+            Class::Family(family) => family.class_name(),
+            Class::AsWritten | Class::Unnamed => "PreTrainedTokenizerFast",
+        };
         self.settings.class_name().unwrap_or(usual)
     }
 }

@@ -13,7 +13,9 @@ pub(crate) fn check(json: &Value) -> Result<(), String> {
             return Ok(());
         }
         let text = charsmap.as_str().ok_or("has no precompiled_charsmap")?;
-        check_charsmap(text).map_err(|problem| format!("has a precompiled_charsmap that {problem}"))
+        // Decoded as in the crate.
+        let bytes = base64::decode(text).map_err(|e| format!("has a precompiled_charsmap that is not base64: {e}"))?;
+        check_charsmap(&bytes).map_err(|problem| format!("has a precompiled_charsmap that {problem}"))
     })?;
     check_parts("pre_tokenizer", &json["pre_tokenizer"], &|part| match &part["length"] {
         length if *length == 0 => Err("splits text into parts of length 0, expected 1 or more".to_owned()),
@@ -26,7 +28,8 @@ pub(crate) fn check(json: &Value) -> Result<(), String> {
     })?;
     let added = json["added_tokens"].as_array().map_or(0, Vec::len);
     check_ids(&json["model"], added)?;
-    check_merges(&json["model"])
+    let prefix = json["model"]["continuing_subword_prefix"].as_str().unwrap_or_default();
+    check_merges(&json["model"], prefix)
 }
 
 /// Checks a part of a tokenizer, or the parts of a sequence of parts.
@@ -55,9 +58,8 @@ fn check_ids(model: &Value, added: usize) -> Result<(), String> {
     }
 }
 
-/// The result of each merge of a BPE model must be in its vocabulary.
-fn check_merges(model: &Value) -> Result<(), String> {
-    let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
+/// The result of each merge of a BPE model must be in its vocabulary. Tokens that continue a word begin with `prefix`.
+pub(crate) fn check_merges(model: &Value, prefix: &str) -> Result<(), String> {
     let mut merged = String::new();
     for merge in model["merges"].as_array().into_iter().flatten() {
         // A list of two tokens or, in older files, both separated by a space. The crate rejects other forms.
@@ -82,9 +84,7 @@ fn check_merges(model: &Value) -> Result<(), String> {
 
 /// SentencePiece's normaliser: the length of a double-array trie (Darts), the trie, and a buffer of texts to which its values are
 /// offsets. No lookup may leave the trie or the buffer.
-fn check_charsmap(text: &str) -> Result<(), String> {
-    // Decoded as in the crate.
-    let bytes = base64::decode(text).map_err(|e| format!("is not base64: {e}"))?;
+pub(crate) fn check_charsmap(bytes: &[u8]) -> Result<(), String> {
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or("is truncated")?;
     let (trie, texts) = rest.split_at_checked(u32::from_le_bytes(*length) as usize / 4 * 4).ok_or("is truncated")?;
     let units: Vec<u32> = trie.as_chunks::<4>().0.iter().map(|unit| u32::from_le_bytes(*unit)).collect();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ahash::AHashMap;
 
-use crate::{Special, Template, TextError};
+use crate::{Special, Template, TextError, files};
 
 /// The prefix of tokens that continue a word.
 pub(crate) const CONTINUATION: &str = "##";
@@ -39,6 +39,24 @@ impl Vocabulary {
         Ok(Vocabulary { tokens, ids })
     }
 
+    /// The tokens of a vocabulary, sorted by id; the ids must run from 0.
+    pub(crate) fn in_order(
+        vocabulary: impl IntoIterator<Item = (String, u32)>,
+        path: &Path,
+    ) -> Result<Vec<String>, TextError> {
+        let mut entries: Vec<(u32, String)> = vocabulary.into_iter().map(|(token, id)| (id, token)).collect();
+        entries.sort_unstable();
+        for (expected, (id, token)) in entries.iter().enumerate() {
+            if *id as usize != expected {
+                let reason = format!(
+                    "token {token:?} has id {id}, expected {expected}: ids must run from 0 without gaps or repeats"
+                );
+                return Err(TextError::BadFile { path: path.to_owned(), reason });
+            }
+        }
+        Ok(entries.into_iter().map(|(_, token)| token).collect())
+    }
+
     /// The tokens of a tokenizer.json, without checks: they may be any text, and the list may be empty.
     pub(crate) fn unchecked(tokens: Vec<String>) -> Vocabulary {
         let ids = tokens.iter().cloned().zip(0..).collect();
@@ -62,15 +80,7 @@ impl Vocabulary {
     /// Parses the bytes of a `vocab.txt`: one token per line, without trailing white space; ids from 0; LF or CRLF. Blank
     /// lines at the end are left out; the flag is true if there are any.
     pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<(Vocabulary, bool), TextError> {
-        let text = std::str::from_utf8(bytes).map_err(|error| {
-            let byte = error.valid_up_to();
-            TextError::NotUtf8 {
-                path: path.to_owned(),
-                line: bytes[..byte].iter().filter(|&&b| b == b'\n').count() + 1,
-                byte,
-            }
-        })?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let text = files::text(bytes, path)?;
         // Not `lines()`: a token may be any character except LF, including other line separators.
         let mut lines: Vec<&str> = text.strip_suffix('\n').unwrap_or(text).split('\n').collect();
         let all = lines.len();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 use cloze_hub::{Contents, Environment, Event, Hub, HubError, Request, is_model_name};
 use cloze_model::{Config, Layout};
+use cloze_text::Tokenizer;
 use cloze_train::checkpoint;
 use cloze_train::run::RunFolder;
 
@@ -112,7 +113,7 @@ impl HubArguments {
 
     /// The folder or file of the tokenizer `named`: a path, the model of a run folder, or a model on the Hub.
     pub fn find_tokenizer(&self, named: &Path, terminal: &Terminal) -> Result<PathBuf> {
-        let has_tokenizer = ["tokenizer.json", "vocab.txt"].iter().any(|file| named.join(file).is_file());
+        let has_tokenizer = Tokenizer::is_in(named);
         if named.exists() {
             self.check_local(named)?;
             if named.is_dir()

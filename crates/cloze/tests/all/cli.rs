@@ -65,7 +65,7 @@ fn every_command_has_help_with_an_example() {
 #[test]
 fn documented_flags_exist() {
     for (command, flags) in [
-        (&["vocab"][..], "--input --size --cased --min-frequency --out --dry-run --json --threads --quiet"),
+        (&["vocab"][..], "--kind --input --size --cased --min-frequency --out --dry-run --json --threads --quiet"),
         (&["vocab", "extend"], "--model --words --input --size --min-count --text-column --seed --out --json"),
         (&["vocab", "resize"], "--model --tokenizer --seed --out --json"),
         (&["prepare"], "--input --tokenizer --out --valid-fraction --workers --text-column --dry-run --json"),

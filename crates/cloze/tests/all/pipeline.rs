@@ -194,3 +194,35 @@ fn quickstart_gives_models_for_three_tasks() {
     ));
     assert_eq!(again["runs"][0]["best"]["score"], tasks[0]["pretrained"], "{again}");
 }
+
+/// Byte-level BPE and Unigram: the special tokens are found by their roles.
+#[test]
+fn other_kinds_of_vocabularies_are_prepared_and_pretrained() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (corpus, recipe) = (path("stories.txt"), path("recipe.toml"));
+    std::fs::write(&corpus, crate::common::corpus(60)).unwrap();
+    std::fs::write(
+        &recipe,
+        "data = \"shards\"\nsteps = 2\n[model]\nhidden_size = 32\nnum_hidden_layers = 1\nnum_attention_heads = 2\n\
+         max_position_embeddings = 64\n[[phase]]\nseq_len = 48\nbatch_sequences = 4\n[objective]\nwhole_word = true\n",
+    )
+    .unwrap();
+    for (kind, mask, pad) in [("bpe", "<mask>", 1), ("unigram", "[MASK]", 0)] {
+        let [tokenizer, shards, run] = ["tokenizer", "shards", "run"].map(|name| path(&format!("{kind}-{name}")));
+        let learned = ["vocab", "--kind", kind, "--input", &corpus, "--size", "400", "--out", &tokenizer, "--json"];
+        let learned = json(&success(&learned));
+        assert_eq!((&learned["kind"], &learned["cased"]), (&kind.into(), &(kind == "bpe").into()), "{learned}");
+        success(&["prepare", "--input", &corpus, "--tokenizer", &tokenizer, "--out", &shards]);
+        let data = format!("data={shards}");
+        let outcome = json(&success(&["pretrain", &recipe, "--set", &data, "--out", &run, "--json", "--quiet"]));
+        let model = outcome["model"].as_str().unwrap();
+        let config = std::fs::read_to_string(Path::new(model).join("config.json")).unwrap();
+        assert_eq!(json(&config)["pad_token_id"], pad);
+        let filled = json(&success(&["fill", "--model", model, &format!("Anna is a {mask}."), "--json"]));
+        assert_eq!(filled["masks"].as_array().unwrap().len(), 1, "{filled}");
+    }
+    let refused = cloze(&["vocab", "--kind", "bpe", "--keep-accents", "--input", &corpus, "--out", &path("x")]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--keep-accents cannot be used with --kind bpe"));
+}

@@ -410,3 +410,25 @@ fn real_text() {
     let rows = open_corpus(&[parquet], &CorpusOptions::default()).unwrap();
     assert_eq!(rows.filter(|row| row.is_ok()).count(), 1981);
 }
+
+/// A byte-level word has the space before it, also at the beginning of a sentence.
+#[test]
+fn sentences_within_a_line_have_the_ids_of_the_entire_line() {
+    let lines = ["The cat saw a bird. The dog ran.  It saw the old town!", "In town, a bird saw the cat. A dog ran."];
+    let dir = tempfile::tempdir().unwrap();
+    let mut learning = cloze_text::VocabularyOptions::default();
+    (learning.kind, learning.size) = (cloze_text::VocabularyKind::Bpe, 300);
+    let texts = lines.iter().map(|line| Ok::<_, std::convert::Infallible>(line.to_string()));
+    let tokenizer = cloze_text::learn(&learning, texts, &|_| {}).unwrap();
+    let mut options = options(dir.path(), &lines.join("\n"));
+    (options.tokenizer, options.valid_fraction) = (tokenizer.clone(), 0.0);
+    run(&options).unwrap();
+    let shards = Shards::open(&options.out).unwrap();
+    let documents = shards.split(Split::Train);
+    let mut ids = Vec::new();
+    documents.read(0, 0..documents.sentences(0), &mut ids);
+    assert_eq!(documents.sentences(0), 5);
+    // Of two spaces, the first is a token of its own, which belongs to no sentence.
+    let expected = lines.map(|line| tokenizer.encode(&line.replace("  ", " "))).concat();
+    assert_eq!(ids, expected);
+}

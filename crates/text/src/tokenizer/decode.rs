@@ -57,6 +57,14 @@ impl Tokenizer {
         }
     }
 
+    /// Whether a word has other tokens at the beginning of a text than after a space, as in RoBERTa.
+    pub fn needs_space(&self) -> bool {
+        match &self.inner.kind {
+            Kind::WordPiece(_) => false,
+            Kind::Other(other) => other.needs_space(),
+        }
+    }
+
     /// Whether tokens mark where words begin.
     pub fn marks_word_starts(&self) -> bool {
         match &self.inner.kind {

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use tokenizers::{Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+use tokenizers::{ModelWrapper, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
 use super::{Piece, Tokenizer};
-use crate::added::{SpecialTokens, TextPart, with_literal_special_tokens};
+use crate::Special;
+use crate::added::{SpecialTokens, TextPart, with_literal_special_tokens, without_pieces};
 use crate::kind::{Fast, Kind};
 use crate::words::WordSplitter;
 
@@ -80,19 +81,41 @@ impl Tokenizer {
     }
 
     fn encode_by(&self, reference: &tokenizers::Tokenizer, text: &str, out: &mut Vec<u32>) {
+        let start = out.len();
         match reference.encode_fast(text, false) {
             Ok(encoding) => out.extend_from_slice(encoding.get_ids()),
             // Unreachable: `assemble` has tested it. Text that cannot be encoded is [UNK].
             Err(_) => out.push(self.special().unk),
         }
+        if let Some(nameless) = self.nameless(&out[start..], None) {
+            out.truncate(start);
+            let encoded = nameless.encode_fast(text, false);
+            out.extend(encoded.iter().flat_map(|encoding| encoding.get_ids()));
+        }
     }
 
-    /// Ids of one word as it is encoded after a space. BPE and Unigram may encode a word at the beginning of a text differently.
-    pub fn encode_word(&self, word: &str) -> Vec<u32> {
-        match &self.inner.kind {
-            Kind::Other(other) if other.marks_spaces() => self.encode(&format!(" {word}")),
-            Kind::Other(_) | Kind::WordPiece(_) => self.encode(word),
+    /// The tokenizer with which to encode a text again because its ids have special tokens, although their names are to be read
+    /// as text: a Unigram model may have the names as pieces. `mask` is the tokenizer that recognises only the mask.
+    fn nameless(&self, ids: &[u32], mask: Option<&tokenizers::Tokenizer>) -> Option<&tokenizers::Tokenizer> {
+        let ModelWrapper::Unigram(_) = self.inner.hf.get_model() else { return None };
+        let Special { pad, unk, cls, sep, mask: mask_id } = self.special();
+        let mut names = vec![pad, cls, sep];
+        names.extend(mask.is_none().then_some(mask_id));
+        names.retain(|&id| id != unk && self.is_read_as_text(id));
+        if !ids.iter().any(|id| names.contains(id)) {
+            return None;
         }
+        let cell = &self.inner.nameless[usize::from(mask.is_some())];
+        Some(cell.get_or_init(|| {
+            let reference = mask.unwrap_or_else(|| self.reference());
+            // Parsing cannot fail: the reference was parsed from equivalent JSON.
+            without_pieces(reference, &names).unwrap_or_else(|_| reference.clone())
+        }))
+    }
+
+    /// Ids of one word as it is encoded after a space (see [`needs_space`](Self::needs_space)).
+    pub fn encode_word(&self, word: &str) -> Vec<u32> {
+        if self.needs_space() && !word.starts_with(' ') { self.encode(&format!(" {word}")) } else { self.encode(word) }
     }
 
     /// As [`encode`](Self::encode), except that the [mask token](Self::mask_token) in the text becomes the mask's id.
@@ -102,9 +125,19 @@ impl Tokenizer {
         self.count_names(text, Some(mask));
         match (&self.inner.kind, self.special_tokens) {
             (_, SpecialTokens::Parse) if !self.inner.source.settings.splits_special() => {
-                self.encode_by(&self.inner.hf, text, &mut out);
+                self.encode_by(self.reference(), text, &mut out);
             }
-            (Kind::Other(other), _) => self.encode_by(other.mask_only(|| self.mask_only()), text, &mut out),
+            (Kind::Other(other), _) => {
+                let reference = other.mask_only(|| self.mask_only());
+                let again = reference.encode_fast(text, false);
+                let ids = again.as_ref().map(|encoding| encoding.get_ids()).unwrap_or_default();
+                match self.nameless(ids, Some(reference)) {
+                    Some(nameless) => {
+                        out.extend(nameless.encode_fast(text, false).iter().flat_map(|encoding| encoding.get_ids()));
+                    }
+                    None => out.extend_from_slice(ids),
+                }
+            }
             (Kind::WordPiece(fast), _) => {
                 for (i, part) in text.split(self.mask_token()).enumerate() {
                     if i > 0 {
@@ -133,17 +166,24 @@ impl Tokenizer {
     /// `tokenizers` crate.
     pub fn encode_with_offsets(&self, text: &str) -> Vec<Piece> {
         self.count_names(text, None);
-        match self.reference().encode(text, false) {
-            Ok(encoding) => encoding
-                .get_ids()
-                .iter()
-                .zip(encoding.get_offsets())
-                .map(|(&id, &(start, end))| {
-                    // A normaliser may split a character into its bytes.
-                    let start = text.floor_char_boundary(start);
-                    Piece { id, start, end: text.ceil_char_boundary(end).max(start) }
-                })
-                .collect(),
+        // Transformers also counts characters: offsets are trimmed in these units.
+        let encoded = self.reference().encode_char_offsets(text, false);
+        let ids = encoded.as_ref().map(|encoding| encoding.get_ids()).unwrap_or_default();
+        let encoded = match self.nameless(ids, None) {
+            Some(nameless) => nameless.encode_char_offsets(text, false),
+            None => encoded,
+        };
+        let starts: Vec<usize> =
+            if text.is_ascii() { Vec::new() } else { text.char_indices().map(|(start, _)| start).collect() };
+        let byte = |char: usize| match starts.get(char) {
+            _ if starts.is_empty() => char.min(text.len()),
+            start => start.copied().unwrap_or(text.len()),
+        };
+        match encoded {
+            Ok(encoding) => {
+                let pieces = encoding.get_ids().iter().zip(encoding.get_offsets());
+                pieces.map(|(&id, &(start, end))| Piece { id, start: byte(start), end: byte(end) }).collect()
+            }
             Err(_) => vec![Piece { id: self.special().unk, start: 0, end: text.len() }],
         }
     }

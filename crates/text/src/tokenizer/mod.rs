@@ -54,10 +54,15 @@ struct Inner {
     vocabulary: Vocabulary,
     special: Special,
     template: Template,
-    /// The tokenizer of the `tokenizers` crate. It reads special tokens in texts as Transformers does.
+    /// The tokenizer of the `tokenizers` crate. If there is no `literal`, special tokens in texts are text. Copies are created
+    /// only when they are needed, because a large Unigram model takes hundreds of megabytes.
     hf: tokenizers::Tokenizer,
-    /// The same, except that BERT's own special tokens in texts are text; created when needed.
-    hf_literal: OnceLock<tokenizers::Tokenizer>,
+    /// A copy for tokenizers whose special tokens are not exactly BERT's own: those of BERT in texts are text, the others are not.
+    literal: Option<tokenizers::Tokenizer>,
+    /// A copy that reads special tokens in texts as Transformers does.
+    parsing: OnceLock<tokenizers::Tokenizer>,
+    /// Copies of `hf` or `literal`, and of that which recognises the mask: see [`Tokenizer::without_names`].
+    nameless: [OnceLock<tokenizers::Tokenizer>; 2],
     added: Added,
     normalizer: Option<BertNormalizer>,
     kind: Kind,
@@ -86,8 +91,6 @@ impl Tokenizer {
         mut hf: tokenizers::Tokenizer,
         source: Source,
     ) -> Result<Tokenizer, TextError> {
-        let splits_special = source.settings.splits_special();
-        hf.set_encode_special_tokens(splits_special);
         let engine = |e: Box<dyn std::error::Error + Send + Sync>| TextError::Engine {
             action: "set truncation",
             reason: e.to_string(),
@@ -105,11 +108,14 @@ impl Tokenizer {
         };
         let tokens: AHashMap<u32, tokenizers::AddedToken> = hf.get_added_tokens_decoder().into_iter().collect();
         let own = special.all();
-        let hf_literal = OnceLock::new();
-        if !splits_special && tokens.iter().any(|(id, token)| token.special != own.contains(id)) {
+        let has_others = tokens.iter().any(|(id, token)| token.special != own.contains(id));
+        let literal = if has_others && !source.settings.splits_special() {
             let names = own.iter().filter_map(|&id| vocabulary.tokens.get(id as usize)).map(String::as_str).collect();
-            let _ = hf_literal.set(with_literal_special_tokens(&hf, &names)?);
-        }
+            Some(with_literal_special_tokens(&hf, &names)?)
+        } else {
+            None
+        };
+        hf.set_encode_special_tokens(literal.is_none());
         let added = Added::new(tokens, |content| {
             let mut content = NormalizedString::from(content);
             let done = hf.get_normalizer().map(|normalizer| normalizer.normalize(&mut content));
@@ -121,8 +127,20 @@ impl Tokenizer {
         let special_tokens = source.special_tokens();
         let special_names = AtomicU64::new(0);
         let template = if source.settings.omits_segments() { template.in_one_segment() } else { template };
-        let inner =
-            Inner { vocabulary, special, template, hf, hf_literal, added, normalizer, kind, source, special_names };
+        let inner = Inner {
+            vocabulary,
+            special,
+            template,
+            hf,
+            literal,
+            parsing: OnceLock::new(),
+            nameless: Default::default(),
+            added,
+            normalizer,
+            kind,
+            source,
+            special_names,
+        };
         Ok(Tokenizer { inner: Arc::new(inner), special_tokens })
     }
 
@@ -260,18 +278,26 @@ impl Tokenizer {
         match &self.inner.normalizer {
             Some(normalizer) => !normalizer.lowercase,
             // Any other normaliser is tested with a letter.
-            None => {
-                let normalizer = self.inner.hf.get_normalizer();
-                let mut text = tokenizers::NormalizedString::from("A");
-                let done = normalizer.map(|n| n.normalize(&mut text));
-                !matches!(done, Some(Ok(()))) || text.get() != "a"
-            }
+            None => self.normalized("A") != "a",
         }
     }
 
-    /// Whether accents and other combining marks are stripped. False if the normaliser is not BERT's.
+    /// A text after normalisation; unchanged if the normaliser fails.
+    fn normalized(&self, text: &str) -> String {
+        let mut normal = NormalizedString::from(text);
+        match self.inner.hf.get_normalizer().map(|normalizer| normalizer.normalize(&mut normal)) {
+            Some(Ok(())) => normal.get().to_owned(),
+            Some(Err(_)) | None => text.to_owned(),
+        }
+    }
+
+    /// Whether accents and other combining marks are stripped.
     pub fn strips_accents(&self) -> bool {
-        self.inner.normalizer.is_some_and(|normalizer| normalizer.strip_accents.unwrap_or(normalizer.lowercase))
+        match &self.inner.normalizer {
+            Some(normalizer) => normalizer.strip_accents.unwrap_or(normalizer.lowercase),
+            // Any other normaliser is tested with an accent.
+            None => self.normalized("e\u{301}") == "e",
+        }
     }
 
     /// The tokenizer class of Transformers for this tokenizer, such as "BertTokenizer".
@@ -287,17 +313,21 @@ impl Tokenizer {
 
     /// The `tokenizers` crate's tokenizer with this tokenizer's reading of special tokens in texts.
     pub(crate) fn reference(&self) -> &tokenizers::Tokenizer {
-        match self.special_tokens {
-            SpecialTokens::Parse => &self.inner.hf,
-            SpecialTokens::Text => self.inner.hf_literal.get_or_init(|| {
-                let mut copy = self.inner.hf.clone();
-                copy.set_encode_special_tokens(true);
+        let Inner { hf, literal, parsing, source, .. } = &*self.inner;
+        match (self.special_tokens, literal) {
+            (SpecialTokens::Text, Some(literal)) => literal,
+            (SpecialTokens::Text, None) => hf,
+            (SpecialTokens::Parse, Some(_)) => hf,
+            (SpecialTokens::Parse, None) if source.settings.splits_special() => hf,
+            (SpecialTokens::Parse, None) => parsing.get_or_init(|| {
+                let mut copy = hf.clone();
+                copy.set_encode_special_tokens(false);
                 copy
             }),
         }
     }
 
-    /// The `tokenizers` crate's tokenizer, which reads special tokens in texts as Transformers does.
+    /// The `tokenizers` crate's tokenizer, for all but encoding.
     pub(crate) fn hf(&self) -> &tokenizers::Tokenizer {
         &self.inner.hf
     }
@@ -307,8 +337,12 @@ impl Tokenizer {
         &self.inner.source
     }
 
-    pub(crate) fn is_word_piece(&self) -> bool {
-        matches!(self.inner.kind, Kind::WordPiece(_))
+    /// What only other kinds than WordPiece have.
+    pub(crate) fn other(&self) -> Option<&Other> {
+        match &self.inner.kind {
+            Kind::WordPiece(_) => None,
+            Kind::Other(other) => Some(other),
+        }
     }
 
     /// BERT's normaliser; `None` if another one is used.

@@ -1,4 +1,5 @@
 //! Tests of tokenizers against the reference implementation.
 
+mod families;
 mod kinds;
 mod reference;

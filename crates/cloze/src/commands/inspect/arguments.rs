@@ -13,7 +13,7 @@ use crate::commands::model::HubArguments;
     after_long_help = "PATH can be:\n\n\
         - a model folder or checkpoint: sizes and parameters\n\
         - a run folder: progress and checkpoints\n\
-        - a vocabulary: a folder, vocab.txt or tokenizer.json\n\
+        - a vocabulary: a folder, tokenizer.json, vocab.txt, vocab.json or a SentencePiece model (.model)\n\
         - a folder of shards or one .arrow shard: counts, corpus report, and examples of the model's inputs\n\
         - a recipe file or the name of a recipe: model, phases, and examples if its shards exist\n\n\
         In the examples, segments A and B have different colours; `[MASK]→walk` is a masked token to predict, `cat→walk` one \

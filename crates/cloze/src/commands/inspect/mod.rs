@@ -13,6 +13,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use cloze_model::layout::MODULES_FILE;
+use cloze_text::Tokenizer;
 use cloze_train::recipe::shipped;
 
 use crate::terminal::Terminal;
@@ -65,10 +66,10 @@ fn detect(path: &Path) -> Result<Kind> {
             () if has("manifest.json") => Kind::Shards,
             () if has("config.json") || has(MODULES_FILE) => Kind::Model,
             () if has("metrics.jsonl") || has("recipe.toml") => Kind::Run,
-            () if has("tokenizer.json") || has("vocab.txt") => Kind::Vocabulary,
+            () if Tokenizer::is_in(path) => Kind::Vocabulary,
             () => bail!(
                 "{}: unknown kind of folder; expected a model (config.json), a run (metrics.jsonl), a vocabulary \
-                 (tokenizer.json or vocab.txt) or shards (manifest.json)",
+                 (tokenizer.json or the files of its class) or shards (manifest.json)",
                 path.display()
             ),
         });
@@ -86,9 +87,10 @@ fn detect(path: &Path) -> Result<Kind> {
         ("config.json", _) | (_, "safetensors") => bail!("{}: give the model's folder", path.display()),
         (_, "toml") => Kind::Recipe,
         (_, "arrow") => Kind::Shard,
-        ("tokenizer.json", _) | (_, "txt") => Kind::Vocabulary,
+        ("tokenizer.json" | "vocab.json", _) | (_, "txt" | "model") => Kind::Vocabulary,
         _ => bail!(
-            "{}: unknown kind of file; expected a folder, a recipe (.toml), a shard (.arrow), vocab.txt or tokenizer.json",
+            "{}: unknown kind of file; expected a folder, a recipe (.toml), a shard (.arrow) or a tokenizer \
+             (tokenizer.json, vocab.txt, vocab.json or .model)",
             path.display()
         ),
     })

@@ -38,7 +38,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
             "config": config,
             "tokenizer": match &tokenizer {
                 Ok(tokenizer) => as_json(tokenizer),
-                Err(TextError::NoTokenizer(_)) => Value::Null,
+                Err(TextError::NoTokenizer { .. }) => Value::Null,
                 Err(error) => json!({"error": error.to_string()}),
             },
         });
@@ -109,7 +109,7 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
                 writeln!(out, "    {name:<13}{line}")?;
             }
         }
-        Err(TextError::NoTokenizer(_)) => writeln!(out, "  tokenizer      none in this folder")?,
+        Err(TextError::NoTokenizer { .. }) => writeln!(out, "  tokenizer      none in this folder")?,
         Err(error) => writeln!(out, "  tokenizer      cannot be opened: {error}")?,
     }
     writeln!(out, "  parameters     {}", format::count(parameters as u64))?;

@@ -11,11 +11,12 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use cloze_data::corpus::{CorpusOptions, open_corpus};
-use cloze_text::{ScriptMarks, Tokenizer, VocabularyOptions, count_words, learn};
+use cloze_text::{ScriptMarks, Tokenizer, VocabularyKind, VocabularyOptions, count_words, learn};
 use serde_json::json;
 
 use self::words::{ReadCorpus, read_words};
 use super::reading::{SAMPLE_SECONDS, input_bytes};
+use crate::failure::usage;
 use crate::format;
 use crate::pace::Pace;
 use crate::terminal::Terminal;
@@ -26,12 +27,18 @@ use crate::terminal::Terminal;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Example:\n  cloze vocab --input texts/ 'more/*.jsonl.gz' --size 30522 --out vocab",
-    after_long_help = "The vocabulary is learned with the WordPiece trainer of the `tokenizers` crate, which merges the most \
-        frequent pairs (byte-pair encoding with ## continuations); Google's trainer used the likelihood. Words are counted \
-        in bounded memory: if a corpus has very many distinct words, the rarest are dropped from the counts.\n\n\
-        The output is vocab.txt, tokenizer.json and tokenizer_config.json, which Transformers' BertTokenizerFast opens.\n\n\
+    after_long_help = "Kinds of vocabularies (--kind):\n\n\
+        - wordpiece: BERT's, with [PAD] [UNK] [CLS] [SEP] [MASK]. It is learned with the trainer of the `tokenizers` crate, which \
+        merges the most frequent pairs (byte-pair encoding with ## continuations); Google's trainer used the likelihood.\n\
+        - bpe: RoBERTa's byte-level BPE, with <s> <pad> </s> <unk> <mask>, by the same trainer. It keeps case and accents.\n\
+        - unigram: ALBERT's, with <pad> <unk> [CLS] [SEP] [MASK], by expectation maximization as in SentencePiece. Text is \
+        normalized by NFKC (NFKD if accents are stripped).\n\n\
+        Words are counted in bounded memory: if a corpus has very many distinct words, the rarest are dropped from the counts.\n\n\
+        The output is tokenizer.json and tokenizer_config.json (for wordpiece also vocab.txt), which Transformers' AutoTokenizer \
+        opens.\n\n\
         Examples:\n  cloze vocab --input texts/ --size 30522 --out vocab\n  \
         cloze vocab --input 'wiki/*.parquet' --text-column body --size 8000 --cased --out vocab\n  \
+        cloze vocab --kind bpe --input texts/ --size 50265 --out vocab\n  \
         zcat big.txt.gz | cloze vocab --input - --size 30522 --out vocab\n  \
         cloze vocab extend --model bert --words glioblastoma temozolomide --out bert-onco"
 )]
@@ -60,11 +67,15 @@ struct LearnArguments {
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     input: Vec<PathBuf>,
 
-    /// Number of tokens, including [PAD] [UNK] [CLS] [SEP] [MASK]
+    /// Kind of vocabulary
+    #[arg(long, default_value = "wordpiece", value_name = "KIND", value_parser = crate::values::named(&VocabularyKind::ALL))]
+    kind: VocabularyKind,
+
+    /// Number of tokens, including the special tokens
     #[arg(long, default_value_t = 30522, value_name = "N")]
     size: usize,
 
-    /// Keep case and accents [default: lower-case and strip accents]
+    /// Keep case and accents, as bpe always does [default: lower-case and strip accents]
     #[arg(long)]
     cased: bool,
 
@@ -72,7 +83,7 @@ struct LearnArguments {
     #[arg(long, conflicts_with = "cased")]
     keep_accents: bool,
 
-    /// Minimum number of occurrences of a pair to be merged
+    /// Minimum number of occurrences of a pair to be merged, or of a unigram piece
     #[arg(long, default_value_t = 2, value_name = "N")]
     min_frequency: u64,
 
@@ -109,7 +120,11 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
             bail!("{} already contains {file}; choose another --out, or remove it first", arguments.out.display());
         }
     }
+    if arguments.kind == VocabularyKind::Bpe && arguments.keep_accents {
+        return Err(usage("--keep-accents cannot be used with --kind bpe, which keeps case and accents"));
+    }
     let mut options = VocabularyOptions::default();
+    options.kind = arguments.kind;
     options.size = arguments.size;
     options.cased = arguments.cased;
     options.keep_accents = arguments.keep_accents;
@@ -136,7 +151,8 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
             "out": format::path(&arguments.out),
             "vocab_size": size,
             "asked_size": arguments.size,
-            "cased": arguments.cased,
+            "kind": arguments.kind.name(),
+            "cased": learned.tokenizer.is_cased(),
             "keep_accents": arguments.keep_accents,
             "dropped_marks": learned.dropped_marks,
             "long_words": learned.long_words,
@@ -152,9 +168,10 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
     } else {
         writeln!(
             out,
-            "{} tokens ({}) from {} documents, {} of text, in {} ({:.1} MB/s){}",
+            "{} tokens ({}, {}) from {} documents, {} of text, in {} ({:.1} MB/s){}",
             format::count(size as u64),
-            if arguments.cased { "cased" } else { "uncased" },
+            arguments.kind.name(),
+            if learned.tokenizer.is_cased() { "cased" } else { "uncased" },
             format::count(learned.documents),
             format::bytes(learned.text_bytes),
             format::duration(learned.seconds),

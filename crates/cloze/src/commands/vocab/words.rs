@@ -62,7 +62,7 @@ pub fn read_words<T>(
             // The longest stage for small corpora. It reports no progress, so show a spinner.
             LearnStage::Merging => {
                 let next = terminal.progress("pieces", None);
-                next.busy(&format!("merging pieces of {distinct} distinct words"));
+                next.busy(&format!("learning pieces of {distinct} distinct words"));
                 bar.replace(next).finish();
             }
             _ => {}
