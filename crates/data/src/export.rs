@@ -31,7 +31,7 @@ use crate::shards::offsets;
 pub fn write_batches(
     source: &BatchSource,
     range: Range<u64>,
-    mut progress: impl FnMut(u64) -> f64,
+    progress: impl FnMut(u64) -> f64,
     path: &Path,
 ) -> Result<(), DataError> {
     let mut file = AtomicFile::create(path)?;

@@ -123,7 +123,7 @@ pub(super) fn find_lr<N: Network, B>(
         let progress = by_steps.max(minutes / range.lr_minutes).min(1.0);
         let lr = range.lr(progress);
         let first = step * micro_batches;
-        let batches: Vec<O::Batch> =
+        let batches: Vec<B> =
             (first..first + micro_batches).map(|index| objective.batch(source.batch(index))).collect();
         let update = train_step(objective, &mut trainer, &batches, step, lr).update;
         minutes += update.seconds / 60.0;

@@ -761,6 +761,7 @@ fn causal_first_and_then_masked_in_one_run() {
     // The dry run measures both objectives.
     let measured = dry(&recipe, &dir.path().join("dry"), false, &AtomicBool::new(false)).unwrap().unwrap();
     assert_eq!(measured.estimate.phases.len(), 2);
+}
 
 /// The range test takes normal steps, with every optimizer and objective, and stops at the end of its range, if the loss
 /// diverges, or if it is interrupted.
