@@ -6,7 +6,7 @@ pub mod hub;
 use std::path::{Path, PathBuf};
 
 use cloze_engine::Device;
-use cloze_model::{Config, Heads, Model};
+use cloze_model::{Config, Family, Heads, Model};
 use cloze_text::{SPECIAL_TOKENS, Tokenizer};
 
 /// The words that the tiny model knows.
@@ -32,6 +32,20 @@ pub fn config() -> Config {
     config.max_position_embeddings = 40;
     // Larger than BERT's: a network as narrow as this learns faster from it.
     config.initializer_range = 0.1;
+    config
+}
+
+/// The tiny model of a family: with embeddings half as wide as the hidden states where the family allows it.
+pub fn config_of(family: &Family) -> Config {
+    let mut config = config();
+    family.model_type.clone_into(&mut config.model_type);
+    config.embedding_size = family.has_key("embedding_size").then_some(16);
+    config.num_hidden_groups = family.has_key("num_hidden_groups").then_some(1);
+    config.type_vocab_size = match family {
+        _ if !family.has_key("type_vocab_size") => 0,
+        _ if family.positions_skip_padding() => 1,
+        _ => 2,
+    };
     config
 }
 

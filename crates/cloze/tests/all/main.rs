@@ -3,6 +3,7 @@
 mod cli;
 mod common;
 mod embed;
+mod family;
 mod finetune_defaults;
 mod help;
 #[cfg(feature = "hub")]

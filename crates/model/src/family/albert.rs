@@ -109,6 +109,7 @@ pub static ALBERT: Family = Family {
         (Class::Answer, "AlbertForQuestionAnswering"),
         (Class::Choose, "AlbertForMultipleChoice"),
     ],
+    orders_sentences: true,
     pair_logits: "sop_logits",
     config: ConfigKeys {
         renamed: &[],

@@ -91,6 +91,7 @@ pub static BERT: Family = Family {
         (Class::Answer, "BertForQuestionAnswering"),
         (Class::Choose, "BertForMultipleChoice"),
     ],
+    orders_sentences: false,
     pair_logits: "seq_relationship_logits",
     config: ConfigKeys {
         renamed: &[],

@@ -56,6 +56,7 @@ pub static DISTILBERT: Family = Family {
         (Class::Answer, "DistilBertForQuestionAnswering"),
         (Class::Choose, "DistilBertForMultipleChoice"),
     ],
+    orders_sentences: false,
     pair_logits: "seq_relationship_logits",
     config: ConfigKeys {
         renamed: &[

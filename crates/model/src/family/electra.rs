@@ -101,6 +101,7 @@ pub static ELECTRA: Family = Family {
         (Class::Answer, "ElectraForQuestionAnswering"),
         (Class::Choose, "ElectraForMultipleChoice"),
     ],
+    orders_sentences: false,
     pair_logits: "seq_relationship_logits",
     config: ConfigKeys {
         renamed: &[],

@@ -85,6 +85,7 @@ const fn family(
         modules: MODULES,
         heads: HEADS,
         classes,
+        orders_sentences: false,
         pair_logits: "seq_relationship_logits",
         config: ConfigKeys { renamed: &[], absent: ABSENT, defaults },
         network: NETWORK,

@@ -27,6 +27,8 @@ pub struct Family {
     pub(crate) heads: &'static [(Head, &'static str)],
     /// Transformers' classes.
     pub(crate) classes: &'static [(Class, &'static str)],
+    /// Whether its head of sentence pairs predicts their order; otherwise, whether the second follows the first.
+    pub orders_sentences: bool,
     /// The name of the sentence-pair head's logits in Transformers' outputs.
     pub pair_logits: &'static str,
     pub(crate) config: ConfigKeys,

@@ -4,7 +4,7 @@
 use cloze_data::batch::{Batch, BatchOptions, PairTask};
 use cloze_engine::{DropoutKey, Pass};
 use cloze_model::losses::{MLM, NSP, SOP};
-use cloze_model::{FlopsOf, Heads, Inputs, LoadReport, LossScale, Losses, Model};
+use cloze_model::{Family, FlopsOf, Heads, Inputs, LoadReport, LossScale, Losses, Model};
 
 use super::start::{Start, initial_model};
 use super::term::Term;
@@ -24,13 +24,19 @@ const TOKENS: Term = Term { name: MLM, weight: 1.0, has_perplexity: true };
 const NEXT_SENTENCE: [Term; 2] = [TOKENS, Term { name: NSP, weight: 1.0, has_perplexity: false }];
 const SENTENCE_ORDER: [Term; 2] = [TOKENS, Term { name: SOP, weight: 1.0, has_perplexity: false }];
 
-/// The key of config.json for a next-sentence head that was trained on sentence order; its value is [`SOP`].
+/// The key of config.json for the task of the head of sentence pairs, [`NSP`] or [`SOP`], if it is not the family's own.
 const PAIR_TASK: &str = "cloze_pair_task";
+
+/// The task of the head of sentence pairs in the models of a family.
+fn own_task(family: &Family) -> &'static str {
+    if family.orders_sentences { SOP } else { NSP }
+}
 
 impl MaskedLm {
     /// The objective that a model was trained with, according to its heads and its configuration.
     pub fn of(model: &Model) -> MaskedLm {
-        let is_order = model.config().extra.get(PAIR_TASK).is_some_and(|task| task == SOP);
+        let named = model.config().extra.get(PAIR_TASK).and_then(|task| task.as_str());
+        let is_order = named.unwrap_or(own_task(model.schema().family())) == SOP;
         MaskedLm {
             pairs: match model.heads.nsp {
                 false => PairTask::None,
@@ -78,10 +84,11 @@ impl Objective for MaskedLm {
             (!is_complete).then_some(heads)
         })?;
         let mut config = model.config().clone();
-        match self.pairs {
-            PairTask::None => {}
-            PairTask::Nsp => drop(config.extra.remove(PAIR_TASK)),
-            PairTask::Sop => drop(config.extra.insert(PAIR_TASK.to_owned(), SOP.into())),
+        let task = if self.pairs == PairTask::Sop { SOP } else { NSP };
+        if has_pairs && task == own_task(model.schema().family()) {
+            config.extra.remove(PAIR_TASK);
+        } else if has_pairs {
+            config.extra.insert(PAIR_TASK.to_owned(), task.into());
         }
         model.set_config(config)?;
         Ok((model, report))

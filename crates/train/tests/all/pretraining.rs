@@ -796,3 +796,43 @@ fn the_range_test_finds_a_rate_at_which_the_loss_falls() {
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "the corpus and its shards: {left:?}");
 }
+
+/// Every family is pre-trained, saved under its names, and continued; replaced-token detection writes two models.
+#[test]
+fn every_family_is_pretrained_and_resumes_bit_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let electra = ["model.family=electra", "model.embedding_size=8"];
+    let cases: [(&str, &[&str], &str); 6] = [
+        ("roberta", &["model.family=roberta", "model.max_position_embeddings=66"], "RobertaForMaskedLM"),
+        ("distilbert", &["model.family=distilbert"], "DistilBertForMaskedLM"),
+        ("albert", &["model.family=albert", "model.embedding_size=8", "objective.sop=true"], "AlbertForPreTraining"),
+        ("generator", &electra, "ElectraForMaskedLM"),
+        ("shared", &["model.shared_parts=attention"], "BertForMaskedLM"),
+        ("rtd", &[electra[0], electra[1], "objective.kind=rtd", "objective.mask=0.85"], "ElectraForPreTraining"),
+    ];
+    for (name, overrides, class) in cases {
+        let overrides = [overrides, &["objective.nsp=false", "precision=f32"]].concat();
+        let recipe = recipe(&shards, &overrides);
+        let (whole, parts) = (dir.path().join(name), dir.path().join(format!("{name}-parts")));
+        run(&recipe, &whole, false).unwrap();
+        for (i, last) in [3, 7].into_iter().enumerate() {
+            run_until(&recipe, &parts, i > 0, last);
+        }
+        run(&recipe, &parts, true).unwrap();
+        let folders: &[&str] = if name == "rtd" { &["discriminator", "generator"] } else { &[""] };
+        for folder in folders {
+            assert_same_files(&whole.join("model").join(folder), &parts.join("model").join(folder));
+        }
+        assert_eq!(losses(&whole), losses(&parts), "{name}");
+        let model = Model::load(&whole.join("model").join(folders[0]), &Device::cpu(Some(1)).unwrap()).unwrap();
+        assert_eq!(model.class_name(), class);
+        assert!(whole.join("model").join(folders[0]).join("tokenizer.json").is_file());
+        if name == "rtd" {
+            let lines = read_metrics(&whole.join("metrics.jsonl")).unwrap();
+            let both =
+                |losses: &cloze_train::run::LossFigures| losses.loss("rtd").is_some() && losses.loss("mlm").is_some();
+            assert!(lines.iter().any(|line| matches!(line, Line::Eval(eval) if both(&eval.losses))));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Every family with every task: fine-tuning, prediction, vectors, a larger vocabulary, ONNX.
+
+use std::fs;
+use std::path::Path;
+
+use cloze::model::{FAMILIES, Family, Heads, Model};
+use cloze_engine::Device;
+use cloze_testing::{config_of, tokenizer};
+use serde_json::Value;
+
+use crate::common::{Bench, TAGS, TEXTS, cloze, cloze_with, text};
+
+const CHOICES: &str = "{\"context\": \"anna paints\", \"choices\": [\"a tower\", \"paris leaves\"], \"label\": 0}\n\
+    {\"context\": \"the fox\", \"choices\": [\". . red\", \"leaves rome\"], \"label\": 1}\n";
+const QUESTIONS: &str = "{\"id\": 1, \"question\": \"who paints\", \"context\": \"anna paints a fox .\", \
+    \"answers\": {\"text\": [\"anna\"], \"answer_start\": [0]}}\n";
+
+/// A masked language model of the family, with a tokenizer.
+fn save(family: &Family, dir: &Path) {
+    let device = Device::cpu(Some(1)).unwrap();
+    Model::new(config_of(family), Heads::MLM, &device, 7).unwrap().save(dir).unwrap();
+    tokenizer(&[]).save(dir).unwrap();
+}
+
+fn succeeds(arguments: &[&str], input: &str) -> String {
+    let output = cloze_with(arguments, input);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn every_family_is_fine_tuned_with_every_head() {
+    for family in FAMILIES {
+        let bench = Bench(tempfile::tempdir().unwrap());
+        let start = bench.path("start");
+        save(family, Path::new(&start));
+        // RoBERTa's family has one segment: pairs need a tokenizer with its template.
+        let pairs: &[(&str, String)] = match family.positions_skip_padding() {
+            true => &[],
+            false => &[
+                ("answer", bench.file("questions.jsonl", QUESTIONS)),
+                ("choose", bench.file("choices.jsonl", CHOICES)),
+            ],
+        };
+        let single = [("classify", bench.file("texts.tsv", TEXTS)), ("tag", bench.file("tags.txt", TAGS))];
+        for (kind, file) in single.iter().chain(pairs) {
+            let out = bench.path(kind);
+            let words = ["--train", file, "--dev", file, "--model", &start, "--out", &out, "--epochs", "1", "--quiet"];
+            succeeds(&[&["finetune", kind][..], &words].concat(), "");
+            let class = fs::read_to_string(format!("{out}/model/config.json")).unwrap();
+            let class: Value = serde_json::from_str(&class).unwrap();
+            assert_eq!(class["model_type"], family.model_type);
+            let predictions = succeeds(&["predict", "--model", &out, "--input", file], "");
+            assert!(!predictions.is_empty(), "{}: {kind}", family.title);
+            let onnx = bench.path(&format!("{kind}-onnx"));
+            succeeds(&["convert", &format!("{out}/model"), "--to", "onnx", "--out", &onnx], "");
+        }
+    }
+}
+
+#[test]
+fn every_family_fills_embeds_and_gets_new_words() {
+    for family in FAMILIES {
+        let bench = Bench(tempfile::tempdir().unwrap());
+        let start = bench.path("start");
+        save(family, Path::new(&start));
+        let filled = succeeds(&["fill", "--model", &start, "--json", "anna sees the [MASK] ."], "");
+        assert_eq!(filled.lines().count(), 1, "{}: {filled}", family.title);
+        let vectors = bench.path("vectors.jsonl");
+        let lines = bench.file("lines.txt", "anna sees the fox .\notto\n");
+        succeeds(&["embed", "--model", &start, "--input", &lines, "--out", &vectors, "--pooling", "mean"], "");
+        assert_eq!(fs::read_to_string(&vectors).unwrap().lines().count(), 2);
+        let shown = succeeds(&["inspect", &start], "");
+        assert!(shown.contains(&format!("encoder        {}, 2 layers", family.title)), "{shown}");
+
+        let (words, extended) = (bench.file("words.txt", "marten\nheron\n"), bench.path("extended"));
+        succeeds(&["vocab", "extend", "--model", &start, "--words", &words, "--out", &extended], "");
+        let model = Model::load(Path::new(&extended), &Device::cpu(Some(1)).unwrap()).unwrap();
+        assert_eq!(model.config().vocab_size, config_of(family).vocab_size + 2, "{}", family.title);
+    }
+}
+
+/// Each of these is one clear line.
+#[test]
+fn folders_that_do_not_fit_are_explained() {
+    let bench = Bench(tempfile::tempdir().unwrap());
+    let start = bench.path("start");
+    save(&cloze::model::family::ROBERTA, Path::new(&start));
+    let fails = |change: &dyn Fn(&mut Value), expected: &str| {
+        let path = format!("{start}/config.json");
+        let stored = fs::read_to_string(&path).unwrap();
+        let mut config: Value = serde_json::from_str(&stored).unwrap();
+        change(&mut config);
+        fs::write(&path, config.to_string()).unwrap();
+        let output = cloze(&["fill", "--model", &start, "anna [MASK]"]);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains(expected), "{said}");
+        fs::write(&path, stored).unwrap();
+    };
+    fails(
+        &|config| config["model_type"] = "deberta-v2".into(),
+        "expected one of the supported architectures, bert, roberta",
+    );
+    fails(
+        &|config| config["pad_token_id"] = Value::Null,
+        "pad_token_id is null: the positions of RoBERTa start after it",
+    );
+    fails(&|config| config["pad_token_id"] = 60.into(), "expected more than pad_token_id + 1, 61");
+    // A model of another family: none of the tensors fits.
+    fails(&|config| config["model_type"] = "electra".into(), "ELECTRA");
+    // The recipe names keys that the family does not have.
+    let output = cloze(&[
+        "pretrain",
+        "roberta",
+        "--set",
+        "model.embedding_size=64",
+        "--set",
+        "data=x",
+        "--out",
+        &bench.path("run"),
+    ]);
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("`model.embedding_size` does not exist in the family roberta, only in albert, electra"),
+        "{said}"
+    );
+}
