@@ -50,7 +50,12 @@ pub(crate) fn canonicalise(
         inventory.untie(decoder);
         config.tie_word_embeddings = false;
     }
-    if !inventory.models.is_empty() {
+    if let Some(other) = inventory.other_family {
+        let family = schema.family().title;
+        report.push(format!(
+            "  tensors with the names of {other}, not of {family}; correct the model_type in config.json"
+        ));
+    } else if !inventory.models.is_empty() {
         report.push(format!("  tensors of several models; their names begin with {}", inventory.models.join(", ")));
     } else if inventory.tensors.is_empty() {
         report.push("  found no tensors".to_owned());

@@ -262,6 +262,14 @@ impl Bert {
     }
 }
 
+impl Bert {
+    /// Replaces the architecture by one with other dropouts or another padding token.
+    pub(crate) fn set_architecture(&mut self, architecture: Architecture) {
+        self.architecture = architecture;
+        self.embeddings.tables.word_padding = architecture.word_padding;
+    }
+}
+
 impl Embeddings {
     fn declare(to: &mut Declarations, architecture: &Architecture) -> Embeddings {
         let e = architecture.embedding_size;

@@ -345,7 +345,12 @@ impl Folder {
                 report.unexpected(&tensor.stored, &weights);
             }
         }
-        if !inventory.models.is_empty() {
+        if let Some(other) = inventory.other_family {
+            report.summary = format!(
+                "its tensors have the names of {other}, not of {}; correct the model_type in config.json",
+                blueprint.graph.schema().family().title
+            );
+        } else if !inventory.models.is_empty() {
             report.summary = format!(
                 "its tensors are those of several models, with names that start with {}; save one of these models separately",
                 abbreviated(&inventory.models)

@@ -80,18 +80,27 @@ impl Model {
         Ok(blueprint.listed().iter().map(|declared| declared.shape.iter().product::<usize>()).sum())
     }
 
-    /// Replaces the configuration: labels, dropouts and keys for other programs may differ from the current ones.
+    /// Replaces the configuration: labels, dropouts, keys for other programs and, except in RoBERTa's family, the padding token
+    /// may differ from the current ones.
     ///
     /// # Errors
     /// [`ModelError::Config`] for a configuration that is not valid, or of another architecture.
     pub fn set_config(&mut self, config: Config) -> Result<(), ModelError> {
         config.validate()?;
         let (old, new) = (*self.architecture(), config.architecture());
-        if (Architecture { dropouts: new.dropouts, ..old }) != new {
-            let problem = format!("the architecture of a model cannot change: expected {old:?}, found {new:?}");
-            return Err(ModelError::Config { path: None, problem });
+        let fail = |problem| Err(ModelError::Config { path: None, problem });
+        if new.position_padding != old.position_padding {
+            let family = config.family().title;
+            let [found, expected] = [new, old].map(|architecture| architecture.position_padding.unwrap_or_default());
+            return fail(format!(
+                "pad_token_id is {found}: expected {expected}, because the positions of {family} start after the padding token"
+            ));
         }
-        self.graph.bert.architecture = new;
+        let Architecture { dropouts, word_padding, .. } = new;
+        if (Architecture { dropouts, word_padding, ..old }) != new {
+            return fail(format!("the architecture of a model cannot change: expected {old:?}, found {new:?}"));
+        }
+        self.graph.bert.set_architecture(new);
         self.graph.config = config;
         Ok(())
     }

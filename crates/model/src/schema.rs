@@ -8,7 +8,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::family::{Family, ModuleNames};
+use crate::family::{FAMILIES, Family, ModuleNames};
 use crate::heads::Class;
 use crate::role::{Head, Kind, LayerPart, Module, Role, Table};
 
@@ -213,6 +213,8 @@ pub struct Inventory {
     pub duplicates: Vec<String>,
     /// The name prefixes of the models, if the tensors are those of several models.
     pub models: Vec<String>,
+    /// The family that has such tensor names, if it is another one.
+    pub other_family: Option<&'static str>,
 }
 
 /// A tensor of a checkpoint.
@@ -247,8 +249,10 @@ impl Inventory {
     pub fn of<'a>(schema: Schema, stored: impl IntoIterator<Item = &'a str>) -> Inventory {
         let stored: Vec<&str> = stored.into_iter().collect();
         let (prefix, models) = schema.added_prefix(&stored);
+        let is_other = |family: &&Family| family.prefix != schema.family.prefix && prefix.ends_with(family.prefix);
+        let other_family = FAMILIES.into_iter().find(is_other).map(|family| family.title);
         let models = models.into_iter().map(str::to_owned).collect();
-        let mut inventory = Inventory { models, ..Inventory::default() };
+        let mut inventory = Inventory { models, other_family, ..Inventory::default() };
         let mut named: BTreeMap<String, String> = BTreeMap::new();
         for from in stored {
             let name = schema.canonical_name(from.strip_prefix(prefix).unwrap_or(from));
@@ -299,7 +303,7 @@ impl Inventory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::{ALBERT, BERT, FAMILIES};
+    use crate::family::{ALBERT, BERT};
     use crate::heads::{Heads, TaskHead};
 
     fn bert() -> Schema {

@@ -729,7 +729,10 @@ fn unsuitable_models_are_refused() {
 
     let roberta = bench.copy_of_start("roberta");
     edit(&roberta, &|config| config["model_type"] = "roberta".into());
-    start(&roberta, &["roberta/config.json", "roberta", "bert"]);
+    start(&roberta, &["roberta", "its tensors have the names of BERT, not of RoBERTa", "model_type"]);
+    let other = bench.copy_of_start("other");
+    edit(&other, &|config| config["model_type"] = "t5".into());
+    start(&other, &["other/config.json", "t5", "bert, roberta"]);
     let missing = bench.copy_of_start("missing");
     edit(&missing, &|config| config["num_hidden_layers"] = 3.into());
     start(&missing, &["missing", "missing: bert.encoder.layer.2.attention.self.query.weight", "[32, 32]"]);
