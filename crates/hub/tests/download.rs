@@ -122,8 +122,15 @@ fn models_are_downloaded_once_in_the_layout_of_huggingface_hub() {
     assert_eq!(found.folder, bench.model().join("snapshots").join(COMMIT));
 
     let mut expected = vec!["refs/main".to_owned()];
-    let absent =
-        ["config_sentence_transformers.json", "modules.json", "sentence_bert_config.json", "tokenizer_config.json"];
+    let absent = [
+        "config_sentence_transformers.json",
+        "modules.json",
+        "sentence_bert_config.json",
+        "sentencepiece.bpe.model",
+        "spiece.model",
+        "tokenizer_config.json",
+        "vocab.json",
+    ];
     expected.extend(absent.map(|file| format!(".no_exist/{COMMIT}/{file}")));
     for file in needed {
         expected.push(format!("blobs/{}", etag(&files[file])));
@@ -540,6 +547,13 @@ fn missing_models_revisions_and_files_are_named_in_the_error() {
     assert!(error.contains("must first be converted"), "{error}");
     let found = bench.find_as(bench.environment(), &Request::new("pickle", Contents::Source)).unwrap();
     assert_eq!(fs::read(found.folder.join("pytorch_model.bin")).unwrap(), weights);
+    let files = ["config.json", "model.safetensors", "vocab.json", "merges.txt"];
+    bench.server.add("bpe", &files.map(|file| (file, if file.starts_with("model") { weights } else { b"{}" })));
+    let found = bench.find_as(bench.environment(), &Request::new("bpe", Contents::Model)).unwrap();
+    assert!(
+        files.iter().all(|file| found.folder.join(file).is_file()),
+        "without tokenizer.json, both files are needed"
+    );
     bench.server.add("h5", &[("config.json", b"{}"), ("tf_model.h5", weights)]);
     assert!(bench.error(&changed(request, |value| value.name = "h5")).contains("tf_model.h5 is not supported"));
     assert!(

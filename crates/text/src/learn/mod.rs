@@ -167,6 +167,9 @@ where
             let counts = learning.count(&SpacedWords, texts)?;
             let normalizer = unigram_normalizer(options)?;
             let counts = normalized(counts, &normalizer, thread_count(options.threads));
+            if counts.is_empty() {
+                return Err(TextError::EmptyCorpus { bytes: learning.state.bytes });
+            }
             let alphabet = Alphabet::choose(&counts, options.character_coverage);
             learning.begin_merging(&alphabet, 0)?;
             let mut words: Vec<(CompactString, u64)> = pairs::trained(alphabet.spelled(counts)).into_iter().collect();
@@ -296,8 +299,10 @@ fn normalized(counts: Counts, normalizer: &NormalizerWrapper, threads: usize) ->
                 if normalizer.normalize(&mut text).is_err() {
                     continue;
                 }
-                // The mark would split a word.
-                for part in text.get().split_whitespace().filter(|part| !part.contains(['▁', '\0'])) {
+                // The mark would split a word, and a name of a special token would be a piece twice.
+                let is_text =
+                    |part: &&str| !part.contains(['▁', '\0']) && !ALBERT.iter().any(|name| part.contains(name));
+                for part in text.get().split_whitespace().filter(is_text) {
                     *own.entry(format_compact!("▁{part}")).or_default() += count;
                 }
             }
@@ -316,11 +321,13 @@ fn roberta(model: &Value) -> Result<Tokenizer, TextError> {
     of_family(Family::Roberta, model, added)
 }
 
+/// ALBERT's special tokens in the order of their ids, which is that of its published vocabulary. Its class in Transformers
+/// expects `<unk>` at 1.
+const ALBERT: [&str; 5] = [OTHER_NAMES[0], OTHER_NAMES[1], SPECIAL_TOKENS[2], SPECIAL_TOKENS[3], SPECIAL_TOKENS[4]];
+
 /// A tokenizer of ALBERT's class.
 fn albert(pieces: Vec<(String, f64)>) -> Result<Tokenizer, TextError> {
-    let [pad, unk, ..] = OTHER_NAMES;
-    let [_, _, cls, sep, mask] = SPECIAL_TOKENS;
-    let special = [pad, unk, cls, sep, mask].map(|name| (name.to_owned(), 0.0));
+    let special = ALBERT.map(|name| (name.to_owned(), 0.0));
     let all: Vec<(String, f64)> = special.into_iter().chain(pieces).collect();
     of_family(Family::Albert, &json!({"type": "Unigram", "vocab": all}), AddedTokens::default())
 }
@@ -551,6 +558,11 @@ mod tests {
         assert_eq!(cased.class_name(), "PreTrainedTokenizerFast");
         let accents = run(VocabularyOptions { keep_accents: true, ..options_of(kind, 90) });
         assert_eq!(accents.decode(&accents.encode("RéNe")), "réne");
+        // Names of special tokens in the corpus do not become pieces.
+        let names = "ka<unk>lo <pad> ▁ [CLS]x ".repeat(50);
+        assert_eq!(learn(&options_of(kind, 60), texts(&[&text, &names]), &ignore).unwrap().special().unk, 1);
+        let error = learn(&options_of(kind, 60), texts(&["▁ ▁▁"]), &ignore).unwrap_err();
+        assert!(matches!(error, TextError::EmptyCorpus { .. }), "{error}");
         let error = learn(&options_of(kind, 10), texts(&[&text]), &ignore).unwrap_err().to_string();
         assert!(error.contains("distinct characters); increase `size` or lower `character_coverage`"), "{error}");
     }
