@@ -262,7 +262,7 @@ mod tests {
             ("minni", "did you mean `mini`?"),
             ("elsewhere/mini.toml", "did you mean `mini`?"),
             ("mini-papers", "did you mean `mini-paper`?"),
-            ("zzz.toml", "tiny, mini, small, medium, base, large, tiny-paper"),
+            ("zzz.toml", "tiny, mini, small, medium, base, large, roberta"),
         ] {
             let Err(e) = Recipe::open(Path::new(name), &[]) else { panic!("{name} was found") };
             assert!(e.to_string().starts_with(name) && e.to_string().contains(expected), "{e}");
