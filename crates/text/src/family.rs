@@ -26,7 +26,7 @@ use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper};
 use crate::sentencepiece::SentencePiece;
 use crate::settings::{AddedTokens, ExtraTokens, Family};
 use crate::source::Source;
-use crate::special::{OTHER_NAMES, SPECIAL_TOKENS};
+use crate::special::{ALBERT_NAMES, OTHER_NAMES};
 use crate::vocabulary::Vocabulary;
 use crate::{Template, TextError, Tokenizer, merges, validate};
 
@@ -57,7 +57,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The pieces of a Unigram model, with their scores.
 type Pieces = Vec<(String, f64)>;
 
-/// What a class does with its lists; for errors of the `tokenizers` crate.
+/// Makes an error of the `tokenizers` crate.
 fn engine(action: &'static str) -> impl Fn(Failure) -> TextError {
     move |e| TextError::Engine { action, reason: e.to_string() }
 }
@@ -98,7 +98,7 @@ impl Family {
     fn usual(self, key: &str) -> Option<AddedToken> {
         // In the order of `special::KEYS`.
         let [pad, unk, cls, sep, mask] = match self {
-            Family::Albert => [OTHER_NAMES[0], OTHER_NAMES[1], SPECIAL_TOKENS[2], SPECIAL_TOKENS[3], SPECIAL_TOKENS[4]],
+            Family::Albert => ALBERT_NAMES,
             Family::Roberta | Family::XlmRoberta | Family::Camembert => OTHER_NAMES,
         };
         let name = match key {

@@ -28,6 +28,9 @@ pub(crate) const KEYS: [&str; 5] = ["pad_token", "unk_token", "cls_token", "sep_
 /// RoBERTa's names for these tokens, in the same order.
 pub(crate) const OTHER_NAMES: [&str; 5] = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"];
 
+/// ALBERT's names for these tokens, in the same order, which is also that of their ids.
+pub(crate) const ALBERT_NAMES: [&str; 5] = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"];
+
 impl Special {
     /// Finds the special tokens among `ids`. In order of precedence: the token that `named` returns for a key of [`KEYS`]; the
     /// first and the last token that `template` adds to a text; the names of BERT and RoBERTa.

@@ -38,7 +38,7 @@ use self::pairs::{BYTES_AND_SPECIAL, ByteWords, Limits};
 use crate::family::{self, Parts};
 use crate::settings::{AddedTokens, Class, Family};
 use crate::source::Source;
-use crate::special::{OTHER_NAMES, SPECIAL_TOKENS};
+use crate::special::{ALBERT_NAMES, OTHER_NAMES, SPECIAL_TOKENS};
 use crate::words::WordSplitter;
 use crate::{TextError, Tokenizer};
 
@@ -301,7 +301,7 @@ fn normalized(counts: Counts, normalizer: &NormalizerWrapper, threads: usize) ->
                 }
                 // The mark would split a word, and a name of a special token would be a piece twice.
                 let is_text =
-                    |part: &&str| !part.contains(['▁', '\0']) && !ALBERT.iter().any(|name| part.contains(name));
+                    |part: &&str| !part.contains(['▁', '\0']) && !ALBERT_NAMES.iter().any(|name| part.contains(name));
                 for part in text.get().split_whitespace().filter(is_text) {
                     *own.entry(format_compact!("▁{part}")).or_default() += count;
                 }
@@ -321,13 +321,9 @@ fn roberta(model: &Value) -> Result<Tokenizer, TextError> {
     of_family(Family::Roberta, model, added)
 }
 
-/// ALBERT's special tokens in the order of their ids, which is that of its published vocabulary. Its class in Transformers
-/// expects `<unk>` at 1.
-const ALBERT: [&str; 5] = [OTHER_NAMES[0], OTHER_NAMES[1], SPECIAL_TOKENS[2], SPECIAL_TOKENS[3], SPECIAL_TOKENS[4]];
-
-/// A tokenizer of ALBERT's class.
+/// A tokenizer of ALBERT's class, which expects `<unk>` at 1.
 fn albert(pieces: Vec<(String, f64)>) -> Result<Tokenizer, TextError> {
-    let special = ALBERT.map(|name| (name.to_owned(), 0.0));
+    let special = ALBERT_NAMES.map(|name| (name.to_owned(), 0.0));
     let all: Vec<(String, f64)> = special.into_iter().chain(pieces).collect();
     of_family(Family::Albert, &json!({"type": "Unigram", "vocab": all}), AddedTokens::default())
 }

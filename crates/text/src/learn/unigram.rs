@@ -367,7 +367,7 @@ fn sorted_suffixes(text: &[u8], threads: usize) -> Vec<u32> {
     suffixes
 }
 
-/// The length in bytes of the text that two suffixes have in common: entire characters of one word, as many as a piece may have.
+/// The length in bytes of the text that two suffixes have in common: entire characters of one word, at most those of a piece.
 fn common(text: &[u8], a: usize, b: usize) -> usize {
     let (mut length, mut chars) = (0, 0);
     for (at, (&x, &y)) in text[a..].iter().zip(&text[b..]).enumerate() {
