@@ -295,8 +295,7 @@ impl Config {
     /// A line for each key that another family has, and that this family ignores.
     pub fn ignored_keys(&self) -> Vec<String> {
         let title = self.family().title;
-        let is_set =
-            |key: &&str| self.extra.get(*key).is_some_and(|value| !value.is_null() && *value != Value::from(false));
+        let is_set = |key: &&str| self.extra.get(*key).is_some_and(|value| !value.is_null() && *value != false);
         let absent = self.family().config.absent.iter().copied();
         let of_others = FAMILIES.iter().flat_map(|family| family.config.renamed.iter().map(|(_, theirs)| *theirs));
         let mut keys: Vec<&str> = absent.chain(of_others).filter(is_set).collect();

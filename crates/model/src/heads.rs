@@ -206,9 +206,7 @@ impl Heads {
             Some(TaskHead::Tag { labels, layers })
         } else if declared(Class::Answer) {
             Some(TaskHead::Answer)
-        } else if declared(Class::Choose) {
-            Some(TaskHead::Choose)
-        } else if shape_of(Module::ChoiceDense.weight()).is_some() {
+        } else if declared(Class::Choose) || shape_of(Module::ChoiceDense.weight()).is_some() {
             Some(TaskHead::Choose)
         } else if classifier.is_some() {
             // Without a class: only the classifier of sequences has a pooler or a dense layer before it.

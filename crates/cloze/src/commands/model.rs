@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use cloze_hub::{Contents, Environment, Event, Hub, HubError, Request, is_model_name};
+use cloze_model::rtd_pair::DISCRIMINATOR;
 use cloze_model::{Config, Layout};
 use cloze_text::Tokenizer;
 use cloze_train::checkpoint;
@@ -286,18 +287,24 @@ fn on_disk(path: &Path) -> Result<OnDisk> {
         return Ok(OnDisk::Other(problem));
     }
     let run = RunFolder::new(path);
-    let chosen = |model: PathBuf, what: &str| {
+    let newest = || -> Result<Option<PathBuf>> { Ok(checkpoint::list(&run)?.pop().map(|(_, newest)| newest)) };
+    let candidates = [
+        (Some(path.to_owned()), ""),
+        (Some(run.model()), "the run's model"),
+        (checkpoint::best(&run), "the run's best checkpoint; it has no model/ yet"),
+        (newest()?, "the run's newest checkpoint; it has no model/ yet"),
+    ];
+    for (folder, what) in candidates.into_iter().filter_map(|(folder, what)| Some((folder?, what))) {
+        // A run of replaced-token detection has two models, of which the discriminator is the one for tasks.
+        let discriminator = folder.join(DISCRIMINATOR);
+        let (model, what) = match is_model(&folder) {
+            true => (folder, what.to_owned()),
+            false if !is_model(&discriminator) => continue,
+            false if what.is_empty() => (discriminator, "the discriminator".to_owned()),
+            false => (discriminator, format!("the discriminator of {what}")),
+        };
         let note = format!("model: {} ({what})", model.display());
-        Ok(OnDisk::Model(Found { folder: model, note: Some(note) }))
-    };
-    if is_model(&run.model()) {
-        return chosen(run.model(), "the run's model");
-    }
-    if let Some(best) = checkpoint::best(&run).filter(|best| is_model(best)) {
-        return chosen(best, "the run's best checkpoint; it has no model/ yet");
-    }
-    if let Some((_, newest)) = checkpoint::list(&run)?.pop() {
-        return chosen(newest, "the run's newest checkpoint; it has no model/ yet");
+        return Ok(OnDisk::Model(Found { folder: model, note: Some(note) }));
     }
     let entries = entries(path)?;
     let is_run = ["recipe.toml", "finetune.toml", "results.json", "metrics.jsonl", "checkpoints"]

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use cloze_hub::Contents;
+use cloze_model::rtd_pair::{DISCRIMINATOR, GENERATOR};
 use cloze_train::Recipe;
 use cloze_train::plan::End;
 use cloze_train::pretrain::{DryRun, Estimate, Outcome, PretrainEvent, device_of_run, dry_run, pretrain};
@@ -157,11 +158,16 @@ fn next_commands(model: &Path, recipe: &Recipe, out: &Path, evaluates: bool) -> 
     let cloze = program::name();
     let [model, data, out] = [model, &recipe.data, out].map(|path| program::quoted(path.display()));
     let mut commands = Vec::new();
-    if evaluates {
+    let is_rtd = recipe.objective.kind == ObjectiveKind::Rtd;
+    if evaluates && !is_rtd {
         commands.push(format!("{cloze} evaluate pretrain --model {model} --data {data}"));
     }
     if recipe.objective.kind == ObjectiveKind::MaskedLm {
         commands.push(format!("{cloze} fill --model {model} \"The capital of France is [MASK].\""));
+    }
+    if is_rtd {
+        commands.push(format!("{cloze} fill --model {model}/{GENERATOR} \"The capital of France is [MASK].\""));
+        commands.push(format!("{cloze} finetune classify --model {model}/{DISCRIMINATOR} --train FILE --out FOLDER"));
     }
     commands.push(format!("{cloze} report {out}"));
     commands

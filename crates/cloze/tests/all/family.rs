@@ -8,7 +8,7 @@ use cloze_engine::Device;
 use cloze_testing::{config_of, tokenizer};
 use serde_json::Value;
 
-use crate::common::{Bench, TAGS, TEXTS, cloze, cloze_with, text};
+use crate::common::{Bench, TAGS, TEXTS, cloze, cloze_with, corpus, text};
 
 const CHOICES: &str = "{\"context\": \"anna paints\", \"choices\": [\"a tower\", \"paris leaves\"], \"label\": 0}\n\
     {\"context\": \"the fox\", \"choices\": [\". . red\", \"leaves rome\"], \"label\": 1}\n";
@@ -78,6 +78,33 @@ fn every_family_fills_embeds_and_gets_new_words() {
         let model = Model::load(Path::new(&extended), &Device::cpu(Some(1)).unwrap()).unwrap();
         assert_eq!(model.config().vocab_size, config_of(family).vocab_size + 2, "{}", family.title);
     }
+}
+
+/// `--model RUN` means the discriminator.
+#[test]
+fn a_run_of_replaced_token_detection_has_two_models() {
+    let bench = Bench(tempfile::tempdir().unwrap());
+    let (texts, vocab, shards, run) =
+        (bench.file("texts.txt", &corpus(30)), bench.path("vocab"), bench.path("shards"), bench.path("run"));
+    succeeds(&["vocab", "--input", &texts, "--size", "200", "--out", &vocab], "");
+    succeeds(&["prepare", "--input", &texts, "--tokenizer", &vocab, "--out", &shards], "");
+    let data = format!("data={shards}");
+    let small = ["minutes=", "steps=4", "model.hidden_size=32", "model.num_hidden_layers=1", "model.embedding_size=16"];
+    let mut words = vec!["pretrain", "electra", "--out", &run, "--set", &data, "--set", "phase.0.batch_sequences=4"];
+    small.iter().for_each(|setting| words.extend(["--set", setting]));
+    let output = cloze(&words);
+    let said = text(&output.stderr) + &text(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("RTD loss") && said.contains("model/discriminator --train FILE"), "{said}");
+    let shown = succeeds(&["inspect", &format!("{run}/model/discriminator")], "");
+    assert!(shown.contains("ElectraForPreTraining"), "{shown}");
+    succeeds(&["fill", "--model", &format!("{run}/model/generator"), "the [MASK]."], "");
+
+    let (file, out) = (bench.file("texts.tsv", TEXTS), bench.path("tuned"));
+    let words = ["finetune", "classify", "--train", &file, "--model", &run, "--out", &out, "--epochs", "1"];
+    let output = cloze(&words);
+    let said = text(&output.stderr) + &text(&output.stdout);
+    assert!(output.status.success() && said.contains("the discriminator of the run's model"), "{said}");
 }
 
 /// Each of these is one clear line.
