@@ -76,7 +76,7 @@ impl ModelGraph {
         self.schema().class_name(self.class()).unwrap_or_default()
     }
 
-    /// All parameters with their roles, in order of declaration: those of a [`Model`] in the order of its
+    /// All parameters with their roles, in order of declaration: those of a [`Model`](crate::Model) in the order of its
     /// [`Parameters::ids`].
     pub fn roles(&self) -> impl Iterator<Item = (ParamId, Role)> + '_ {
         self.declared.iter().copied()

@@ -162,7 +162,7 @@ pub struct ModelSection {
 }
 
 impl ModelSection {
-    /// The family of a new model; BERT for an unknown name, which [`Recipe::check`] rejects.
+    /// The family of a new model; BERT for an unknown name, which the check of a recipe rejects.
     pub fn family(&self) -> &'static Family {
         self.family.as_deref().map_or(&BERT, |name| Family::of(name).unwrap_or(&BERT))
     }

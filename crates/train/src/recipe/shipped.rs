@@ -234,7 +234,7 @@ mod tests {
             assert!(recipe.text.contains(&call), "{}", recipe.text);
             let counted = open(&recipe.name).parameters(30_522).unwrap();
             let stated: f64 = recipe.parameters.trim_end_matches(" M").parse().unwrap();
-            assert!((counted as f64 / 1e6 / stated - 1.0).abs() < 0.006, "{}: {counted}", recipe.name);
+            assert!((counted as f64 / 1e6 / stated - 1.0).abs() < 0.012, "{}: {counted}", recipe.name);
             let placeholders = recipe.text.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
             let left: Vec<&str> = placeholders.map(|(inside, _)| inside).filter(|name| !name.contains('=')).collect();
             assert!(left.is_empty(), "{}: {left:?}", recipe.name);
