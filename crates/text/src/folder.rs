@@ -178,7 +178,16 @@ fn open_json(path: &Path) -> Result<Tokenizer, TextError> {
     for token in value["added_tokens"].as_array().into_iter().flatten() {
         let id =
             token["id"].as_u64().ok_or_else(|| bad(format!("expected an added token with an id, found {token}")))?;
-        in_json.push((id, added_token(token).ok_or_else(|| bad(format!("expected an added token, found {token}")))?));
+        let token = added_token(token).ok_or_else(|| bad(format!("expected an added token, found {token}")))?;
+        if let Some((_, other)) =
+            in_json.iter().find(|(known, other): &&(u64, AddedToken)| *known == id && other.content != token.content)
+        {
+            let (first, second) = (&other.content, &token.content);
+            return Err(bad(format!(
+                "the added tokens {first:?} and {second:?} have the same id, {id}; expected different ids"
+            )));
+        }
+        in_json.push((id, token));
     }
     let class = settings.class();
     let family = if let Class::Family(family) = class { Some(family) } else { None };
@@ -431,6 +440,22 @@ mod tests {
     ];
 
     /// Each seed must give a tokenizer or an error, without a panic.
+    /// Found by fuzzing: such a file was saved as another tokenizer.
+    #[test]
+    fn added_tokens_with_the_same_id_are_rejected() {
+        let dir = tempfile::tempdir().unwrap();
+        Tokenizer::from_tokens(crate::SPECIAL_TOKENS.map(str::to_owned).to_vec(), false)
+            .unwrap()
+            .save(dir.path())
+            .unwrap();
+        let path = dir.path().join(JSON);
+        let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        json["added_tokens"][1]["id"] = 0.into();
+        fs::write(&path, json.to_string()).unwrap();
+        let error = Tokenizer::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("the added tokens \"[PAD]\" and \"[UNK]\" have the same id, 0"), "{error}");
+    }
+
     #[test]
     fn seeds_of_the_fuzz_targets_are_read() {
         for (target, names) in [
