@@ -322,7 +322,7 @@ impl Config {
         if family.model_type != self.model_type {
             problems.push(unsupported_model_type(&self.model_type));
         }
-        let has = |key: &str| !family.config.absent.contains(&key);
+        let has = |key: &str| family.has_key(key);
         let stored = |key: &'static str| {
             family.config.renamed.iter().find(|(ours, _)| *ours == key).map_or(key, |(_, theirs)| *theirs)
         };
@@ -351,11 +351,13 @@ impl Config {
                 keys[0], keys[1]
             ));
         }
-        if family.network.projection == Projection::Never && self.embedding_size.is_some() {
-            problems.push(format!(
-                "embedding_size is set: {} has none, its embeddings are as wide as hidden_size",
-                family.title
-            ));
+        let given = [
+            ("embedding_size", self.embedding_size),
+            ("num_hidden_groups", self.num_hidden_groups),
+            ("inner_group_num", self.inner_group_num),
+        ];
+        for (key, _) in given.into_iter().filter(|(key, value)| value.is_some() && !has(key)) {
+            problems.push(format!("{key} is set: {} has no such key", family.title));
         }
         if self.num_hidden_groups.is_some() && !self.shared_parts.is_none() {
             problems.push(format!("cloze_shared_parts is set: {} has groups of layers instead", family.title));
@@ -475,7 +477,7 @@ impl Config {
 
     /// The sizes and settings of the network. The configuration must be [valid](Self::validate).
     pub fn architecture(&self) -> Architecture {
-        let network = &self.family().network;
+        let (family, network) = (self.family(), &self.family().network);
         let embedding_size = self.embedding_size.unwrap_or(self.hidden_size);
         let activation = self.hidden_act.activation();
         let mut choose = network.choose;
@@ -502,7 +504,7 @@ impl Config {
             positions: self.max_position_embeddings,
             word_padding: self.pad_token_id,
             position_padding: self.pad_token_id.filter(|_| network.positions_skip_padding),
-            segments: self.type_vocab_size,
+            segments: if family.has_key("type_vocab_size") { self.type_vocab_size } else { 0 },
             activation,
             mlm_activation: network.mlm_activation.unwrap_or(activation),
             classify: network.classify,
@@ -693,6 +695,20 @@ mod tests {
         assert_eq!(long.architecture().max_sequence_length(), 512);
         let shorter = parse(r#"{"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 3}"#).unwrap();
         assert_eq!(shorter.architecture().max_sequence_length(), 510);
+    }
+
+    /// A configuration that a program makes can have values that no file of the family has.
+    #[test]
+    fn values_that_the_family_does_not_have_never_reach_the_network() {
+        let distilbert = Config { model_type: "distilbert".to_owned(), ..Config::default() };
+        assert_eq!((distilbert.type_vocab_size, distilbert.architecture().segments), (2, 0));
+        for change in [
+            Config { embedding_size: Some(64), ..Config::default() },
+            Config { num_hidden_groups: Some(1), ..Config::default() },
+        ] {
+            let error = change.validate().unwrap_err().to_string();
+            assert!(error.contains("is set: BERT has no such key"), "{error}");
+        }
     }
 
     #[test]

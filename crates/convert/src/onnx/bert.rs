@@ -27,6 +27,9 @@ pub(super) fn build<'a>(
         return Err(OnnxError::Causal);
     }
     let family = model.schema().family();
+    if model.schema().class_name(output).is_none() {
+        return Err(OnnxError::Family { family: family.title, output });
+    }
     let mut bert = Bert { graph: GraphBuilder::new(family.model_type, model), architecture, root: family.model_type };
     let inputs = bert.inputs(output);
     let mask = bert.mask(&inputs.attention_mask);

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cloze_model::Class;
 use thiserror::Error;
 
 /// An error of writing ONNX.
@@ -28,6 +29,14 @@ pub enum OnnxError {
     /// A model with causal attention.
     #[error("a causal model (is_decoder) cannot be exported as ONNX: expected an encoder")]
     Causal,
+    /// An output that no model of the family has.
+    #[error("{family} has no models with the output {output:?}; choose an output whose head the model has")]
+    Family {
+        /// The family.
+        family: &'static str,
+        /// The output.
+        output: Class,
+    },
     /// A tensor that is missing or has the wrong shape.
     #[error("{name}: {problem}")]
     Tensor {

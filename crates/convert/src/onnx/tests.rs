@@ -187,6 +187,19 @@ fn every_family_and_head() {
 }
 
 #[test]
+fn outputs_that_the_family_does_not_have_are_errors() {
+    let dir = tempdir().unwrap();
+    let mut roberta = small();
+    roberta.model_type = "roberta".to_owned();
+    for (config, output) in [(roberta, Class::NextSentence), (small(), Class::ReplacedTokens)] {
+        let title = config.family().title;
+        let options = OnnxOptions::new(output);
+        let error = write(&model(config, Heads::MLM), &dir.path().join("x.onnx"), &options).unwrap_err().to_string();
+        assert!(error.contains(&format!("{title} has no models with the output {output:?}")), "{error}");
+    }
+}
+
+#[test]
 fn every_output_of_a_task() {
     let span = ["start_logits [batch_size, sequence_length]", "end_logits [batch_size, sequence_length]"];
     let cases: [(TaskHead, Class, &[&str], [i64; 2]); 6] = [
