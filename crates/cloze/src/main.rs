@@ -4,6 +4,7 @@
 //! (training is saved).
 #![forbid(unsafe_code)]
 
+mod ablate;
 mod commands;
 mod failure;
 mod flags;

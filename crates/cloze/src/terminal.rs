@@ -104,6 +104,11 @@ impl Terminal {
         }
     }
 
+    /// The same terminal without progress and notes.
+    pub fn quiet(&self) -> Terminal {
+        Terminal { verbosity: Verbosity::Quiet, bars: false, ..self.clone() }
+    }
+
     /// Prints the error line of a failed command.
     pub fn error(&self, line: &str) {
         if self.error_colour {

@@ -51,6 +51,14 @@ pub fn fraction(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Parses a finite number above 0.
+pub fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("must be a number above 0".into()),
+    }
+}
+
 /// Parses the name of a value. `all` has the values with their names and descriptions.
 pub fn named<T>(all: &'static [(T, &'static str, &'static str)]) -> impl TypedValueParser<Value = T>
 where
@@ -84,6 +92,8 @@ mod tests {
         assert!(positive("0").is_err() && positive("-1").is_err() && positive("x").is_err());
         assert_eq!((threads("1024"), seeds("5"), items_or_none("0")), (Ok(1024), Ok(5), Ok(0)));
         assert_eq!(fraction("0.05"), Ok(0.05));
+        assert_eq!(above_zero("0.5"), Ok(0.5));
+        assert!(above_zero("0").is_err() && above_zero("inf").is_err() && above_zero("NaN").is_err());
         assert!(fraction("1").is_err() && fraction("-0.1").is_err() && fraction("NaN").is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! The commands. Each file has one command's arguments and implementation.
 
+mod ablate;
 mod bench;
 mod completions;
 mod convert;
@@ -13,13 +14,13 @@ mod man;
 mod model;
 mod precision;
 mod prepare;
-mod pretrain;
+pub mod pretrain;
 mod quickstart;
 mod reading;
 mod recipe;
 mod report;
 mod similar;
-mod tasks;
+pub mod tasks;
 mod tokenizer;
 mod vocab;
 
@@ -42,6 +43,8 @@ pub enum Command {
     Prepare(prepare::Arguments),
     /// Pre-train a BERT with a recipe
     Pretrain(pretrain::Arguments),
+    /// Pre-train, fine-tune and compare the rows of a table, such as the paper's ablations
+    Ablate(ablate::Arguments),
     /// List the built-in recipes, or print one
     Recipe(recipe::Arguments),
     /// Evaluate a model on held-out data
@@ -78,7 +81,7 @@ impl Command {
     pub fn interrupt_message(&self) -> &'static str {
         match self {
             Command::Quickstart(_) => "run the quickstart again to start over",
-            Command::Pretrain(_) | Command::Finetune(_) | Command::Sweep(_) => {
+            Command::Pretrain(_) | Command::Ablate(_) | Command::Finetune(_) | Command::Sweep(_) => {
                 "no training step was running; what was saved before is complete"
             }
             Command::Predict(_) => "rows after the last line printed have no answer",
@@ -107,6 +110,7 @@ impl Command {
             Command::Vocab(arguments) => done(vocab::run(&arguments, terminal)),
             Command::Prepare(arguments) => prepare::run(&arguments, terminal),
             Command::Pretrain(arguments) => pretrain::run(&arguments, terminal),
+            Command::Ablate(arguments) => ablate::run(&arguments, terminal),
             Command::Recipe(arguments) => done(recipe::run(&arguments, terminal)),
             Command::Evaluate(arguments) => done(evaluate::run(arguments, terminal)),
             Command::Finetune(arguments) => tasks::finetune::run(*arguments, terminal),

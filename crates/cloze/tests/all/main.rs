@@ -1,5 +1,6 @@
 //! All integration tests of the binary in one test binary, because linking takes longer than most of the tests.
 
+mod ablate;
 mod cli;
 mod common;
 mod embed;

@@ -6,6 +6,7 @@
 //! | `corpus.rs` | the shards: training and held-out batches |
 //! | `resolved.rs` | its recipe: resolved, stored in its folder, compared when it is resumed; its device |
 //! | `estimate.rs`, `dry_run.rs` | estimates of its duration |
+//! | `text.rs` | the text that it trains on: its fingerprint, the tokens of a step |
 //! | `find_lr.rs` | the learning-rate range test |
 //!
 //! A run's model/ is written at its end, and when it is interrupted.
@@ -16,6 +17,7 @@ mod estimate;
 mod find_lr;
 mod job;
 mod resolved;
+mod text;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -34,6 +36,7 @@ pub use estimate::{Estimate, PhaseEstimate};
 pub use find_lr::{LrRange, LrStep, LrTest};
 pub use job::{Best, Outcome, PretrainEvent, State};
 pub use resolved::device_of_run;
+pub use text::TextOfRun;
 
 /// Runs a recipe in a folder, from the start or from the last checkpoint, on the device of [`device_of_run`]. If `stop`
 /// is set, the current step is finished and saved. `on_event` is called for every event.
@@ -108,5 +111,16 @@ pub fn find_lr(
     match recipe.objective.kind {
         ObjectiveKind::Rtd => find_lr::find_lr(&rtd(recipe), recipe, device, range, stop, on_step),
         _ => find_lr::find_lr(&objectives(recipe), recipe, device, range, stop, on_step),
+    }
+}
+
+/// The text that a recipe trains on, from a sample of its batches. Nothing is trained.
+///
+/// # Errors
+/// Shards that cannot be read, or that lack what the objective needs.
+pub fn text_of_run(recipe: &Recipe) -> Result<TextOfRun, TrainError> {
+    match recipe.objective.kind {
+        ObjectiveKind::Rtd => text::text_of_run(&rtd(recipe), recipe),
+        _ => text::text_of_run(&objectives(recipe), recipe),
     }
 }

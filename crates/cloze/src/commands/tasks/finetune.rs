@@ -287,9 +287,59 @@ pub fn run_planned(
     kind: Option<&'static Kind>,
     arguments: &Arguments,
     suffix: &str,
-    plan: &dyn Fn(&Reading, &Arguments) -> Vec<PlannedRun>,
+    plan: &PlanOf<'_>,
     terminal: &Terminal,
 ) -> Result<ExitCode> {
+    let Executed { out, rows, example_file, result } = execute(kind, arguments, suffix, plan, terminal)?;
+    let outcome = match result {
+        Executing::Interrupted => return Ok(ExitCode::from(INTERRUPTED)),
+        Executing::DryRun(report) => {
+            write_dry_run(&report, &out, arguments.json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Executing::Runs(outcome) => outcome,
+    };
+    if arguments.json {
+        writeln!(crate::output::stdout(), "{}", summary(&outcome, &out, rows[0], rows[1]))?;
+    } else {
+        write_results(&outcome, example_file.map(|file| example_command(&out, &file)))?;
+    }
+    if outcome.finished && outcome.model.is_none() {
+        bail!("every run failed, so there is no model; use a lower --lr, or check the data and the model");
+    }
+    Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
+}
+
+/// The runs for these rows and options.
+type PlanOf<'a> = dyn Fn(&Reading, &Arguments) -> Vec<PlannedRun> + 'a;
+
+/// The planned runs after they were done.
+pub struct Executed {
+    /// The run folder.
+    pub out: PathBuf,
+    /// The numbers of training rows and dev rows.
+    pub rows: [usize; 2],
+    /// A file of rows to try the model with.
+    example_file: Option<PathBuf>,
+    pub result: Executing,
+}
+
+/// What was done with the planned runs.
+pub enum Executing {
+    /// Interrupted before there was a result.
+    Interrupted,
+    DryRun(DryRun),
+    Runs(RunsOutcome),
+}
+
+/// Reads the rows and does the planned runs.
+pub fn execute(
+    kind: Option<&'static Kind>,
+    arguments: &Arguments,
+    suffix: &str,
+    plan: &PlanOf<'_>,
+    terminal: &Terminal,
+) -> Result<Executed> {
     let kind = kind.ok_or_else(|| usage(format!("no kind of task; give {}, or --task NAME", kinds::names())))?;
     let named = arguments.model.as_deref().ok_or_else(|| usage("no model; give --model DIR or NAME"))?;
     arguments.read.check(kind, false)?;
@@ -372,25 +422,15 @@ pub fn run_planned(
         device: &device,
         task_settings: &task_settings,
     };
-    if arguments.dry_run {
-        let Some(report) = dry_run_all(&common, &planned, stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
-        write_dry_run(&report, out, arguments.json)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let outcome = match &planned[..] {
-        [only] => run_one(&common, only, stop, terminal)?,
-        several => run_all(&common, several, stop, terminal)?,
+    let result = match &planned[..] {
+        several if arguments.dry_run => {
+            dry_run_all(&common, several, stop)?.map_or(Executing::Interrupted, Executing::DryRun)
+        }
+        [only] => Executing::Runs(run_one(&common, only, stop, terminal)?),
+        several => Executing::Runs(run_all(&common, several, stop, terminal)?),
     };
-    if arguments.json {
-        writeln!(crate::output::stdout(), "{}", summary(&outcome, out, train_rows, dev_rows))?;
-    } else {
-        let file = files[1].first().or(files[0].first());
-        write_results(&outcome, file.map(|file| example_command(out, file)))?;
-    }
-    if outcome.finished && outcome.model.is_none() {
-        bail!("every run failed, so there is no model; use a lower --lr, or check the data and the model");
-    }
-    Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
+    let example_file = files[1].first().or(files[0].first()).cloned();
+    Ok(Executed { out: out.clone(), rows: [train_rows, dev_rows], example_file, result })
 }
 
 /// The default run folder: runs/ and the name of the known task, otherwise of the training file or its folder,

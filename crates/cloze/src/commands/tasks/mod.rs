@@ -7,8 +7,8 @@ pub mod finetune;
 mod per_kind;
 pub mod predict;
 mod read;
-mod recipe;
-mod runs;
+pub mod recipe;
+pub mod runs;
 pub mod sweep;
 
 pub use fine_tuned::config_of;

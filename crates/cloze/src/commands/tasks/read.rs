@@ -64,7 +64,7 @@ pub struct CommonArguments {
 
     /// Score that selects the best model
     #[arg(long, hide_short_help = true, value_name = "SCORE", help = metric_help(), value_parser = metrics())]
-    metric: Option<String>,
+    pub metric: Option<String>,
 
     /// Maximum sequence length in tokens [default: the model's or the task's; otherwise 128, for answer 384]
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]

@@ -18,11 +18,16 @@ pub fn with_recipe<A: TaskArguments>(
     let Some(path) = recipe(&parsed.arguments) else { return Ok((parsed.kind, parsed.arguments)) };
     let path_name = || path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut table: toml::Table = toml::from_str(&text).with_context(path_name)?;
-    let kind = kind_of(&mut table).with_context(path_name)?;
-    let mut arguments = parse_table::<A>(A::NAME, &table).with_context(path_name)?;
+    let table: toml::Table = toml::from_str(&text).with_context(path_name)?;
+    let (kind, mut arguments) = of_table::<A>(table).with_context(path_name)?;
     arguments.update_from_arg_matches(&without_defaults(&parsed.given))?;
     Ok((parsed.kind.or(kind), arguments))
+}
+
+/// The arguments in a table whose keys are options, and the kind of task if it is in the table.
+pub fn of_table<A: TaskArguments>(mut table: toml::Table) -> Result<(Option<&'static Kind>, A)> {
+    let kind = kind_of(&mut table)?;
+    Ok((kind, parse_table::<A>(A::NAME, &table)?))
 }
 
 /// The matches without default values.
