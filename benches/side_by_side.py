@@ -32,6 +32,11 @@ SHAPES = {
     "train base 16×128 uniform": dict(**BASE, batch=16, seq=128, lengths="uniform"),
     "train mini 32×128 uniform": dict(**MINI, batch=32, seq=128, lengths="uniform"),
     "train tiny 64×128 full": dict(**TINY, batch=64, seq=128, lengths="full"),
+    # The losses of each family's pre-training, in both programs.
+    **{
+        f"train mini 32×128 {family}": dict(**MINI, batch=32, seq=128, family=family)
+        for family in ("bert", "roberta", "distilbert", "albert", "electra")
+    },
     "infer base 32×128": dict(**BASE, batch=32, seq=128),
     "infer base 8×128": dict(**BASE, batch=8, seq=128),
     "infer base 1×32": dict(**BASE, batch=1, seq=32),

@@ -158,18 +158,15 @@ impl Weights {
         let Some(entry) = self.entries.get(name) else {
             return;
         };
-        let bytes = &self.maps[entry.file][entry.bytes.clone()];
-        fn convert<const N: usize>(bytes: &[u8], to: &mut [f32], read: impl Fn([u8; N]) -> f32) {
-            for (value, chunk) in to.iter_mut().zip(bytes.as_chunks::<N>().0) {
-                *value = read(*chunk);
-            }
-        }
-        match entry.dtype {
-            Dtype::F32 => convert(bytes, to, f32::from_le_bytes),
-            Dtype::BF16 => convert(bytes, to, |pair| bf16::from_le_bytes(pair).to_f32()),
-            Dtype::F16 => convert(bytes, to, |pair| f16::from_le_bytes(pair).to_f32()),
-            Dtype::F64 => convert(bytes, to, |eight| f64::from_le_bytes(eight) as f32),
-            _ => {}
+        let map = &self.maps[entry.file];
+        // Blocks of whole elements, whatever the type.
+        let per_block = BLOCK / size_of::<f64>();
+        let width = entry.bytes.len() / to.len().max(1);
+        for (number, part) in to.chunks_mut(per_block).enumerate() {
+            let start = entry.bytes.start + number * per_block * width;
+            let block = start..start + part.len() * width;
+            convert(entry.dtype, &map[block.clone()], part);
+            release(map, block);
         }
     }
 
@@ -182,6 +179,40 @@ impl Weights {
         view(a) == view(b)
     }
 }
+
+/// Bytes that are read from a file at a time, at most. Pages of a mapped file count as memory of the process until they are
+/// released.
+const BLOCK: usize = if cfg!(test) { 64 } else { 16 << 20 };
+
+/// Converts the elements of a tensor to f32.
+fn convert(dtype: Dtype, bytes: &[u8], to: &mut [f32]) {
+    fn each<const N: usize>(bytes: &[u8], to: &mut [f32], read: impl Fn([u8; N]) -> f32) {
+        for (value, chunk) in to.iter_mut().zip(bytes.as_chunks::<N>().0) {
+            *value = read(*chunk);
+        }
+    }
+    match dtype {
+        Dtype::F32 => each(bytes, to, f32::from_le_bytes),
+        Dtype::BF16 => each(bytes, to, |pair| bf16::from_le_bytes(pair).to_f32()),
+        Dtype::F16 => each(bytes, to, |pair| f16::from_le_bytes(pair).to_f32()),
+        Dtype::F64 => each(bytes, to, |eight| f64::from_le_bytes(eight) as f32),
+        _ => {}
+    }
+}
+
+/// Releases the memory of pages that were read: a later read gets them from the file again.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn release(map: &Mmap, bytes: Range<usize>) {
+    // SAFETY: "don't need" discards changes of private pages. The map is read-only, so that there are none, and the same
+    // bytes are read again from the file.
+    let released = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
+    // Only memory is lost if the system refuses.
+    drop(released);
+}
+
+#[cfg(not(unix))]
+fn release(_: &Mmap, _: Range<usize>) {}
 
 /// Explains a header's problem, with the file's length if that is relevant.
 fn explain(bytes: &[u8], error: &safetensors::SafeTensorError) -> String {

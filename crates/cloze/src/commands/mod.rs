@@ -37,7 +37,7 @@ use tasks::PerKind;
 pub enum Command {
     /// Train a small BERT from scratch in minutes: corpus, vocabulary, shards, training, evaluation
     Quickstart(quickstart::Arguments),
-    /// Learn a WordPiece vocabulary from text
+    /// Learn a vocabulary from text: WordPiece, byte-level BPE or Unigram
     Vocab(vocab::Arguments),
     /// Tokenize text into training shards, with a report on the corpus
     Prepare(prepare::Arguments),

@@ -4,11 +4,15 @@ use std::io::Write;
 use std::time::Instant;
 
 use anyhow::Result;
+use clap::builder::PossibleValuesParser;
 use cloze_engine::{
-    Bandwidths, Cost, DType, Device, DropoutKey, Gradients, Moments, Pass, Profile, StepSettings, UpdateRule,
-    optimizer_step,
+    Bandwidths, Cost, DType, Device, DropoutKey, Gradients, Moments, Parameters, Pass, Profile, StepSettings,
+    UpdateRule, optimizer_step,
 };
-use cloze_model::{Config, FlopsOf, Heads, Inputs, LossScale, Model, PretrainLabels};
+use cloze_model::family::BERT;
+use cloze_model::{Class, Config, FAMILIES, FlopsOf, Heads, Inputs, LossScale, Model, PretrainLabels, RtdPair};
+use cloze_text::Special;
+use cloze_train::Recipe;
 use cloze_train::recipe::{Optimizer, OptimizerKind, Precision};
 use serde_json::{Map, Value, json};
 
@@ -54,12 +58,71 @@ pub struct Shape {
     #[arg(long, default_value = "bert-adamw", value_parser = crate::values::named(&OptimizerKind::ALL))]
     pub optimizer: OptimizerKind,
 
+    /// Model family; a training step of electra is that of a generator and a discriminator
+    #[arg(long, default_value = "bert", value_name = "FAMILY", value_parser = family_names())]
+    pub family: String,
+
     /// Vocabulary size
     #[arg(long, default_value_t = 30522, value_name = "V", value_parser = crate::values::positive)]
     pub vocab: usize,
 }
 
+fn family_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(FAMILIES.iter().map(|family| family.model_type))
+}
+
+/// The network of a benchmark.
+enum Subject {
+    Model(Box<Model>),
+    /// ELECTRA in training.
+    Pair(Box<RtdPair>),
+}
+
+impl Subject {
+    fn params_mut(&mut self) -> &mut Parameters {
+        match self {
+            Subject::Model(model) => &mut model.params,
+            Subject::Pair(pair) => &mut pair.params,
+        }
+    }
+
+    fn params(&self) -> &Parameters {
+        match self {
+            Subject::Model(model) => &model.params,
+            Subject::Pair(pair) => &pair.params,
+        }
+    }
+}
+
 impl Shape {
+    /// The configuration of the model, and of ELECTRA's generator.
+    fn configs(&self) -> Result<[Config; 2]> {
+        let mut recipe = Recipe::default();
+        let special = Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4 };
+        recipe.model.family = Some(self.family.clone());
+        recipe.model.hidden_size = Some(self.hidden);
+        recipe.model.num_hidden_layers = Some(self.layers);
+        recipe.model.num_attention_heads = Some(self.heads);
+        // One row more for families whose positions start after the padding token.
+        recipe.model.max_position_embeddings = Some(self.seq.max(512) + 1);
+        let [generator, model] = recipe.rtd_configs(self.vocab, special)?;
+        Ok([model, generator])
+    }
+
+    /// A network with random weights and the heads of the family's pre-training.
+    fn subject(&self, training: bool, device: &Device) -> Result<Subject> {
+        let [config, generator] = self.configs()?;
+        if training && config.schema().class_name(Class::ReplacedTokens).is_some() {
+            return Ok(Subject::Pair(Box::new(RtdPair::new(generator, config, device, 0)?)));
+        }
+        let heads = match training {
+            true if config.schema().class_name(Class::Pretraining).is_some() => Heads::PRETRAINING,
+            true => Heads::MLM,
+            false => Heads::NONE,
+        };
+        Ok(Subject::Model(Box::new(Model::new(config, heads, device, 0)?)))
+    }
+
     /// Refuses options without effect.
     pub fn check(&self, training: bool) -> Result<()> {
         anyhow::ensure!(
@@ -115,6 +178,9 @@ pub const WARM_UP: usize = 2;
 /// The fraction of tokens predicted in training.
 const PREDICTED: f64 = 0.15;
 
+/// The weight of ELECTRA's second loss.
+const RTD_WEIGHT: f32 = 50.0;
+
 /// Measures training or inference and prints the result.
 pub fn run(arguments: &Arguments, training: bool, terminal: &Terminal) -> Result<()> {
     let Arguments { shape, steps, profile, json } = arguments;
@@ -166,30 +232,33 @@ pub fn measure(
     on_step: &mut dyn FnMut(usize, &str),
 ) -> Result<Measured> {
     let dtype = shape.precision.dtype(&device);
-    let mut config = Config::default();
-    config.vocab_size = shape.vocab;
-    config.hidden_size = shape.hidden;
-    config.num_hidden_layers = shape.layers;
-    config.num_attention_heads = shape.heads;
-    config.intermediate_size = 4 * shape.hidden;
-    config.max_position_embeddings = shape.seq.max(512);
-    let heads = if training { Heads::PRETRAINING } else { Heads::NONE };
-    let mut model = Model::new(config, heads, &device, 0)?;
+    let mut subject = shape.subject(training, &device)?;
     if !training {
-        model.params.cache_packed_weights();
+        subject.params_mut().cache_packed_weights();
     }
-    let (inputs, labels) = synthetic(shape, training);
-    model.check(&inputs, &labels)?;
-    let flops =
-        model.useful_flops(&inputs, &labels, if training { FlopsOf::ForwardBackward } else { FlopsOf::Forward });
+    let (inputs, mut labels) = synthetic(shape, training);
+    let flops = match &subject {
+        Subject::Model(model) => {
+            if !model.heads.nsp {
+                labels.nsp_labels.clear();
+            }
+            model.check(&inputs, &labels)?;
+            model.useful_flops(&inputs, &labels, if training { FlopsOf::ForwardBackward } else { FlopsOf::Forward })
+        }
+        Subject::Pair(pair) => {
+            labels.nsp_labels.clear();
+            pair.useful_flops(&inputs, &labels)
+        }
+    };
 
     let mut optimizer = Optimizer::default();
     optimizer.kind = shape.optimizer;
     let (optimizer, recompute) = (optimizer.to_engine(), shape.recompute);
-    let mut bench = Bench { model, device, dtype, inputs, labels, recompute, optimizer, training: None, profile: None };
+    let mut bench =
+        Bench { subject, device, dtype, inputs, labels, recompute, optimizer, training: None, profile: None };
     if training {
-        let gradients = Gradients::zeros_like(&bench.model.params);
-        let moments = Moments::zeros_like(&bench.model.params);
+        let gradients = Gradients::zeros_like(bench.subject.params());
+        let moments = Moments::zeros_like(bench.subject.params());
         bench.training = Some((gradients, moments));
     }
     for step in 0..WARM_UP {
@@ -221,7 +290,7 @@ pub fn measure(
         dtype,
         reason: bench.device.explain(dtype),
         threads: bench.device.threads(),
-        parameters: bench.model.parameter_count(),
+        parameters: bench.subject.params().count(),
         sequences: bench.inputs.sequences(),
         tokens: bench.inputs.tokens(),
         peak_memory,
@@ -281,9 +350,9 @@ fn write_profile(out: &mut dyn Write, measured: &Measured) -> Result<()> {
     Ok(())
 }
 
-/// The model and everything that a step needs.
+/// The network and everything that a step needs.
 struct Bench {
-    model: Model,
+    subject: Subject,
     device: Device,
     dtype: DType,
     inputs: Inputs,
@@ -298,21 +367,32 @@ struct Bench {
 impl Bench {
     fn step(&mut self, step: u64) {
         let Some((gradients, moments)) = &mut self.training else {
-            let mut pass = Pass::inference(&self.device, &self.model.params, self.dtype);
+            let mut pass = Pass::inference(&self.device, self.subject.params(), self.dtype);
             if let Some(profile) = &mut self.profile {
                 pass = pass.profiled(profile);
             }
-            let _ = self.model.hidden_states(&mut pass, &self.inputs, &[self.model.architecture().layers]);
+            let graph = match &self.subject {
+                Subject::Model(model) => &***model,
+                Subject::Pair(pair) => &pair.discriminator,
+            };
+            let _ = graph.hidden_states(&mut pass, &self.inputs, &[graph.architecture().layers]);
             return;
         };
         timed(&mut self.profile, "zero gradients", Cost::default(), || gradients.zero());
         let key = DropoutKey { seed: 0, step, micro: 0 };
-        let mut pass = Pass::recording(&self.device, &self.model.params, gradients, self.dtype, Some(key));
+        let mut pass = Pass::recording(&self.device, self.subject.params(), gradients, self.dtype, Some(key));
         pass = pass.checkpointing(self.recompute);
         if let Some(profile) = &mut self.profile {
             pass = pass.profiled(profile);
         }
-        let _ = self.model.loss(&mut pass, &self.inputs, &self.labels, LossScale::mean(&self.labels));
+        let scale = LossScale::mean(&self.labels);
+        match &self.subject {
+            Subject::Model(model) => drop(model.loss(&mut pass, &self.inputs, &self.labels, scale)),
+            Subject::Pair(pair) => {
+                let scales = [scale.mlm, RTD_WEIGHT / self.inputs.tokens() as f32];
+                drop(pair.loss(&mut pass, &self.inputs, &self.labels, scales, key));
+            }
+        }
         pass.backward();
         let settings = StepSettings { optimizer: self.optimizer, lr: 1e-4, step, clip_norm: Some(1.0) };
         // The norm reads the gradients (4 bytes). The update reads gradients, weights and two moments (16) and writes
@@ -321,9 +401,9 @@ impl Bench {
             UpdateRule::AdamW => 4 + 16 + 12,
             UpdateRule::Lamb => 4 + 16 + 12 + 12,
         };
-        let cost = Cost::new(0, bytes * self.model.parameter_count());
+        let cost = Cost::new(0, bytes * self.subject.params().count());
         timed(&mut self.profile, "optimizer", cost, || {
-            optimizer_step(&self.device, &mut self.model.params, gradients, moments, &settings)
+            optimizer_step(&self.device, self.subject.params_mut(), gradients, moments, &settings)
         });
     }
 }
@@ -354,7 +434,8 @@ fn synthetic(shape: &Shape, training: bool) -> (Inputs, PretrainLabels) {
             Lengths::Uniform => shortest + below(shape.seq - shortest + 1),
         };
         let ids: Vec<u32> = (0..length).map(|_| below(shape.vocab) as u32).collect();
-        let segments: Vec<u8> = (0..length).map(|position| u8::from(position > length / 2)).collect();
+        let second = u8::from(shape.family == BERT.model_type);
+        let segments: Vec<u8> = (0..length).map(|position| if position > length / 2 { second } else { 0 }).collect();
         inputs.push(&ids, &segments);
         if training {
             labels.nsp_labels.push(below(2) as i32);
@@ -380,6 +461,7 @@ impl Measured {
     pub fn json(&self, kind: &str, shape: &Shape, steps: usize) -> Value {
         let mut line = json!({
             "bench": kind,
+            "family": shape.family,
             "layers": shape.layers,
             "hidden": shape.hidden,
             "heads": shape.heads,
@@ -473,7 +555,8 @@ mod tests {
     fn shape(lengths: Lengths) -> Shape {
         let (precision, optimizer) = (Precision::F32, OptimizerKind::Lamb);
         let (layers, hidden, heads, batch, seq, vocab, recompute) = (1, 32, 2, 40, 64, 100, false);
-        Shape { layers, hidden, heads, batch, seq, lengths, precision, recompute, optimizer, vocab }
+        let family = BERT.model_type.to_owned();
+        Shape { layers, hidden, heads, batch, seq, lengths, precision, recompute, optimizer, family, vocab }
     }
 
     #[test]
@@ -487,6 +570,20 @@ mod tests {
         assert!((26.0..46.0).contains(&mean), "{mean}");
         assert!(labels.mlm_rows.is_sorted_by(|a, b| a < b));
         assert!(synthetic(&shape(Lengths::Full), false).1.mlm_rows.is_empty());
+    }
+
+    /// A training step and a forward pass of each family.
+    #[test]
+    fn every_family_is_measured() {
+        for family in FAMILIES {
+            let mut shape = shape(Lengths::Uniform);
+            (shape.batch, shape.family) = (2, family.model_type.to_owned());
+            for training in [true, false] {
+                let device = Device::cpu(Some(1)).unwrap();
+                let found = measure(&shape, training, device, 1, false, &mut |_, _| ()).unwrap();
+                assert!(found.tokens_per_s > 0.0 && found.gflops > 0.0, "{}", family.model_type);
+            }
+        }
     }
 
     #[test]

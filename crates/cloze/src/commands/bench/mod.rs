@@ -12,7 +12,7 @@ use crate::terminal::Terminal;
 #[derive(Debug, clap::Subcommand)]
 #[command(after_help = "Example:\n  cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --json")]
 pub enum Benchmark {
-    /// A pre-training step: MLM + NSP forward and backward with dropout, clipping, the optimizer
+    /// A pre-training step with the losses of the family: forward, backward with dropout, clipping, the optimizer
     Train(measure::Arguments),
     /// The encoder's forward pass
     Infer(measure::Arguments),

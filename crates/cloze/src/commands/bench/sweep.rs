@@ -317,7 +317,8 @@ mod tests {
     fn base() -> Shape {
         let (lengths, precision, optimizer) = (Lengths::Full, Precision::F32, OptimizerKind::BertAdamw);
         let (layers, hidden, heads, batch, seq, vocab, recompute) = (3, 192, 4, 6, 48, 100, false);
-        Shape { layers, hidden, heads, batch, seq, lengths, precision, recompute, optimizer, vocab }
+        let family = "bert".to_owned();
+        Shape { layers, hidden, heads, batch, seq, lengths, precision, recompute, optimizer, family, vocab }
     }
 
     #[test]
