@@ -9,6 +9,7 @@ use cloze_train::pretrain::text_of_run;
 use cloze_train::recipe::{CheckpointSection, Eval, Log, ObjectiveKind, Precision};
 use toml::{Table, Value};
 
+use super::records::is_reserved;
 use super::study::{Column, Row, Study};
 
 /// How long each row is pre-trained.
@@ -54,8 +55,7 @@ impl TaskSource {
 }
 
 /// The options of an ablation.
-#[derive(Debug, Clone)]
-pub struct Options {
+pub struct Options<'a> {
     /// Folders of shards: the first is the default, the others are for rows that prefer their tokenizer.
     pub shards: Vec<PathBuf>,
     pub tasks: Vec<TaskSource>,
@@ -67,6 +67,8 @@ pub struct Options {
     /// Overrides of every recipe.
     pub set: Vec<String>,
     pub threads: Option<usize>,
+    /// Finds the model from which a recipe starts.
+    pub find_model: &'a dyn Fn(&Path) -> Result<PathBuf>,
 }
 
 /// The runs of an ablation.
@@ -98,7 +100,7 @@ pub struct Run {
 impl Plan {
     /// # Errors
     /// Unknown rows; recipes, shards or combinations of them that are not valid.
-    pub fn new(mut study: Study, options: &Options) -> Result<Plan> {
+    pub fn new(mut study: Study, options: &Options<'_>) -> Result<Plan> {
         for name in &options.rows {
             if !study.rows.iter().any(|row| row.name == *name) {
                 let names: Vec<&str> = study.rows.iter().map(|row| &*row.name).collect();
@@ -107,6 +109,12 @@ impl Plan {
         }
         study.rows.retain(|row| options.rows.is_empty() || options.rows.contains(&row.name));
         let (tasks, notes) = tasks_of(&mut study, &options.tasks);
+        if let Some(column) = study.columns.iter().find(|column| is_reserved(&column.name)) {
+            bail!(
+                "column {:?}: this is the name of a measure of every row; rename the column or the task",
+                column.name
+            );
+        }
         let shards = Shards::open(&options.shards)?;
         let mut plan = Plan { tasks, runs: Vec::new(), notes, study };
         let mut first = Vec::new();
@@ -125,7 +133,7 @@ impl Plan {
     }
 
     /// The run of a row with the seed of its recipe.
-    fn first_run(&self, row: Row, data: &Path, options: &Options) -> Result<Run> {
+    fn first_run(&self, row: Row, data: &Path, options: &Options<'_>) -> Result<Run> {
         let sets = |key: &str| {
             let all = options.set.iter().chain(&row.overrides);
             all.filter_map(|set| set.split_once('=')).any(|(name, value)| name.trim() == key && !value.is_empty())
@@ -151,6 +159,9 @@ impl Plan {
             recipe = Recipe::open(Path::new(&row.recipe), &overrides).with_context(named)?;
         }
         recipe.threads = options.threads;
+        if let Some(init) = &mut recipe.model.init {
+            *init = (options.find_model)(init)?;
+        }
         let tokens = recipe.plan().total_steps().map(|steps| steps as f64 * text.step_tokens);
         Ok(Run { row, seed: recipe.seed, recipe, settings: text.fingerprint, folder: String::new(), tokens })
     }

@@ -11,6 +11,16 @@ const FILE: &str = "records.csv";
 
 /// The measure of a row whose training diverged. Its value is the reason.
 pub const FAILED: &str = "failed";
+/// Measures of the pre-training, and of its evaluation on held-out text.
+pub const PRETRAINING: [&str; 4] = ["parameters", "steps", "tokens", "minutes"];
+pub const HELD_OUT: [&str; 5] = ["objective", "loss", "perplexity", "bits_per_character", "accuracy"];
+/// The accuracy on minimal pairs.
+pub const BLIMP: &str = "blimp";
+
+/// Whether this is a measure of every row. The other measures are the headings of columns.
+pub fn is_reserved(measure: &str) -> bool {
+    [&PRETRAINING[..], &HELD_OUT, &[BLIMP, FAILED]].concat().contains(&measure)
+}
 
 /// A measured value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use cloze_train::{Recipe, TrainError};
 use toml::{Table, Value};
 
 use super::plan::{Plan, Run, TaskSource, fingerprint};
-use super::records::{FAILED, Key, Record, Records};
+use super::records::{BLIMP, FAILED, HELD_OUT, Key, PRETRAINING, Record, Records, is_reserved};
 use super::study::Column;
 use crate::VERSION;
 use crate::commands::pretrain::pretrain_with_bar;
@@ -28,11 +28,6 @@ use crate::terminal::Terminal;
 
 /// Batches of 32 sequences of 128 tokens of held-out text, or fewer if there is less.
 const HELD_OUT_BATCHES: u64 = 64;
-/// Measures of the pre-training, and of its evaluation on held-out text.
-const PRETRAINING: [&str; 4] = ["parameters", "steps", "tokens", "minutes"];
-const HELD_OUT: [&str; 5] = ["objective", "loss", "perplexity", "bits_per_character", "accuracy"];
-/// The accuracy on minimal pairs.
-pub const BLIMP: &str = "blimp";
 
 /// Minimal pairs of sentences.
 pub struct Pairs {
@@ -180,12 +175,9 @@ impl Context<'_> {
 
 /// Copies the records of another row with the same pre-training.
 fn copy_shared(context: &Context<'_>, run: &Run, records: &mut Records) -> Result<()> {
-    let of_pretraining = |measure: &str| [&PRETRAINING[..], &HELD_OUT, &[FAILED]].concat().contains(&measure);
-    let mut shared: Vec<Record> =
-        records.with_settings(&run.settings).filter(|record| of_pretraining(&record.measure)).cloned().collect();
-    if let Some(pairs) = context.pairs {
-        shared.extend(records.with_settings(&pairs.settings(run)).cloned());
-    }
+    let of_pairs = context.pairs.map_or_else(String::new, |pairs| pairs.settings(run));
+    let shared = records.with_settings(&run.settings).chain(records.with_settings(&of_pairs));
+    let shared: Vec<Record> = shared.filter(|record| is_reserved(&record.measure)).cloned().collect();
     let of_row = |record: Record| Record { row: run.row.name.clone(), seed: run.seed, ..record };
     if shared.is_empty() { Ok(()) } else { records.add(shared.into_iter().map(of_row)) }
 }

@@ -5,8 +5,7 @@ use std::fmt::Write;
 use cloze_tasks::metrics::mean_std::{MeanStd, mean_std};
 use serde_json::{Value, json};
 
-use super::records::{FAILED, Key, Records};
-use super::run::BLIMP;
+use super::records::{BLIMP, FAILED, Key, Records};
 use super::study::{Row, Study};
 
 /// Shown for a missing value.

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use cloze_engine::Device;
+use cloze_hub::Contents;
 use serde_json::json;
 
+use super::model::HubArguments;
 use crate::ablate::{
     BUILT_IN, Budget, Context, Cost, Ended, Options, Pairs, Plan, Records, Results, Study, TaskSource, chart, estimate,
     run as run_plan,
@@ -100,6 +102,10 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
+    // For a recipe's model.init, which may be a run folder or a name on the Hub.
+    #[command(flatten)]
+    hub: HubArguments,
+
     /// Continue the ablation in the folder
     #[arg(long)]
     resume: bool,
@@ -149,6 +155,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         rows: arguments.rows.clone(),
         set: arguments.overrides.clone(),
         threads: terminal.threads,
+        find_model: &|init| arguments.hub.find(init, Contents::Model, terminal),
     };
     let complete_study = study.clone();
     let plan = Plan::new(study, &options)?;
