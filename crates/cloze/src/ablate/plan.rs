@@ -140,7 +140,8 @@ impl Plan {
         };
         // The budget of the recipe itself is replaced; one that the row sets is kept.
         let has_own_budget = sets("steps") || sets("minutes");
-        let mut overrides = match options.budget {
+        let budget = row.tokens.map_or(options.budget, Budget::Tokens);
+        let mut overrides = match budget {
             _ if has_own_budget => vec!["minutes=".to_owned(), "steps=".to_owned()],
             Budget::Recipe => Vec::new(),
             Budget::Minutes(minutes) => vec!["steps=".to_owned(), format!("minutes={minutes}")],
@@ -153,7 +154,7 @@ impl Plan {
         let named = || format!("row {}", row.name);
         let mut recipe = Recipe::open(Path::new(&row.recipe), &overrides).with_context(named)?;
         let text = text_of_run(&recipe).with_context(named)?;
-        if let (Budget::Tokens(tokens), false) = (options.budget, has_own_budget) {
+        if let (Budget::Tokens(tokens), false) = (budget, has_own_budget) {
             let steps = (tokens as f64 / text.step_tokens).round().max(1.0) as u64;
             overrides.push(format!("steps={steps}"));
             recipe = Recipe::open(Path::new(&row.recipe), &overrides).with_context(named)?;

@@ -62,6 +62,8 @@ pub struct Row {
     pub recipe: String,
     /// The kind of tokenizer of the shards to use, if there are some: `bpe`, `unigram`, `wordpiece`.
     pub tokenizer: Option<String>,
+    /// Tokens of pre-training, instead of the budget of the other rows.
+    pub tokens: Option<u64>,
     /// Overrides of the recipe, `key=value`, in order.
     pub overrides: Vec<String>,
     /// Options of fine-tuning.
@@ -96,6 +98,7 @@ struct RowEntry {
     recipe: Option<String>,
     tokenizer: Option<String>,
     size: Option<[usize; 3]>,
+    tokens: Option<u64>,
     #[serde(default)]
     set: Table,
     #[serde(default)]
@@ -144,8 +147,8 @@ impl Study {
             let mut finetune = file.finetune.clone();
             finetune.extend(entry.finetune);
             let title = entry.title.unwrap_or_else(|| entry.name.clone());
-            let (tokenizer, published, name) = (entry.tokenizer, entry.published, entry.name);
-            found.push(Row { name, title, recipe, tokenizer, overrides, finetune, published });
+            let RowEntry { name, tokenizer, tokens, published, .. } = entry;
+            found.push(Row { name, title, recipe, tokenizer, tokens, overrides, finetune, published });
         }
         for column in &file.column {
             if file.column.iter().filter(|other| other.name == column.name).count() > 1 {
@@ -188,6 +191,7 @@ fn grid_rows(grid: &Table) -> Result<Vec<RowEntry>> {
             recipe: None,
             tokenizer: None,
             size: None,
+            tokens: None,
             set: chosen.into_iter().collect(),
             finetune: Table::new(),
             published: BTreeMap::new(),
