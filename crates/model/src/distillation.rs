@@ -144,8 +144,15 @@ impl Distillation {
         losses
     }
 
-    /// Useful floating-point operations of [`loss`](Self::loss) and the student's backward pass.
-    pub fn useful_flops(&self, student: &ModelGraph, teacher: &Model, inputs: &Inputs, labels: &PretrainLabels) -> f64 {
+    /// Useful floating-point operations of [`loss`](Self::loss) and, if counted, the student's backward pass.
+    pub fn useful_flops(
+        &self,
+        student: &ModelGraph,
+        teacher: &Model,
+        inputs: &Inputs,
+        labels: &PretrainLabels,
+        of: FlopsOf,
+    ) -> f64 {
         let of_model = |architecture: &Architecture, predicts, layer: Option<usize>, of| {
             let needs = self.needs(predicts, labels);
             let top = match (needs, layer) {
@@ -173,7 +180,7 @@ impl Distillation {
         };
         let (layer, layers) = (self.relations.map(|r| r.layer), student.architecture().layers);
         of_model(teacher.architecture(), self.temperature.is_some(), layer, FlopsOf::Forward)
-            + of_model(student.architecture(), self.predicts_tokens(), layer.map(|_| layers), FlopsOf::ForwardBackward)
+            + of_model(student.architecture(), self.predicts_tokens(), layer.map(|_| layers), of)
     }
 }
 
@@ -373,6 +380,24 @@ mod tests {
                 assert!(!is_frozen(Module::layer(0, LayerPart::Output)));
             }
         }
+    }
+
+    #[test]
+    fn flops_are_those_of_both_models() {
+        let (teacher, student) = (model(4, "bert", 1), model(2, "bert", 2));
+        let labels = PretrainLabels { nsp_labels: vec![], ..labels() };
+        let soft = Distillation { mlm: true, temperature: Some(2.0), cosine: false, relations: None };
+        let flops = |compared: Distillation, of| compared.useful_flops(&student, &teacher, &inputs(), &labels, of);
+        let [of_teacher, of_student] =
+            [&teacher, &student].map(|model| model.useful_flops(&inputs(), &labels, FlopsOf::ForwardBackward));
+        let found = flops(soft, FlopsOf::ForwardBackward);
+        assert!((found / (of_teacher / 3.0 + of_student) - 1.0).abs() < 1e-12, "{found}");
+        let found = flops(soft, FlopsOf::Forward);
+        assert!((found / (of_teacher + of_student) * 3.0 - 1.0).abs() < 1e-12, "{found}");
+        // Relations of the teacher's second layer need neither the layers above it nor the vocabulary.
+        let relations = Some(Relations { heads: 4, layer: 2 });
+        let minilm = Distillation { mlm: false, temperature: None, cosine: false, relations };
+        assert!(flops(minilm, FlopsOf::Forward) < of_student, "{}", flops(minilm, FlopsOf::Forward));
     }
 
     /// A student that equals its teacher has nothing to learn from it.

@@ -13,7 +13,7 @@ use cloze_files::machine;
 use cloze_model::checkpoint::CONFIG_FILE;
 use cloze_model::distillation::start_from_teacher;
 use cloze_model::losses::{KL, MLM};
-use cloze_model::{Config, Distillation, Heads, Inputs, LoadReport, Losses, Model};
+use cloze_model::{Config, Distillation, FlopsOf, Heads, Inputs, LoadReport, Losses, Model};
 use cloze_text::Tokenizer;
 
 use super::start::{Start, initial_model};
@@ -63,6 +63,10 @@ impl Distill {
         let weights = recipe.objective.distillation_weights().into_iter().filter(|(_, weight)| *weight > 0.0);
         let terms = weights.map(|(name, weight)| Term { name, weight, metrics: metrics(name) }).collect();
         Ok(Distill { teacher: Arc::new(teacher), fingerprint, compared, terms })
+    }
+
+    fn useful_flops(&self, student: &Model, batch: &PretrainBatch, of: FlopsOf) -> f64 {
+        self.compared.useful_flops(student, &self.teacher, &batch.inputs, &batch.labels, of)
     }
 
     /// The heads that are trained.
@@ -158,7 +162,12 @@ impl Objective for Distill {
     }
 
     fn flops(&self, student: &Model, batch: &PretrainBatch) -> f64 {
-        self.compared.useful_flops(student, &self.teacher, &batch.inputs, &batch.labels)
+        self.useful_flops(student, batch, FlopsOf::ForwardBackward)
+    }
+
+    /// The teacher only runs forward.
+    fn forward_share(&self, student: &Model, batch: &PretrainBatch) -> f64 {
+        self.useful_flops(student, batch, FlopsOf::Forward) / self.flops(student, batch).max(1.0)
     }
 
     fn teacher(&self) -> Option<&str> {

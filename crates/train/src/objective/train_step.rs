@@ -60,6 +60,11 @@ pub trait Objective {
     /// Useful floating-point operations of a batch's loss and its backward pass.
     fn flops(&self, network: &Self::Network, batch: &Self::Batch) -> f64;
 
+    /// The share of the forward pass in the operations of a batch: that of its loss without the backward pass.
+    fn forward_share(&self, _network: &Self::Network, _batch: &Self::Batch) -> f64 {
+        1.0 / 3.0
+    }
+
     /// The fingerprint of the teacher, if there is one: a resumed run needs the same.
     fn teacher(&self) -> Option<&str> {
         None

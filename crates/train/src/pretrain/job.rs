@@ -331,7 +331,7 @@ impl<N: Network, B> Job for Pretraining<'_, N, B> {
         at: &LoopState,
         micro_batches_per_s: f64,
     ) -> Result<(Estimate, Vec<f64>), TrainError> {
-        let mut costs = vec![Cost { tokens: 0.0, seconds: 0.0, additional: 0.0 }; self.recipe.phase.len()];
+        let mut costs = vec![Cost::default(); self.recipe.phase.len()];
         let mut rate = 0.0;
         for (number, cost) in costs.iter_mut().enumerate().skip(at.phase) {
             let objective = &*self.objectives[number];
@@ -343,7 +343,8 @@ impl<N: Network, B> Job for Pretraining<'_, N, B> {
             }
             let seconds = flops / rate.max(f64::MIN_POSITIVE);
             let tokens = objective.inputs(&batch).tokens() as f64;
-            *cost = Cost { tokens, seconds, additional: seconds };
+            let forward_share = objective.forward_share(&trainer.network, &batch);
+            *cost = Cost { tokens, seconds, additional: seconds, forward_share };
         }
         let step_seconds = costs.iter().zip(&self.recipe.phase).map(|(cost, phase)| cost.of_step(phase.accumulate));
         let step_seconds = step_seconds.collect();
