@@ -58,6 +58,7 @@ pub(crate) trait Backend:
     + ops::add_norm::AddNorm
     + ops::attention::Attention
     + ops::binary_cross_entropy::BinaryCrossEntropy
+    + ops::cosine_embedding_loss::CosineEmbeddingLoss
     + ops::cross_entropy::CrossEntropy
     + ops::concat::Concat
     + ops::dropout::Dropout
@@ -72,6 +73,8 @@ pub(crate) trait Backend:
     + ops::sum::Sum
     + ops::index_select::IndexSelect
     + ops::linear_cross_entropy::LinearCrossEntropy
+    + ops::linear_kl::LinearKl
+    + ops::relation_kl::RelationKl
 {
 }
 

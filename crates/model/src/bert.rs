@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloze_engine::ops::{self, Activation, EmbedTables, LossSum, Norm};
+use cloze_engine::ops::{self, Activation, EmbedTables, LossSum, Norm, TargetLogits};
 use cloze_engine::{DropoutKey, Init, ParamId, ParametersBuilder, Pass, Tensor, Var};
 
 use crate::architecture::{Architecture, SequenceHead};
@@ -371,6 +371,13 @@ impl Bert {
     }
 }
 
+impl Bert {
+    /// The queries, keys and values of layer `number` from its input `[T, H]`: `[T, 3H]`.
+    pub(crate) fn queries_keys_values(&self, pass: &mut Pass, number: usize, x: &Var) -> Var {
+        self.layers[number].attention.qkv.apply(pass, x, Activation::None)
+    }
+}
+
 impl Layer {
     /// Post-norm as in Vaswani et al. 2017, section 3.1: LN(x + sublayer(x)), twice.
     fn apply(
@@ -484,37 +491,53 @@ impl Bert {
         Some(head.output.apply(pass, &dense, Activation::None))
     }
 
-    /// Logits over the vocabulary from the last states of M tokens: t·Wᵀ + b with W the word embeddings or a separate
-    /// matrix, `[M, V]`; `None` without this head.
-    pub(crate) fn mlm_logits(&self, pass: &mut Pass, states: &Var) -> Option<Var> {
-        let head = self.mlm.as_ref()?;
-        let transformed = head.transform(pass, self.architecture.mlm_activation, states);
-        Some(ops::linear(pass, &transformed, head.decoder, Some(head.bias), Activation::None))
+    /// t = LN(gelu(x_m·Wᵀ + b)), what the MLM head's decoder reads, from the last states of M tokens: `[M, E]`; `None`
+    /// without this head.
+    pub(crate) fn mlm_features(&self, pass: &mut Pass, states: &Var) -> Option<Var> {
+        Some(self.mlm.as_ref()?.transform(pass, self.architecture.mlm_activation, states))
     }
 
-    /// The sum of −log p(label) over M tokens, from their last states; its recorded gradient is multiplied by `scale`.
-    /// `None` without this head.
-    pub(crate) fn mlm_loss(&self, pass: &mut Pass, states: &Var, labels: &Tensor, scale: f32) -> Option<LossSum> {
+    /// Logits over the vocabulary from [features](Self::mlm_features): t·Wᵀ + b with W the word embeddings or a separate
+    /// matrix, `[M, V]`; `None` without this head.
+    pub(crate) fn mlm_logits(&self, pass: &mut Pass, features: &Var) -> Option<Var> {
         let head = self.mlm.as_ref()?;
-        let transformed = head.transform(pass, self.architecture.mlm_activation, states);
-        Some(ops::linear_cross_entropy(pass, &transformed, head.decoder, head.bias, labels, scale))
+        Some(ops::linear(pass, features, head.decoder, Some(head.bias), Activation::None))
+    }
+
+    /// The sum of −log p(label) over M tokens, from their [features](Self::mlm_features); its recorded gradient is
+    /// multiplied by `scale`. `None` without this head.
+    pub(crate) fn mlm_loss(&self, pass: &mut Pass, features: &Var, labels: &Tensor, scale: f32) -> Option<LossSum> {
+        let head = self.mlm.as_ref()?;
+        Some(ops::linear_cross_entropy(pass, features, head.decoder, head.bias, labels, scale))
+    }
+
+    /// The KL divergence from a teacher's distributions over the vocabulary, from [features](Self::mlm_features); its
+    /// recorded gradient is multiplied by `scale`. See [`ops::linear_kl`]. `None` without this head.
+    pub(crate) fn mlm_kl(
+        &self,
+        pass: &mut Pass,
+        features: &Var,
+        targets: TargetLogits<'_>,
+        temperature: f32,
+        scale: f32,
+    ) -> Option<LossSum> {
+        let head = self.mlm.as_ref()?;
+        Some(ops::linear_kl(pass, features, [head.decoder, head.bias], targets, temperature, scale))
     }
 
     /// As [`mlm_loss`](Self::mlm_loss), and a token for each of the M tokens, sampled from the model's distribution.
     pub(crate) fn mlm_loss_and_samples(
         &self,
         pass: &mut Pass,
-        states: &Var,
+        features: &Var,
         labels: &Tensor,
         scale: f32,
         key: DropoutKey,
     ) -> Option<(LossSum, Vec<i32>)> {
         let head = self.mlm.as_ref()?;
-        let transformed = head.transform(pass, self.architecture.mlm_activation, states);
-        let logits =
-            pass.no_grad(|pass| ops::linear(pass, &transformed, head.decoder, Some(head.bias), Activation::None));
+        let logits = pass.no_grad(|pass| ops::linear(pass, features, head.decoder, Some(head.bias), Activation::None));
         let samples = ops::multinomial(pass.device(), logits.value(), key);
-        Some((ops::linear_cross_entropy(pass, &transformed, head.decoder, head.bias, labels, scale), samples))
+        Some((self.mlm_loss(pass, features, labels, scale)?, samples))
     }
 }
 

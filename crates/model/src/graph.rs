@@ -188,7 +188,8 @@ impl ModelGraph {
             let states = rows.select(pass, &last, &labels.mlm_rows);
             let ids = indices(pass.device(), &labels.mlm_labels);
             let name = if self.architecture().causal { CLM } else { MLM };
-            let loss = self.bert.mlm_loss(pass, &states, &ids, scale.mlm);
+            let features = self.bert.mlm_features(pass, &states);
+            let loss = features.and_then(|features| self.bert.mlm_loss(pass, &features, &ids, scale.mlm));
             loss.into_iter().for_each(|loss| losses.add(name, loss));
         }
         if self.predicts_next_sentence(labels) {
@@ -217,7 +218,8 @@ impl ModelGraph {
         }
         let states = self.states_at(pass, inputs, &labels.mlm_rows);
         let ids = indices(pass.device(), &labels.mlm_labels);
-        self.bert.mlm_loss_and_samples(pass, &states, &ids, scale, key)
+        let features = self.bert.mlm_features(pass, &states)?;
+        self.bert.mlm_loss_and_samples(pass, &features, &ids, scale, key)
     }
 
     /// Whether the batch has an MLM or CLM loss.
@@ -271,7 +273,8 @@ impl ModelGraph {
             return None;
         }
         let states = self.states_at(pass, inputs, rows);
-        self.bert.mlm_logits(pass, &states)
+        let features = self.bert.mlm_features(pass, &states)?;
+        self.bert.mlm_logits(pass, &features)
     }
 
     /// Runs the model and returns the next-sentence logits, `[S, 2]`, where class 0 is "is next"; `None` without the

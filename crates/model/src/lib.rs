@@ -14,6 +14,7 @@
 //! | [`graph`] | [`ModelGraph`]: a model without the values of its parameters, with losses and outputs |
 //! | [`model`] | [`Model`]: a graph with the values of its parameters |
 //! | [`rtd_pair`] | [`RtdPair`]: ELECTRA's generator and discriminator, which share embeddings |
+//! | [`distillation`] | [`Distillation`]: the losses of a student that learns from a teacher |
 //! | [`layout`] | the layouts of Transformers' and sentence-transformers' folders |
 //! | [`checkpoint`] | reads and writes Hugging Face folders |
 //! | [`resize_vocab`] | replaces the vocabulary of a model |
@@ -53,6 +54,7 @@ pub mod architecture;
 mod bert;
 pub mod checkpoint;
 pub mod config;
+pub mod distillation;
 pub mod error;
 pub mod family;
 pub mod flops;
@@ -75,6 +77,7 @@ mod weights;
 pub use architecture::{Architecture, SharedParts};
 pub use checkpoint::{LoadReport, read_tensors};
 pub use config::{Config, HiddenAct};
+pub use distillation::{Distillation, Relations};
 pub use error::ModelError;
 pub use family::{FAMILIES, Family};
 pub use flops::{FlopsOf, useful_flops};

@@ -16,6 +16,13 @@ pub const SOP: &str = "sop";
 /// The name of the loss of replaced-token detection.
 pub const RTD: &str = "rtd";
 
+/// The name of the KL divergence from a teacher's soft targets.
+pub const KL: &str = "kl";
+/// The name of the cosine distance from a teacher's last hidden states.
+pub const COSINE: &str = "cosine";
+/// The name of the KL divergence from a teacher's attention relations.
+pub const RELATION: &str = "relation";
+
 /// Named losses as sums; divide by their counts to get means. Each name occurs once.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Losses(Vec<(&'static str, LossSum)>);

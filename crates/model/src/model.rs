@@ -166,6 +166,13 @@ impl Model {
         self.graph.apply_rates(&mut self.params);
     }
 
+    /// Freezes what the last layer computes from its queries, keys and values, for a loss that only compares these; layers
+    /// that share its weights are not affected.
+    pub fn freeze_last_output(&mut self) {
+        self.graph.rates.unused_output = true;
+        self.graph.apply_rates(&mut self.params);
+    }
+
     /// The number of weights; a tied decoder counts once.
     pub fn parameter_count(&self) -> usize {
         self.params.count()
@@ -264,7 +271,8 @@ mod tests {
         let tensor = |values: &[i32]| indices(&device(), values);
         let states = ops::index_select(pass, &last, &tensor(&labels.mlm_rows));
         let mut losses = Losses::default();
-        losses.add(MLM, model.bert.mlm_loss(pass, &states, &tensor(&labels.mlm_labels), scale.mlm).unwrap());
+        let features = model.bert.mlm_features(pass, &states).unwrap();
+        losses.add(MLM, model.bert.mlm_loss(pass, &features, &tensor(&labels.mlm_labels), scale.mlm).unwrap());
         if !labels.nsp_labels.is_empty() {
             let cls = ops::index_select(pass, &last, &tensor(inputs.cls_tokens()));
             let logits = model.bert.nsp_logits(pass, &cls).unwrap();

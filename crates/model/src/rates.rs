@@ -12,12 +12,19 @@ pub(crate) struct Rates {
     pub(crate) decay: f32,
     /// Heads that are frozen.
     pub(crate) unused: Vec<Head>,
+    /// Whether what the last layer computes from queries, keys and values is frozen.
+    pub(crate) unused_output: bool,
 }
 
 impl Default for Rates {
     fn default() -> Rates {
-        Rates { frozen: None, decay: 1.0, unused: Vec::new() }
+        Rates { frozen: None, decay: 1.0, unused: Vec::new(), unused_output: false }
     }
+}
+
+/// Whether a module computes queries, keys or values.
+fn projects_inputs(module: Module) -> bool {
+    matches!(module, Module::Layer { part: LayerPart::Query | LayerPart::Key | LayerPart::Value, .. })
 }
 
 impl Rates {
@@ -31,6 +38,7 @@ impl Rates {
     pub(crate) fn of(&self, module: Module, architecture: &Architecture) -> f32 {
         match architecture.heights(module) {
             Some([_, last]) if self.is_frozen(last) => 0.0,
+            Some([first, _]) if self.unused_output && first == architecture.layers && !projects_inputs(module) => 0.0,
             Some([_, last]) => self.decay.powi((architecture.layers + 1 - last) as i32),
             None if module.head().is_some_and(|head| self.unused.contains(&head)) => 0.0,
             None => 1.0,

@@ -160,6 +160,27 @@ pub enum TrainError {
         /// Bytes of memory available.
         available: u64,
     },
+    /// A teacher that needs more memory than the machine has.
+    #[error(
+        "{}: the {parameters} parameters of the teacher need {}, but this machine has {}; choose a smaller teacher",
+        path.display(), gigabytes(*needed), gigabytes(*available)
+    )]
+    TeacherMemory {
+        /// The teacher's folder.
+        path: PathBuf,
+        /// Its number of weights.
+        parameters: u64,
+        /// Bytes needed for them.
+        needed: u64,
+        /// Bytes of memory available.
+        available: u64,
+    },
+    /// Another teacher than that with which the run to resume was started.
+    #[error(
+        "{}: this is not the teacher with which the run was started: its weights or its config.json changed; restore it, or start a new run",
+        .0.display()
+    )]
+    OtherTeacher(PathBuf),
     /// Shards with an empty held-out split.
     #[error(
         "{}: the held-out split is empty: nothing to evaluate on; prepare at least two documents with a `valid_fraction` above 0, or \

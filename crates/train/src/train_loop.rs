@@ -47,7 +47,7 @@ pub trait Job {
     fn plan(&self) -> &Plan;
 
     /// The losses in a phase.
-    fn terms(&self, phase: usize) -> &'static [Term];
+    fn terms(&self, phase: usize) -> &[Term];
 
     /// The learning rate of a step that advances the run's progress from `before` to `after` (0 to 1).
     fn lr(&self, before: f64, after: f64) -> f64;
@@ -436,10 +436,9 @@ impl<'a, J: Job> TrainLoop<'a, J> {
     /// Begins a phase. If it has other losses than the last one, the steps since the last line are logged first, because a
     /// line has the losses of one phase.
     fn begin_phase(&mut self, phase: usize) -> Result<(), J::Error> {
-        let [before, after] = [self.at.phase, phase].map(|phase| self.job.terms(phase));
-        if before != after {
+        if self.job.terms(self.at.phase) != self.job.terms(phase) {
             self.log_rest()?;
-            self.at.window = Window::new(after);
+            self.at.window = Window::new(self.job.terms(phase));
         }
         self.at.phase = phase;
         Ok(())

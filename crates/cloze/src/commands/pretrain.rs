@@ -56,7 +56,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    // For the recipe's model.init, which may be a run folder or a name on the Hub.
+    // For the recipe's model.init and objective.teacher, which may be run folders or names on the Hub.
     #[command(flatten)]
     hub: HubArguments,
 
@@ -103,6 +103,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
                 None => return Err(error),
             },
         };
+    }
+    if let Some(teacher) = &mut recipe.objective.teacher {
+        *teacher = arguments.hub.find(teacher, Contents::Model, terminal)?;
     }
     let stop = crate::interrupt::stop();
     let mut stdout = crate::output::stdout();
@@ -159,10 +162,11 @@ fn next_commands(model: &Path, recipe: &Recipe, out: &Path, evaluates: bool) -> 
     let [model, data, out] = [model, &recipe.data, out].map(|path| program::quoted(path.display()));
     let mut commands = Vec::new();
     let is_rtd = recipe.objective.kind == ObjectiveKind::Rtd;
-    if evaluates && !is_rtd {
+    let predicts_tokens = recipe.objective.predicts_tokens();
+    if evaluates && predicts_tokens && !is_rtd {
         commands.push(format!("{cloze} evaluate pretrain --model {model} --data {data}"));
     }
-    if recipe.objective.kind == ObjectiveKind::MaskedLm {
+    if predicts_tokens && [ObjectiveKind::MaskedLm, ObjectiveKind::Distill].contains(&recipe.objective.kind) {
         commands.push(format!("{cloze} fill --model {model} \"The capital of France is [MASK].\""));
     }
     if is_rtd {
@@ -338,7 +342,8 @@ fn describe_evaluation(line: &EvalLine) -> String {
             }
             text.extend(accuracy.map(|accuracy| format!(", {accuracy}")));
         } else {
-            text.extend(accuracy.map(|accuracy| format!("; {title} {accuracy}")));
+            let loss = || figure.loss.map(|loss| format!("loss {loss:.3}"));
+            text.extend(accuracy.or_else(loss).map(|figure| format!("; {title} {figure}")));
         }
     }
     text
@@ -368,13 +373,15 @@ fn progress_parts(event: &StepEvent<TrainLine>) -> Vec<String> {
     let line = &event.figures;
     let mut parts = Vec::new();
     parts.extend(line.losses.deciding().map(|figure| {
-        let LossFigure { loss, accuracy, .. } = figure;
-        let [loss, accuracy] = [loss, accuracy].map(|value| value.unwrap_or(f64::NAN));
-        format!("{} {loss:.2} {:.1} %", figure.title(), 100.0 * accuracy)
+        let accuracy = figure.accuracy.map_or_else(String::new, |accuracy| format!(" {:.1} %", 100.0 * accuracy));
+        format!("{} {:.2}{accuracy}", figure.title(), figure.loss.unwrap_or(f64::NAN))
     }));
     let others = || line.losses.iter().skip(1);
-    let accuracy = |figure: &LossFigure| Some(format!("{} {:.0} %", figure.title(), 100.0 * figure.accuracy?));
-    parts.extend(others().filter_map(accuracy));
+    let short = |figure: &LossFigure| match figure.accuracy {
+        Some(accuracy) => Some(format!("{} {:.0} %", figure.title(), 100.0 * accuracy)),
+        None => Some(format!("{} {:.3}", figure.title(), figure.loss?)),
+    };
+    parts.extend(others().filter_map(short));
     let left = event.seconds_left.map(|left| format!("{} left", format::duration(left)));
     // Show only the limit that ends the run: a step limit that is never reached has no information.
     match event.end {

@@ -99,7 +99,7 @@ const fn measure(key: &'static str, title: &'static str, axis: &'static str, uni
 }
 
 /// All measures in the order of the page.
-pub const MEASURES: [Measure; 30] = [
+pub const MEASURES: [Measure; 34] = [
     measure("mlm_loss", "MLM loss", "nats per predicted token", Unit::Score, true),
     measure("mlm_perplexity", "MLM perplexity", "e to the power of the loss", Unit::Plain, true),
     measure("mlm_bits_per_character", "MLM bits per character", "bits per character of text", Unit::Score, false),
@@ -112,6 +112,10 @@ pub const MEASURES: [Measure; 30] = [
     measure("nsp_accuracy", "NSP accuracy", "correct sequences", Unit::Percent, true),
     measure("sop_loss", "SOP loss", "nats per sequence", Unit::Score, true),
     measure("sop_accuracy", "SOP accuracy", "correct sequences", Unit::Percent, true),
+    measure("kl_loss", "KL loss", "nats per predicted token", Unit::Score, true),
+    measure("kl_accuracy", "KL accuracy", "tokens with the teacher's prediction", Unit::Percent, true),
+    measure("cosine_loss", "Cosine loss", "distance per token", Unit::Score, true),
+    measure("relation_loss", "Relation loss", "nats per token", Unit::Score, true),
     measure("loss", "Loss", "mean loss", Unit::Score, true),
     measure("best_f1", "F1 at the best threshold", "F1", Unit::Percent, false),
     measure("best_exact_match", "Exact match at the best threshold", "exact answers", Unit::Percent, false),

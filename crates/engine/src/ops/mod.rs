@@ -9,16 +9,19 @@ pub(crate) mod add_norm;
 pub(crate) mod attention;
 pub(crate) mod binary_cross_entropy;
 pub(crate) mod concat;
+pub(crate) mod cosine_embedding_loss;
 pub(crate) mod cross_entropy;
 pub(crate) mod dropout;
 pub(crate) mod embed;
 pub(crate) mod index_select;
 pub(crate) mod linear;
 pub(crate) mod linear_cross_entropy;
+pub(crate) mod linear_kl;
 pub(crate) mod lstm;
 pub(crate) mod mse_loss;
 pub(crate) mod multinomial;
 pub(crate) mod optimizer;
+pub(crate) mod relation_kl;
 pub(crate) mod segment_cross_entropy;
 pub(crate) mod segment_mean;
 pub(crate) mod sum;
@@ -27,15 +30,18 @@ pub use add_norm::{Norm, add_norm};
 pub use attention::{attention, attention_queries};
 pub use binary_cross_entropy::binary_cross_entropy;
 pub use concat::concat;
+pub use cosine_embedding_loss::cosine_embedding_loss;
 pub use cross_entropy::{ClassLabels, cross_entropy};
 pub use dropout::dropout;
 pub use embed::{EmbedTables, embed};
 pub use index_select::index_select;
 pub use linear::{Activation, linear};
 pub use linear_cross_entropy::linear_cross_entropy;
+pub use linear_kl::{TargetLogits, linear_kl};
 pub use lstm::{BiLstm, bilstm};
 pub use mse_loss::mse_loss;
 pub use multinomial::multinomial;
+pub use relation_kl::relation_kl;
 pub use segment_cross_entropy::segment_cross_entropy;
 pub use segment_mean::segment_mean;
 
@@ -48,7 +54,7 @@ pub struct LossSum {
     pub weight: f64,
     /// Number of predictions.
     pub count: usize,
-    /// Number of predictions whose largest logit is that of the label; 0 for regression.
+    /// Number of predictions whose largest logit is that of the label, or that of the teacher; 0 for regression and distances.
     pub correct: usize,
 }
 

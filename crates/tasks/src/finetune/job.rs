@@ -8,7 +8,7 @@ use std::time::Instant;
 use cloze_data::example_order;
 use cloze_model::{LoadReport, Losses, Model};
 use cloze_train::checkpoint;
-use cloze_train::objective::Term;
+use cloze_train::objective::{Metrics, Term};
 use cloze_train::plan::{Plan, RunPosition};
 use cloze_train::recipe::{Every, Optimizer};
 use cloze_train::run::{RunFolder, RunLog};
@@ -33,7 +33,7 @@ use crate::settings::Settings;
 /// The interval of lines in the log.
 const LOG_EVERY: Every = Every::Steps(20);
 /// The only loss.
-const TERMS: [Term; 1] = [Term { name: "task", weight: 1.0, has_perplexity: false }];
+const TERMS: [Term; 1] = [Term { name: "task", weight: 1.0, metrics: Metrics::Classes }];
 
 /// The state of a run, as checkpoints store it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -248,7 +248,7 @@ impl Job for FineTuningJob<'_, '_> {
         &self.plan
     }
 
-    fn terms(&self, _: usize) -> &'static [Term] {
+    fn terms(&self, _: usize) -> &[Term] {
         &TERMS
     }
 

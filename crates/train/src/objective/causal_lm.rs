@@ -7,7 +7,7 @@ use cloze_model::losses::CLM;
 use cloze_model::{FlopsOf, Heads, Inputs, LoadReport, LossScale, Losses, Model, PretrainLabels};
 
 use super::start::{Start, initial_model};
-use super::term::Term;
+use super::term::{Metrics, Term};
 use super::train_step::Objective;
 use crate::TrainError;
 use crate::batch::PretrainBatch;
@@ -17,13 +17,13 @@ use crate::batch::PretrainBatch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CausalLm;
 
-const TERMS: [Term; 1] = [Term { name: CLM, weight: 1.0, has_perplexity: true }];
+const TERMS: [Term; 1] = [Term { name: CLM, weight: 1.0, metrics: Metrics::Tokens }];
 
 impl Objective for CausalLm {
     type Network = Model;
     type Batch = PretrainBatch;
 
-    fn terms(&self) -> &'static [Term] {
+    fn terms(&self) -> &[Term] {
         &TERMS
     }
 

@@ -7,7 +7,7 @@ use cloze_model::losses::{MLM, NSP, SOP};
 use cloze_model::{Family, FlopsOf, Heads, Inputs, LoadReport, LossScale, Losses, Model};
 
 use super::start::{Start, initial_model};
-use super::term::Term;
+use super::term::{Metrics, Term};
 use super::train_step::Objective;
 use crate::TrainError;
 use crate::batch::PretrainBatch;
@@ -19,10 +19,10 @@ pub struct MaskedLm {
     pub pairs: PairTask,
 }
 
-const TOKENS: Term = Term { name: MLM, weight: 1.0, has_perplexity: true };
+const TOKENS: Term = Term { name: MLM, weight: 1.0, metrics: Metrics::Tokens };
 /// Always both: without pairs, the second loss has no predictions and is shown as absent.
-const NEXT_SENTENCE: [Term; 2] = [TOKENS, Term { name: NSP, weight: 1.0, has_perplexity: false }];
-const SENTENCE_ORDER: [Term; 2] = [TOKENS, Term { name: SOP, weight: 1.0, has_perplexity: false }];
+const NEXT_SENTENCE: [Term; 2] = [TOKENS, Term { name: NSP, weight: 1.0, metrics: Metrics::Classes }];
+const SENTENCE_ORDER: [Term; 2] = [TOKENS, Term { name: SOP, weight: 1.0, metrics: Metrics::Classes }];
 
 /// The key of config.json for the task of the head of sentence pairs, [`NSP`] or [`SOP`], if it is not the family's own.
 const PAIR_TASK: &str = "cloze_pair_task";
@@ -56,7 +56,7 @@ impl Objective for MaskedLm {
     type Network = Model;
     type Batch = PretrainBatch;
 
-    fn terms(&self) -> &'static [Term] {
+    fn terms(&self) -> &[Term] {
         if self.pairs == PairTask::Sop { &SENTENCE_ORDER } else { &NEXT_SENTENCE }
     }
 

@@ -5,6 +5,7 @@
 //! | `masked_lm.rs` | masked tokens, with next sentences as in BERT or sentence order as in ALBERT |
 //! | `causal_lm.rs` | the next token |
 //! | `replaced_tokens.rs` | replaced tokens, as in ELECTRA |
+//! | `distill.rs` | masked tokens and the states of a teacher, as in DistilBERT and MiniLM |
 //! | `term.rs` | the losses of an objective: names, weights, metrics |
 //! | `start.rs` | the initial model of a run |
 //!
@@ -14,6 +15,7 @@
 //! regardless of how predictions are distributed over micro-batches.
 
 mod causal_lm;
+mod distill;
 mod masked_lm;
 mod replaced_tokens;
 mod start;
@@ -23,8 +25,9 @@ mod tests;
 mod train_step;
 
 pub use causal_lm::{CausalLm, next_tokens};
+pub use distill::Distill;
 pub use masked_lm::MaskedLm;
 pub use replaced_tokens::ReplacedTokens;
 pub use start::Start;
-pub use term::{ScoredText, Term, figures, total};
+pub use term::{Metrics, ScoredText, Term, figures, total};
 pub use train_step::{Objective, PhaseObjectives, train_step};

@@ -10,7 +10,7 @@ use cloze_model::{Inputs, LoadReport, Losses, RtdPair};
 use cloze_text::Tokenizer;
 
 use super::start::{Start, check_memory};
-use super::term::Term;
+use super::term::{Metrics, Term};
 use super::train_step::Objective;
 use crate::TrainError;
 use crate::batch::PretrainBatch;
@@ -23,14 +23,16 @@ pub struct ReplacedTokens;
 
 /// `gen_weight` and `disc_weight` of google-research/electra's `configure_pretraining.py`. The first loss decides which
 /// checkpoint is the best: the discriminator's, for which the run is made.
-const TERMS: [Term; 2] =
-    [Term { name: RTD, weight: 50.0, has_perplexity: false }, Term { name: MLM, weight: 1.0, has_perplexity: true }];
+const TERMS: [Term; 2] = [
+    Term { name: RTD, weight: 50.0, metrics: Metrics::Classes },
+    Term { name: MLM, weight: 1.0, metrics: Metrics::Tokens },
+];
 
 impl Objective for ReplacedTokens {
     type Network = RtdPair;
     type Batch = PretrainBatch;
 
-    fn terms(&self) -> &'static [Term] {
+    fn terms(&self) -> &[Term] {
         &TERMS
     }
 

@@ -11,8 +11,19 @@ pub struct Term {
     pub name: &'static str,
     /// The weight of its mean in the sum.
     pub weight: f64,
-    /// Whether it is a loss over the vocabulary, so that its exponential is a perplexity, and it can be given per character.
-    pub has_perplexity: bool,
+    /// Its metrics.
+    pub metrics: Metrics,
+}
+
+/// The metrics of a loss in addition to its mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metrics {
+    /// A loss over the vocabulary: accuracy, the exponential, which is a perplexity, and bits per character.
+    Tokens,
+    /// A loss over classes or soft targets: accuracy.
+    Classes,
+    /// A distance: none.
+    Distance,
 }
 
 /// Text whose tokens were predicted.
@@ -44,15 +55,14 @@ pub fn figures(terms: &[Term], sum: impl Fn(&str) -> LossSum, text: Option<Score
     let figure = |(number, term): (usize, &Term)| {
         let sum = sum(term.name);
         let is_shown = number == 0 || sum.count > 0;
+        let has_perplexity = text.is_some() && term.metrics == Metrics::Tokens;
         let mean = is_shown.then(|| sum.mean());
         LossFigure {
             name: term.name.to_owned(),
             loss: mean,
-            perplexity: mean.filter(|_| text.is_some() && term.has_perplexity).map(f64::exp),
-            bits_per_character: text
-                .filter(|_| is_shown && term.has_perplexity)
-                .and_then(|t| t.bits_per_character(sum)),
-            accuracy: is_shown.then(|| sum.accuracy()),
+            perplexity: mean.filter(|_| has_perplexity).map(f64::exp),
+            bits_per_character: text.filter(|_| is_shown && has_perplexity).and_then(|t| t.bits_per_character(sum)),
+            accuracy: (is_shown && term.metrics != Metrics::Distance).then(|| sum.accuracy()),
         }
     };
     terms.iter().enumerate().map(figure).collect()

@@ -19,7 +19,7 @@ pub trait Objective {
 
     /// The losses, in the order of logs and reports. The best checkpoint is the one with the lowest first loss on
     /// held-out text.
-    fn terms(&self) -> &'static [Term];
+    fn terms(&self) -> &[Term];
 
     /// The options for sampling batches from documents. `common` has the options that all objectives share, such as
     /// lengths, sizes and the seed.
@@ -59,6 +59,16 @@ pub trait Objective {
 
     /// Useful floating-point operations of a batch's loss and its backward pass.
     fn flops(&self, network: &Self::Network, batch: &Self::Batch) -> f64;
+
+    /// The share of the forward pass in the operations of a batch: that of its loss without the backward pass.
+    fn forward_share(&self, _network: &Self::Network, _batch: &Self::Batch) -> f64 {
+        1.0 / 3.0
+    }
+
+    /// The fingerprint of the teacher, if there is one: a resumed run needs the same.
+    fn teacher(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The objectives of the phases of a run. All of them train the same network.

@@ -84,7 +84,9 @@ pub(super) fn dry_run<N: Network, B>(
                 return Ok(None);
             }
         }
-        costs.push(Cost { tokens: objective.inputs(&micro[0]).tokens() as f64, seconds, additional });
+        let tokens = objective.inputs(&micro[0]).tokens() as f64;
+        let forward_share = objective.forward_share(&trainer.network, &micro[0]);
+        costs.push(Cost { tokens, seconds, additional, forward_share });
     }
     let estimate = estimate(recipe, at.step, at.seconds, &costs);
     let last = (at.step + estimate.steps().round() as u64, at.seconds + estimate.seconds);

@@ -46,7 +46,7 @@ impl Estimate {
 }
 
 /// The cost of the steps of a phase.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Cost {
     /// Number of tokens of a micro-batch.
     pub tokens: f64,
@@ -54,6 +54,8 @@ pub(super) struct Cost {
     pub seconds: f64,
     /// Seconds of each further micro-batch.
     pub additional: f64,
+    /// The share of its forward pass in a micro-batch, which is the cost of an evaluation batch.
+    pub forward_share: f64,
 }
 
 impl Cost {
@@ -87,13 +89,12 @@ pub(super) fn estimate(recipe: &Recipe, step: u64, seconds: f64, costs: &[Cost])
     let phases: Vec<PhaseEstimate> = recipe.phase.iter().enumerate().map(rest_of).collect();
     let mut sum: f64 = phases.iter().map(|phase| phase.seconds).sum();
     if plan.total_seconds().is_none() {
-        // An evaluation batch is only the forward pass of a micro-batch: a third of the work. With a time limit,
-        // evaluations are part of the given time.
+        // With a time limit, evaluations are part of the given time.
         let steps: f64 = phases.iter().map(|phase| phase.steps).sum();
         let count = |step, seconds| recipe.eval.every.count(plan.position(step, seconds));
         let evaluations = count(step + steps as u64, seconds + sum) - count(step, seconds);
         let longest = phases.iter().zip(costs).max_by(|(a, _), (b, _)| a.seconds.total_cmp(&b.seconds));
-        let batch = longest.map_or(0.0, |(_, cost)| cost.additional / 3.0);
+        let batch = longest.map_or(0.0, |(_, cost)| cost.additional * cost.forward_share);
         sum += evaluations as f64 * recipe.eval.batches as f64 * batch;
     }
     Estimate { phases, seconds: sum }
@@ -111,7 +112,7 @@ mod tests {
         let mut recipe = Recipe { steps: Some(100), phase: vec![phase(0.5, 1), phase(0.5, 8)], ..Recipe::default() };
         recipe.eval.every = Every::Steps(10);
         recipe.eval.batches = 6;
-        let costs = [Cost { tokens: 100.0, seconds: 1.0, additional: 1.0 }; 2];
+        let costs = [Cost { tokens: 100.0, seconds: 1.0, additional: 1.0, forward_share: 1.0 / 3.0 }; 2];
         // A micro-batch takes one second in both phases; 10 evaluations of 6 batches take a third of a second per
         // batch.
         assert!((estimate(&recipe, 0, 0.0, &costs).seconds - (50.0 + 400.0 + 20.0)).abs() < 1e-9);
@@ -123,7 +124,7 @@ mod tests {
         let mut recipe = Recipe { steps: Some(100), phase: vec![phase], ..Recipe::default() };
         recipe.eval.every = Every::Steps(0);
         recipe.schedule.batch_warmup_share = Some(0.4);
-        let costs = [Cost { tokens: 100.0, seconds: 2.0, additional: 1.0 }];
+        let costs = [Cost { tokens: 100.0, seconds: 2.0, additional: 1.0, forward_share: 1.0 / 3.0 }];
         // Ten steps each of 2, 3, 4 seconds, then 70 of 5.
         let all = estimate(&recipe, 0, 0.0, &costs);
         assert!((all.seconds - 440.0).abs() < 1e-9 && (all.tokens() - 34_000.0).abs() < 1e-6, "{all:?}");

@@ -62,6 +62,9 @@ pub struct State {
     pub window: Window,
     /// The fingerprint of the shards; a resumed run needs the same.
     pub shards: String,
+    /// The fingerprint of the teacher, if there is one; a resumed run needs the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
 }
 
 /// Lower losses are better.
@@ -121,6 +124,11 @@ pub(super) fn initial_state<N: Network, B>(
         Some(path) => {
             let checkpoint::Loaded { network, moments, state } = checkpoint::load::<N, State>(path, device)?;
             corpus.require(&state.shards, &recipe.data)?;
+            if let Some(path) = &recipe.objective.teacher
+                && state.teacher.as_deref() != objectives[0].teacher()
+            {
+                return Err(TrainError::OtherTeacher(path.clone()));
+            }
             (network, Some(moments), state, Vec::new())
         }
         None => {
@@ -257,7 +265,7 @@ struct Pretraining<'a, N, B> {
 
 impl<N: Network, B> Pretraining<'_, N, B> {
     /// The loss that decides which evaluation is the best: the first of the last phase.
-    fn deciding(&self) -> Option<&'static Term> {
+    fn deciding(&self) -> Option<&Term> {
         self.objectives.last()?.terms().first()
     }
 
@@ -283,7 +291,7 @@ impl<N: Network, B> Job for Pretraining<'_, N, B> {
         &self.plan
     }
 
-    fn terms(&self, phase: usize) -> &'static [Term] {
+    fn terms(&self, phase: usize) -> &[Term] {
         self.objectives[phase].terms()
     }
 
@@ -323,7 +331,7 @@ impl<N: Network, B> Job for Pretraining<'_, N, B> {
         at: &LoopState,
         micro_batches_per_s: f64,
     ) -> Result<(Estimate, Vec<f64>), TrainError> {
-        let mut costs = vec![Cost { tokens: 0.0, seconds: 0.0, additional: 0.0 }; self.recipe.phase.len()];
+        let mut costs = vec![Cost::default(); self.recipe.phase.len()];
         let mut rate = 0.0;
         for (number, cost) in costs.iter_mut().enumerate().skip(at.phase) {
             let objective = &*self.objectives[number];
@@ -335,7 +343,8 @@ impl<N: Network, B> Job for Pretraining<'_, N, B> {
             }
             let seconds = flops / rate.max(f64::MIN_POSITIVE);
             let tokens = objective.inputs(&batch).tokens() as f64;
-            *cost = Cost { tokens, seconds, additional: seconds };
+            let forward_share = objective.forward_share(&trainer.network, &batch);
+            *cost = Cost { tokens, seconds, additional: seconds, forward_share };
         }
         let step_seconds = costs.iter().zip(&self.recipe.phase).map(|(cost, phase)| cost.of_step(phase.accumulate));
         let step_seconds = step_seconds.collect();
@@ -424,6 +433,7 @@ impl<N: Network, B> Job for Pretraining<'_, N, B> {
             best: at.best.map(|(step, score)| Best { step, loss: BTreeMap::from([(key, score.loss)]) }),
             window: at.window.clone(),
             shards: self.shards.clone(),
+            teacher: self.objectives[0].teacher().map(str::to_owned),
         }
     }
 

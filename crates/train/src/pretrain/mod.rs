@@ -27,7 +27,7 @@ use cloze_model::{Model, RtdPair};
 
 use crate::TrainError;
 use crate::batch::PretrainBatch;
-use crate::objective::{CausalLm, MaskedLm, Objective, ReplacedTokens};
+use crate::objective::{CausalLm, Distill, MaskedLm, Objective, ReplacedTokens};
 use crate::recipe::{ObjectiveKind, Recipe};
 use crate::run::RunFolder;
 
@@ -55,7 +55,7 @@ pub fn pretrain(
     let recipe = &resolved::resolve(recipe, device, resume.then_some(&folder))?;
     match recipe.objective.kind {
         ObjectiveKind::Rtd => job::pretrain(&rtd(recipe), recipe, device, folder, resume, stop, on_event),
-        _ => job::pretrain(&objectives(recipe), recipe, device, folder, resume, stop, on_event),
+        _ => job::pretrain(&objectives(recipe, device)?, recipe, device, folder, resume, stop, on_event),
     }
 }
 
@@ -65,11 +65,23 @@ fn rtd(recipe: &Recipe) -> Vec<Box<dyn Objective<Network = RtdPair, Batch = Pret
 }
 
 /// The objective of each phase.
-fn objectives(recipe: &Recipe) -> Vec<Box<dyn Objective<Network = Model, Batch = PretrainBatch>>> {
+fn objectives(
+    recipe: &Recipe,
+    device: &Device,
+) -> Result<Vec<Box<dyn Objective<Network = Model, Batch = PretrainBatch>>>, TrainError> {
+    if recipe.objective.kind != ObjectiveKind::Distill {
+        return Ok(without_teacher(recipe));
+    }
+    let distill = Distill::open(recipe, device)?;
+    Ok(recipe.phase.iter().map(|_| Box::new(distill.clone()) as _).collect())
+}
+
+/// The objective of each phase; instead of a distillation, the objective that has the same batches but no teacher.
+fn without_teacher(recipe: &Recipe) -> Vec<Box<dyn Objective<Network = Model, Batch = PretrainBatch>>> {
     let of_phase = |phase| -> Box<dyn Objective<Network = Model, Batch = PretrainBatch>> {
         match recipe.phase_objective(phase) {
             ObjectiveKind::CausalLm => Box::new(CausalLm),
-            ObjectiveKind::MaskedLm | ObjectiveKind::Rtd => Box::new(MaskedLm { pairs: recipe.pairs() }),
+            _ => Box::new(MaskedLm { pairs: recipe.pairs() }),
         }
     };
     (0..recipe.phase.len()).map(of_phase).collect()
@@ -91,7 +103,7 @@ pub fn dry_run(
     let recipe = &resolved::resolve(recipe, device, resume.then_some(&folder))?;
     match recipe.objective.kind {
         ObjectiveKind::Rtd => dry_run::dry_run(&rtd(recipe), recipe, device, &folder, resume, stop),
-        _ => dry_run::dry_run(&objectives(recipe), recipe, device, &folder, resume, stop),
+        _ => dry_run::dry_run(&objectives(recipe, device)?, recipe, device, &folder, resume, stop),
     }
 }
 
@@ -110,7 +122,7 @@ pub fn find_lr(
     let recipe = &resolved::resolve(recipe, device, None)?;
     match recipe.objective.kind {
         ObjectiveKind::Rtd => find_lr::find_lr(&rtd(recipe), recipe, device, range, stop, on_step),
-        _ => find_lr::find_lr(&objectives(recipe), recipe, device, range, stop, on_step),
+        _ => find_lr::find_lr(&objectives(recipe, device)?, recipe, device, range, stop, on_step),
     }
 }
 
@@ -121,6 +133,6 @@ pub fn find_lr(
 pub fn text_of_run(recipe: &Recipe) -> Result<TextOfRun, TrainError> {
     match recipe.objective.kind {
         ObjectiveKind::Rtd => text::text_of_run(&rtd(recipe), recipe),
-        _ => text::text_of_run(&objectives(recipe), recipe),
+        _ => text::text_of_run(&without_teacher(recipe), recipe),
     }
 }

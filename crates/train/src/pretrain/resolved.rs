@@ -13,7 +13,8 @@ use crate::run::RunFolder;
 /// keeps its precision.
 pub(super) fn resolve(recipe: &Recipe, device: &Device, resumed: Option<&RunFolder>) -> Result<Recipe, TrainError> {
     let mut recipe = recipe.clone();
-    for path in std::iter::once(&mut recipe.data).chain(&mut recipe.model.init) {
+    let paths = [&mut recipe.model.init, &mut recipe.objective.teacher].into_iter().flatten();
+    for path in std::iter::once(&mut recipe.data).chain(paths) {
         *path = std::path::absolute(&*path).map_err(|e| TrainError::io("find", path, e))?;
     }
     if recipe.precision == Precision::Auto
@@ -50,7 +51,7 @@ fn previous_recipe(resumed: Option<&RunFolder>) -> Result<Option<Recipe>, TrainE
 /// Compares a recipe with that of the run to resume; returns the keys that changed.
 ///
 /// Keys that affect weights and losses must not change, because a resumed run promises the same results as an
-/// uninterrupted one. Its length, the location of the shards, threads, logs, evaluation and checkpoints may change.
+/// uninterrupted one. Its length, the locations of the shards and of the teacher, threads, logs, evaluation and checkpoints may change.
 ///
 /// # Errors
 /// [`TrainError::NoRun`], [`TrainError::RecipeChanged`], or the system's error.
@@ -64,6 +65,8 @@ pub(super) fn check_resumed(folder: &RunFolder, recipe: &Recipe) -> Result<Vec<S
         let section = key.split('.').next().unwrap_or_default();
         ["data", "threads", "instruction_set", "recompute", "steps", "minutes", "eval", "checkpoint", "log"]
             .contains(&section)
+            // Its contents must not change; see `State::teacher`.
+            || key == "objective.teacher"
     };
     let (changed, forbidden): (Vec<String>, Vec<String>) =
         recipe.differences(&previous)?.into_iter().partition(may_change);

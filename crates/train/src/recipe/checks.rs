@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::every::Every;
 use super::sections::{MaskingKind, ObjectiveKind, ObjectiveSection, OptimizerKind, Recipe};
+use cloze_model::losses::{KL, RELATION};
 use cloze_model::{FAMILIES, Family};
 
 use crate::TrainError;
@@ -168,7 +169,8 @@ impl Recipe {
 
     fn check_objective(&self) -> Result<(), InvalidValue> {
         let o = &self.objective;
-        if o.kind == ObjectiveKind::CausalLm {
+        let is_causal = o.kind == ObjectiveKind::CausalLm;
+        if is_causal || !o.predicts_tokens() {
             let default = ObjectiveSection::default();
             let given = [
                 ("objective.rate", o.rate != default.rate),
@@ -178,14 +180,21 @@ impl Recipe {
                 ("objective.masking", o.masking != default.masking),
                 ("objective.sop", o.sop),
                 ("objective.max_predictions", o.max_predictions.is_some()),
-                // 0 is also allowed: there are no short sequences.
-                ("objective.short_seq_prob", o.short_seq_prob != default.short_seq_prob && o.short_seq_prob != 0.0),
                 ("objective.duplicates", o.duplicates.is_some()),
+                // 0 is also allowed: there are no short sequences.
+                (
+                    "objective.short_seq_prob",
+                    is_causal && o.short_seq_prob != default.short_seq_prob && o.short_seq_prob != 0.0,
+                ),
             ];
             for (key, given) in given {
-                require(!given, key, || "has no effect with objective.kind = \"causal-lm\"".into())?;
+                require(!given, key, || match is_causal {
+                    true => "has no effect with objective.kind = \"causal-lm\"".into(),
+                    false => "has no effect: objective.mlm_weight and objective.kl_weight are 0".into(),
+                })?;
             }
         }
+        self.check_distillation()?;
         let is_rtd = o.kind == ObjectiveKind::Rtd;
         if is_rtd {
             require(!o.nsp && !o.sop, "objective.nsp", || {
@@ -231,6 +240,61 @@ impl Recipe {
         require(o.duplicates != Some(0), "objective.duplicates", || {
             "is 0; expected at least 1, or omit the key for new random masks in each epoch".into()
         })
+    }
+
+    fn check_distillation(&self) -> Result<(), InvalidValue> {
+        let o = &self.objective;
+        let weights = [
+            ("objective.mlm_weight", o.mlm_weight),
+            ("objective.kl_weight", o.kl_weight),
+            ("objective.cosine_weight", o.cosine_weight),
+            ("objective.relation_weight", o.relation_weight),
+        ];
+        if o.kind != ObjectiveKind::Distill {
+            let others = [
+                ("objective.teacher", o.teacher.is_some()),
+                ("objective.init_from_teacher", o.init_from_teacher),
+                ("objective.temperature", o.temperature.is_some()),
+                ("objective.relation_heads", o.relation_heads.is_some()),
+                ("objective.relation_layer", o.relation_layer.is_some()),
+            ];
+            let weights = weights.map(|(key, weight)| (key, weight.is_some()));
+            return weights.into_iter().chain(others).try_for_each(|(key, given)| {
+                require(!given, key, || "only has an effect with objective.kind = \"distill\"".into())
+            });
+        }
+        require(
+            o.teacher.as_ref().is_some_and(|teacher| !teacher.as_os_str().is_empty()),
+            "objective.teacher",
+            || "is missing; objective.kind = \"distill\" needs the folder of a teacher".into(),
+        )?;
+        require(!o.nsp && !o.sop, "objective.nsp", || {
+            "= true has no effect with objective.kind = \"distill\"; expected nsp = false and sop = false".into()
+        })?;
+        for (key, weight) in weights {
+            require(weight.is_none_or(|weight| weight >= 0.0 && weight.is_finite()), key, || {
+                format!("is {}; expected a number above 0, or 0 to disable the loss", weight.unwrap_or_default())
+            })?;
+        }
+        require(o.distillation_weights().iter().any(|(_, weight)| *weight > 0.0), "objective.kind", || {
+            "= \"distill\" has no loss: every weight is 0; expected at least one above 0".into()
+        })?;
+        require(!o.init_from_teacher || self.model.init.is_none(), "objective.init_from_teacher", || {
+            "is combined with model.init; expected one of the two".into()
+        })?;
+        require(o.temperature.is_none() || o.distils(KL), "objective.temperature", || {
+            "has no effect with objective.kl_weight = 0".into()
+        })?;
+        require_positive(f64::from(o.temperature.unwrap_or(1.0) as f32), "objective.temperature")?;
+        for (key, value) in
+            [("objective.relation_heads", o.relation_heads), ("objective.relation_layer", o.relation_layer)]
+        {
+            require(value.is_none() || o.distils(RELATION), key, || {
+                "only has an effect with objective.relation_weight above 0".into()
+            })?;
+            require(value != Some(0), key, || "is 0; expected at least 1".into())?;
+        }
+        Ok(())
     }
 
     fn check_phases(&self) -> Result<(), InvalidValue> {
@@ -305,9 +369,14 @@ impl Recipe {
                 continue;
             }
             let key = format!("phase.{i}.objective");
-            require(objective == ObjectiveKind::CausalLm, &key, || {
-                "differs from objective.kind; expected \"causal-lm\", for a run that ends with another objective".into()
-            })?;
+            require(
+                (objective, self.objective.kind) == (ObjectiveKind::CausalLm, ObjectiveKind::MaskedLm),
+                &key,
+                || {
+                    "differs from objective.kind; expected \"causal-lm\", for a run that ends with objective.kind = \"masked-lm\""
+                        .into()
+                },
+            )?;
             require(i < last, &key, || {
                 "is \"causal-lm\" in the last phase; expected an earlier phase, or objective.kind = \"causal-lm\""
                     .into()
@@ -492,6 +561,27 @@ mod tests {
         let reverse = ["objective.kind=causal-lm", "phase.0.objective=masked-lm"];
         assert!(error(&reverse).contains("`phase.0.objective` differs from objective.kind"));
         assert!(error(&["objective.kind=causal-lm", "objective.short_seq_prob=0.3"]).contains("short_seq_prob"));
+        assert!(error(&["objective.teacher=x"]).contains("only has an effect with objective.kind = \"distill\""));
+        assert!(error(&["objective.kind=distill"]).contains("`objective.teacher` is missing"));
+        let minilm = ["mlm_weight=0", "kl_weight=0", "cosine_weight=0"].map(|key| format!("objective.{key}"));
+        for (key, expected) in [
+            ("nsp=true", "expected nsp = false"),
+            ("temperature=0", "above 0"),
+            ("kl_weight=-1", "above 0, or 0 to disable"),
+            ("relation_layer=2", "only has an effect with objective.relation_weight above 0"),
+            ("relation_weight=0", "every weight is 0"),
+            ("temperature=3", "no effect with objective.kl_weight = 0"),
+            ("masking=span", "no effect: objective.mlm_weight and objective.kl_weight are 0"),
+        ] {
+            let mut all = vec!["objective.kind=distill", "objective.teacher=x"];
+            let is_minilm = expected.contains("every weight") || expected.contains("no effect");
+            all.extend(minilm.iter().map(String::as_str).filter(|_| is_minilm));
+            let key = format!("objective.{key}");
+            all.push(&key);
+            all.extend((is_minilm && !key.contains("relation")).then_some("objective.relation_weight=1"));
+            let line = error(&all);
+            assert!(line.contains(expected), "{key}: {line}");
+        }
         assert!(error(&["minutes=1", "schedule.warmup_steps=1"]).contains("time limit"));
         assert!(
             error(&["minutes=1", "schedule.warmup_steps=1", "phase=[{steps=10,batch_sequences=1}]"])

@@ -3,15 +3,20 @@
 use cloze_data::batch::{BatchOptions, BatchSize, PairTask};
 use cloze_data::masking::Masking;
 use cloze_engine::UpdateRule;
-use cloze_model::{Config, Heads, Model, ModelError, RtdPair};
+use cloze_model::losses::{COSINE, KL, MLM, RELATION};
+use cloze_model::{Config, Distillation, Heads, Model, ModelError, Relations, RtdPair};
 use cloze_text::Special;
 
-use super::sections::{ObjectiveKind, Optimizer, OptimizerKind, Recipe};
+use super::sections::{ObjectiveKind, ObjectiveSection, Optimizer, OptimizerKind, Recipe};
 use crate::plan::Plan;
 use crate::schedule::LrSchedule;
 
 /// `generator_hidden_size` of ELECTRA small (Clark et al. 2020, appendix A).
 const GENERATOR_SIZE: f64 = 0.25;
+/// The temperature of DistilBERT's reference code.
+const TEMPERATURE: f64 = 2.0;
+/// The relation heads for teachers of BERT-base's size (Wang et al. 2021, section 4.1).
+const RELATION_HEADS: usize = 48;
 
 /// A part of a run in which all steps have the same size.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,7 +82,11 @@ impl Recipe {
             let [generator, discriminator] = self.rtd_configs(vocab_size, special).ok()?;
             return RtdPair::count_parameters(&generator, &discriminator).ok();
         }
-        let heads = if self.has_pairs() { Heads::PRETRAINING } else { Heads::MLM };
+        let heads = match self.has_pairs() {
+            true => Heads::PRETRAINING,
+            false if self.objective.predicts_tokens() => Heads::MLM,
+            false => Heads::NONE,
+        };
         Model::count_parameters(&self.model.config(vocab_size, special).ok()?, heads).ok()
     }
 
@@ -159,10 +168,48 @@ impl Recipe {
         };
         options.pairs = self.pairs();
         options.short_seq_prob = o.short_seq_prob;
-        options.masking = (self.phase_objective(phase) != ObjectiveKind::CausalLm).then_some(masking);
+        let is_masked = self.phase_objective(phase) != ObjectiveKind::CausalLm && o.predicts_tokens();
+        options.masking = is_masked.then_some(masking);
         options.duplicates = o.duplicates;
         options.seed = self.seed.wrapping_add((phase as u64) << 32);
         options
+    }
+}
+
+impl ObjectiveSection {
+    /// The weights of the losses of a distillation, by their names. The defaults are those of DistilBERT's reference
+    /// code, huggingface/transformers-research-projects.
+    pub fn distillation_weights(&self) -> [(&'static str, f64); 4] {
+        [
+            (MLM, self.mlm_weight.unwrap_or(2.0)),
+            (KL, self.kl_weight.unwrap_or(5.0)),
+            (COSINE, self.cosine_weight.unwrap_or(1.0)),
+            (RELATION, self.relation_weight.unwrap_or(0.0)),
+        ]
+    }
+
+    /// Whether a loss has a weight above 0 in a distillation.
+    pub(super) fn distils(&self, loss: &str) -> bool {
+        self.distillation_weights().iter().any(|(name, weight)| *name == loss && *weight > 0.0)
+    }
+
+    /// What a student learns from a teacher with this number of layers.
+    pub fn distillation(&self, layers: usize) -> Distillation {
+        let relations = || Relations {
+            heads: self.relation_heads.unwrap_or(RELATION_HEADS),
+            layer: self.relation_layer.unwrap_or(layers),
+        };
+        Distillation {
+            mlm: self.distils(MLM),
+            temperature: self.distils(KL).then(|| self.temperature.unwrap_or(TEMPERATURE) as f32),
+            cosine: self.distils(COSINE),
+            relations: self.distils(RELATION).then(relations),
+        }
+    }
+
+    /// Whether the model has a head that predicts tokens, which a distillation may not have.
+    pub fn predicts_tokens(&self) -> bool {
+        self.kind != ObjectiveKind::Distill || self.distils(MLM) || self.distils(KL)
     }
 }
 

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::checks::InvalidValue;
-use super::sections::{MaskingKind, ObjectiveSection, Recipe};
+use super::sections::{MaskingKind, ObjectiveKind, ObjectiveSection, Recipe};
 use super::shipped::{Source, nearest};
 use crate::TrainError;
 
@@ -143,7 +143,8 @@ fn complete(objective: &mut ObjectiveSection, given: Option<&Value>) {
     {
         objective.masking = MaskingKind::WholeWord;
     }
-    if objective.sop && given.and_then(|given| given.get("nsp")).is_none() {
+    if (objective.sop || objective.kind == ObjectiveKind::Distill) && given.and_then(|given| given.get("nsp")).is_none()
+    {
         objective.nsp = false;
     }
 }

@@ -244,7 +244,7 @@ impl ModelSection {
 const DEFAULT_LENGTH: usize = 512;
 
 /// `[objective]`: masked language modelling, with next-sentence prediction unless `nsp = false` or with sentence-order
-/// prediction (`sop = true`); or causal language modelling.
+/// prediction (`sop = true`); causal language modelling; replaced tokens; or distillation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
@@ -275,7 +275,7 @@ pub struct ObjectiveSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_predictions: Option<usize>,
     /// Next-sentence prediction: whether to use sentence pairs and their loss; otherwise full sentences of one document.
-    /// The default is true, unless `sop = true`.
+    /// The default is true, unless `sop = true` or `kind = "distill"`.
     pub nsp: bool,
     /// Sentence-order prediction, instead of next-sentence prediction: the pairs are consecutive segments, half of them
     /// swapped.
@@ -289,6 +289,35 @@ pub struct ObjectiveSection {
     /// `rtd`: the generator's width as a fraction of the discriminator's; 0.25 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generator_size: Option<f64>,
+    /// `distill`: a Hugging Face folder with the teacher. Its tokenizer is that of the shards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
+    /// `distill`: whether the student starts from the teacher's embeddings, MLM head and evenly spaced layers. Its sizes are
+    /// those of the teacher, except for the number of layers. Otherwise its weights are random.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub init_from_teacher: bool,
+    /// `distill`: the temperature of the soft targets; 2 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// `distill`: the weight of the loss of masked tokens; 2 by default. 0 disables a loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mlm_weight: Option<f64>,
+    /// `distill`: the weight of the KL divergence from the teacher's soft targets of masked tokens; 5 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl_weight: Option<f64>,
+    /// `distill`: the weight of the cosine distance of the last hidden states of all tokens; 1 by default. It needs a
+    /// student that is as wide as the teacher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cosine_weight: Option<f64>,
+    /// `distill`: the weight of the KL divergence of attention relations; 0 by default. MiniLM has only this loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relation_weight: Option<f64>,
+    /// `distill`: the number of relation heads, which divides the widths of teacher and student; 48 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relation_heads: Option<usize>,
+    /// `distill`: the layer of the teacher whose relations the student's last layer learns, from 1; the last by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relation_layer: Option<usize>,
 }
 
 impl Default for ObjectiveSection {
@@ -308,6 +337,15 @@ impl Default for ObjectiveSection {
             short_seq_prob: 0.1,
             duplicates: None,
             generator_size: None,
+            teacher: None,
+            init_from_teacher: false,
+            temperature: None,
+            mlm_weight: None,
+            kl_weight: None,
+            cosine_weight: None,
+            relation_weight: None,
+            relation_heads: None,
+            relation_layer: None,
         }
     }
 }
@@ -351,6 +389,8 @@ pub enum ObjectiveKind {
     CausalLm,
     /// Which tokens were replaced by a generator, as in ELECTRA.
     Rtd,
+    /// Masked tokens and the states of a teacher, as in DistilBERT and MiniLM.
+    Distill,
 }
 
 impl ObjectiveKind {

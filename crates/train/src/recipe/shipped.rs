@@ -50,11 +50,12 @@ macro_rules! variant {
     };
 }
 
-const VARIANTS: [Variant; 4] = [
+const VARIANTS: [Variant; 5] = [
     variant!("roberta", "RoBERTa with mini's sizes"),
     variant!("albert", "ALBERT with mini's sizes: shared layers, sentence order"),
     variant!("electra", "ELECTRA-small: replaced-token detection"),
     variant!("left-to-right", "the left-to-right ablation with mini's sizes"),
+    variant!("distil", "DistilBERT: a student of half the layers learns from a teacher"),
 ];
 
 /// The common part of the recipes of the paper's million steps.
@@ -226,7 +227,7 @@ mod tests {
     #[test]
     fn every_recipe_has_a_description_and_no_placeholders() {
         let all = shipped();
-        assert_eq!(all.len(), 16);
+        assert_eq!(all.len(), 17);
         for recipe in all {
             assert!(!recipe.purpose.is_empty(), "{}", recipe.name);
             assert!(recipe.parameters.ends_with(" M"), "{}: {}", recipe.name, recipe.parameters);

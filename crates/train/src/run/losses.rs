@@ -25,7 +25,7 @@ pub struct LossFigure {
     /// The loss in bits per character of the text, which can be compared between vocabularies; `None` if it is not a loss
     /// over tokens, if it is a training loss, or if the shards lack the number of characters.
     pub bits_per_character: Option<f64>,
-    /// Fraction of correct predictions; `None` without predictions.
+    /// Fraction of correct predictions; `None` without predictions, or for a distance.
     pub accuracy: Option<f64>,
 }
 
@@ -109,7 +109,9 @@ impl Serialize for LossFigures {
             if bits_per_character.is_some() {
                 map.serialize_entry(&format!("{name}{BITS}"), bits_per_character)?;
             }
-            map.serialize_entry(&format!("{name}{ACCURACY}"), accuracy)?;
+            if accuracy.is_some() || loss.is_none() {
+                map.serialize_entry(&format!("{name}{ACCURACY}"), accuracy)?;
+            }
         }
         map.end()
     }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::corpus::{assert_same_files, losses, make_shards, make_shards_holding_out, recipe};
 use cloze_data::shards::{Shards, Split};
 use cloze_engine::Device;
-use cloze_model::{Heads, Model};
+use cloze_model::{Config, Heads, Model};
+use cloze_text::Tokenizer;
 use cloze_train::TrainError;
 use cloze_train::checkpoint;
 use cloze_train::evaluate::{EvaluateOptions, evaluate_folder};
@@ -835,4 +836,91 @@ fn every_family_is_pretrained_and_resumes_bit_exactly() {
             assert!(lines.iter().any(|line| matches!(line, Line::Eval(eval) if both(&eval.losses))));
         }
     }
+}
+
+/// A teacher of these sizes in `dir`, with the tokenizer of the shards.
+fn save_teacher(dir: &Path, shards: &Path, hidden_size: usize, spare: usize, heads: Heads) {
+    let tokenizer = Tokenizer::open(&Shards::open(shards).unwrap().tokenizer_dir()).unwrap();
+    let mut config = Config::default();
+    config.vocab_size = tokenizer.vocab_size() + spare;
+    config.hidden_size = hidden_size;
+    config.num_hidden_layers = 3;
+    config.num_attention_heads = 2;
+    config.intermediate_size = 64;
+    config.max_position_embeddings = 64;
+    Model::new(config, heads, &Device::cpu(Some(1)).unwrap(), 3).unwrap().save(dir).unwrap();
+    tokenizer.save_for(dir, 64).unwrap();
+}
+
+#[test]
+fn a_distillation_is_resumed_bit_exactly_and_needs_the_same_teacher() {
+    let dir = tempfile::tempdir().unwrap();
+    let (shards, teacher) = (make_shards(dir.path(), 0), dir.path().join("teacher"));
+    save_teacher(&teacher, &shards, 32, 0, Heads::MLM);
+    let of = |overrides: &[&str]| {
+        let teacher = format!("objective.teacher={}", teacher.display());
+        recipe(&shards, &[&["objective.kind=distill", &teacher], overrides].concat())
+    };
+    let relations = ["objective.relation_weight=1", "objective.relation_heads=4"];
+    let distilbert = ["model.family=distilbert", "objective.init_from_teacher=true", "precision=bf16"];
+    let all_losses = of(&[&distilbert[..], &relations].concat());
+    let weights = ["objective.mlm_weight=0", "objective.kl_weight=0", "objective.cosine_weight=0"];
+    let minilm = of(&[&["model.hidden_size=24"], &weights[..], &relations].concat());
+    for (name, recipe, names) in
+        [("all", &all_losses, &["mlm", "kl", "cosine", "relation"][..]), ("minilm", &minilm, &["relation"])]
+    {
+        let [uninterrupted, interrupted] =
+            ["uninterrupted", "interrupted"].map(|kind| dir.path().join(format!("{kind}-{name}")));
+        let outcome = run(recipe, &uninterrupted, false).unwrap();
+        run_until(recipe, &interrupted, false, 3);
+        run(recipe, &interrupted, true).unwrap();
+        assert_same_files(&uninterrupted.join("model"), &interrupted.join("model"));
+        assert_eq!(losses(&uninterrupted), losses(&interrupted));
+        let evaluation = outcome.evaluation.unwrap();
+        assert!(
+            evaluation.losses.iter().map(|figure| figure.name.as_str()).eq(names.iter().copied()),
+            "{evaluation:?}"
+        );
+        assert!(evaluation.losses.iter().all(|figure| figure.loss.is_some_and(|loss| loss > 0.0)), "{evaluation:?}");
+    }
+    let class = |run: &str| Model::load(&dir.path().join(run).join("model"), &Device::cpu(Some(1)).unwrap()).unwrap();
+    assert_eq!(class("uninterrupted-all").class_name(), "DistilBertForMaskedLM");
+    assert_eq!(class("uninterrupted-minilm").class_name(), "BertModel");
+    let estimate = dry(&all_losses, &dir.path().join("dry"), false, &AtomicBool::new(false)).unwrap();
+    assert!(estimate.unwrap().estimate.seconds > 0.0);
+
+    let error = |recipe: &Recipe, out: &str, resume: bool| {
+        run(recipe, &dir.path().join(out), resume).map(|_| ()).unwrap_err().to_string()
+    };
+    for (overrides, expected) in [
+        (
+            &["model.hidden_size=24"][..],
+            "`objective.cosine_weight` compares hidden states of equal widths: that of the teacher is 32",
+        ),
+        (
+            &["model.num_hidden_layers=4", "objective.init_from_teacher=true"],
+            "the student has 4 layers, more than the teacher's 3",
+        ),
+        (
+            &["objective.relation_weight=1"],
+            "`objective.relation_heads` is 48; expected a divisor of the teacher's hidden_size, 32",
+        ),
+        (&[relations[0], relations[1], "objective.relation_layer=4"], "is 4, but the teacher only has 3 layers"),
+    ] {
+        let found = error(&of(overrides), "rejected", false);
+        assert!(found.contains(expected), "{found}");
+    }
+    save_teacher(&teacher, &shards, 32, 3, Heads::MLM);
+    let found = error(&all_losses, "interrupted-all", true);
+    assert!(found.contains("embeddings, but its tokenizer has 30 tokens"), "{found}");
+    let found = error(&minilm, "interrupted-minilm", true);
+    assert!(found.contains("this is not the teacher with which the run was started"), "{found}");
+    save_teacher(&teacher, &shards, 32, 0, Heads::NONE);
+    let found = error(&all_losses, "rejected", false);
+    assert!(found.contains("the model has no masked-language-model head"), "{found}");
+    let other = tempfile::tempdir().unwrap();
+    save_teacher(&teacher, &make_shards(other.path(), 2), 32, 0, Heads::MLM);
+    let found = error(&all_losses, "rejected", false);
+    assert!(found.contains("prepared with another tokenizer"), "{found}");
+    assert!(!dir.path().join("rejected").exists());
 }

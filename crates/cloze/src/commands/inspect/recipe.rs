@@ -11,7 +11,7 @@ use cloze_data::manifest::Manifest;
 use cloze_data::shards::{Shards, Split};
 use cloze_text::Tokenizer;
 use cloze_train::Recipe;
-use cloze_train::recipe::{Every, MaskingKind, ObjectiveKind};
+use cloze_train::recipe::{Every, MaskingKind, ObjectiveKind, ObjectiveSection};
 use serde_json::json;
 
 use super::arguments::Arguments;
@@ -79,10 +79,17 @@ fn write_summary(
     }
     let objective = &recipe.objective;
     match objective.kind {
-        ObjectiveKind::MaskedLm | ObjectiveKind::Rtd => writeln!(
+        ObjectiveKind::Distill if !objective.predicts_tokens() => {
+            writeln!(out, "  objective      {} full sentences", distillation(objective))?;
+        }
+        ObjectiveKind::MaskedLm | ObjectiveKind::Rtd | ObjectiveKind::Distill => writeln!(
             out,
             "  objective      {} on {:.0} %{} of the tokens{}{}",
-            if objective.kind == ObjectiveKind::Rtd { "RTD, with a generator" } else { "MLM" },
+            match objective.kind {
+                ObjectiveKind::Rtd => "RTD, with a generator".to_owned(),
+                ObjectiveKind::Distill => distillation(objective),
+                _ => "MLM".to_owned(),
+            },
             100.0 * objective.rate,
             objective.final_rate.map_or_else(String::new, |rate| format!(" (at the end {:.0} %)", 100.0 * rate)),
             match objective.masking {
@@ -159,6 +166,14 @@ fn write_summary(
         writeln!(out, "  recompute      activations in the backward pass (activation checkpointing)")?;
     }
     Ok(())
+}
+
+/// The losses of a distillation with their weights, and the teacher.
+fn distillation(objective: &ObjectiveSection) -> String {
+    let weights = objective.distillation_weights().into_iter().filter(|(_, weight)| *weight > 0.0);
+    let losses: Vec<String> = weights.map(|(name, weight)| format!("{weight} {name}")).collect();
+    let teacher = objective.teacher.as_deref().unwrap_or(Path::new(""));
+    format!("{} from the teacher {},", losses.join(" + "), teacher.display())
 }
 
 /// The number of parameters of the recipe's network, with the vocabulary size of its shards (without shards BERT's

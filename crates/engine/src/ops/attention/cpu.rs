@@ -4,6 +4,7 @@ use crate::cpu::gemm::{Epilogue, Mat, Precision, product_serial};
 use crate::cpu::lanes::{self, LANES, VectorElement, each_part, lane_max, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized, mul_add, prefetch};
 use crate::cpu::math::{exp_nonpositive, ln};
+use crate::cpu::scores::{Store, scratch};
 use crate::cpu::sums::Accumulate;
 use crate::cpu::{Cpu, mat_part, precision_of};
 use crate::dtype::with_real;
@@ -197,12 +198,6 @@ impl Attention for Cpu {
     }
 }
 
-/// A matrix for a block, whose rows are padded to full vectors. The padding is arbitrary in scores and their gradients,
-/// and zero in weights.
-fn scratch(rows: &Range<usize>, keys: usize, dtype: DType) -> Tensor {
-    Tensor::host(&[rows.len(), keys.next_multiple_of(LANES)], dtype)
-}
-
 /// Splits rows into chunks of up to sixteen.
 fn chunks(rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
     let end = rows.end;
@@ -313,29 +308,6 @@ fn backward<E: VectorElement>(
             // SAFETY: only this task writes these columns of the sequence's rows.
             let to = unsafe { dtokens.part(at..at + width) };
             level.run(lanes::Convert { from: sums, to });
-        }
-    }
-}
-
-/// Stores factor · C in an f32 matrix whose rows are padded to full vectors.
-struct Store<'a> {
-    y: DisjointSlice<'a, f32>,
-    stride: usize,
-    factor: f32,
-}
-
-impl Epilogue for Store<'_> {
-    #[inline(always)]
-    fn tile<I: Isa>(&self, row: usize, col: usize, rows: usize, cols: usize, acc: &mut [f32], stride: usize) {
-        let cols = cols.next_multiple_of(LANES);
-        for r in 0..rows {
-            let at = (row + r) * self.stride + col;
-            // SAFETY: tiles are disjoint, and only this task writes the matrix.
-            let y = unsafe { self.y.part(at..at + cols) };
-            let acc = &acc[r * stride..r * stride + cols];
-            each_part!(cols, part => {
-                store::<I, _>(lanes::map(load(&acc[part.clone()]), |a| self.factor * a), &mut y[part]);
-            });
         }
     }
 }
