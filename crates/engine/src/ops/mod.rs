@@ -19,6 +19,7 @@ pub(crate) mod lstm;
 pub(crate) mod mse_loss;
 pub(crate) mod multinomial;
 pub(crate) mod optimizer;
+pub(crate) mod scalar_mix;
 pub(crate) mod segment_cross_entropy;
 pub(crate) mod segment_mean;
 pub(crate) mod sum;
@@ -36,6 +37,7 @@ pub use linear_cross_entropy::linear_cross_entropy;
 pub use lstm::{BiLstm, bilstm};
 pub use mse_loss::mse_loss;
 pub use multinomial::multinomial;
+pub use scalar_mix::{MixWeights, scalar_mix};
 pub use segment_cross_entropy::segment_cross_entropy;
 pub use segment_mean::segment_mean;
 
