@@ -412,7 +412,6 @@ impl Config {
                 "is_decoder is true with architectures [{found}]: expected [{causal_class}], a causal language model, or a task's class, or is_decoder false"
             ));
         }
-        problems.extend(self.task_input.problem(self.num_hidden_layers * self.inner_group_num.unwrap_or(1)));
         if let Some(Value::Object(quantized)) = self.extra.get("quantization_config") {
             let method = quantized.get("quant_method").and_then(Value::as_str).unwrap_or("an unknown method");
             problems.push(format!(
@@ -424,6 +423,10 @@ impl Config {
             && kind.as_str().is_some_and(|kind| kind != "absolute")
         {
             problems.push(format!("position_embedding_type is {kind}: expected \"absolute\""));
+        }
+        if problems.is_empty() {
+            let layers = self.num_hidden_layers * self.inner_group_num.unwrap_or(1);
+            problems.extend(self.task_input.problem(layers));
         }
         if problems.is_empty() && self.encoder_parameters() > MAX_PARAMETERS {
             problems.push(format!("{} parameters: expected at most {MAX_PARAMETERS}", self.encoder_parameters()));
@@ -757,6 +760,7 @@ mod tests {
             (r#"{"cloze_bilstm": {"layers": 0, "size": 8}}"#, "a BiLSTM of 0 layers of 8: expected 1 to 16 layers"),
             (r#"{"cloze_bilstm": {"layers": 2}}"#, "cloze_bilstm: missing field `size`"),
             (r#"{"cloze_features": "first"}"#, "cloze_features: \"first\": expected embeddings, second-to-last, last"),
+            (r#"{"num_hidden_layers": 18446744073709551615, "cloze_bilstm": null}"#, "num_hidden_layers is"),
             (r#"{"cloze_features": "sum-last-14"}"#, "features from 14 layers: expected 1 to 13"),
             (r#"{"cloze_sequence_token": "second"}"#, "cloze_sequence_token: unknown variant `second`"),
             (
