@@ -70,6 +70,7 @@ pub(crate) trait Backend:
     + ops::mse_loss::MseLoss
     + ops::multinomial::Multinomial
     + ops::optimizer::OptimizerStep
+    + ops::scalar_mix::ScalarMix
     + ops::sum::Sum
     + ops::index_select::IndexSelect
     + ops::linear_cross_entropy::LinearCrossEntropy

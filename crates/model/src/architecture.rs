@@ -4,6 +4,7 @@ use cloze_engine::ops::Activation;
 use serde::{Deserialize, Serialize};
 
 use crate::role::{LayerPart, Module};
+use crate::task_input::TaskInput;
 
 /// Sizes and settings of a network; made by [`Config::architecture`](crate::Config::architecture).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,6 +53,8 @@ pub struct Architecture {
     pub causal: bool,
     /// Whether the MLM decoder's weight is the word embeddings; otherwise it is a separate matrix.
     pub tied_decoder: bool,
+    /// What the head of a task reads.
+    pub task_input: TaskInput,
 }
 
 /// Probabilities of dropout.
@@ -74,8 +77,9 @@ pub struct Dropouts {
     pub pair: f32,
 }
 
-/// From the last state x of a sequence's first token to its logits: `dropout(act(d(x)·Wᵀ + b))·W_oᵀ + b_o`, where d is
-/// dropout or nothing.
+/// From the last state x of the token that represents a sequence to its logits: `dropout(act(d(x)·Wᵀ + b))·W_oᵀ + b_o`,
+/// where d is dropout or nothing. If the head reads something other than the last states ([`TaskInput`]), it has no dense
+/// layer: `dropout(x)·W_oᵀ + b_o`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SequenceHead {

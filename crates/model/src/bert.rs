@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloze_engine::ops::{self, Activation, EmbedTables, LossSum, Norm, TargetLogits};
+use cloze_engine::ops::{self, Activation, BiLstm, EmbedTables, LossSum, MixWeights, Norm, TargetLogits};
 use cloze_engine::{DropoutKey, Init, ParamId, ParametersBuilder, Pass, Tensor, Var};
 
 use crate::architecture::{Architecture, SequenceHead};
@@ -20,6 +20,7 @@ use crate::heads::{Heads, TaskHead};
 use crate::output_rows::OutputRowsTensors;
 use crate::role::{LayerPart, Module, Role, Table};
 use crate::schema::Schema;
+use crate::task_input::BiLstmSize;
 
 /// The parameters of a dense layer: weight `[out, in]`, bias `[out]`.
 #[derive(Clone, Copy)]
@@ -103,6 +104,10 @@ struct RtdHead {
 
 /// The head of a task.
 struct TaskLayers {
+    /// The weights of hidden states, if it reads a weighted sum.
+    mix: Option<MixWeights>,
+    /// The layers of the BiLSTM; may be empty.
+    bilstm: Vec<BiLstm>,
     /// The dense layer before the output layer, if that is not the pooler.
     dense: Option<Dense>,
     output: Dense,
@@ -199,6 +204,29 @@ impl Declarations {
         Dense { weight: self.builder.stack(&weights), bias: self.builder.stack(&biases) }
     }
 
+    /// A layer of a BiLSTM with `size` units in each direction, for inputs of this width. Its weights have the standard
+    /// deviation of PyTorch's, which are uniform between ±1/√size.
+    fn bilstm(&mut self, layer: usize, size: usize, inputs: usize) -> BiLstm {
+        let init = Init::TruncatedNormal { std: (3.0 * size as f32).sqrt().recip() };
+        let mut both = |recurrent: bool, columns: Option<usize>| {
+            let shape: Vec<usize> = std::iter::once(4 * size).chain(columns).collect();
+            let parts = [false, true].map(|reverse| {
+                let module = Module::BiLstm { layer, reverse, recurrent };
+                match columns {
+                    Some(_) => self.declare(module.weight(), &shape, init, true),
+                    None => self.declare(module.bias(), &shape, Init::Zeros, false),
+                }
+            });
+            self.builder.stack(&parts)
+        };
+        BiLstm {
+            weight_ih: both(false, Some(inputs)),
+            weight_hh: both(true, Some(size)),
+            bias_ih: both(false, None),
+            bias_hh: both(true, None),
+        }
+    }
+
     fn norm(&mut self, module: Module, size: usize) -> Norm {
         let gamma = self.declare(module.weight(), &[size], Init::Ones, false);
         let beta = self.bias(module.bias(), size);
@@ -251,13 +279,7 @@ impl Bert {
             dense: to.dense(Module::RtdDense, [h, h]),
             output: to.dense(Module::RtdOutput, [1, h]),
         });
-        let task = heads.task.map(|task: TaskHead| {
-            let own = task.sequence_head(&architecture).filter(|head| head.dense != Module::Pooler);
-            TaskLayers {
-                dense: own.map(|head| to.dense(head.dense, [h, h])),
-                output: to.dense(task.output(&architecture), task.shape(h)),
-            }
-        });
+        let task = heads.task.map(|task: TaskHead| TaskLayers::declare(to, task, &architecture));
         Bert { architecture, embeddings, embedding_projection, layers, pooler, mlm, nsp, rtd, task }
     }
 }
@@ -267,6 +289,32 @@ impl Bert {
     pub(crate) fn set_architecture(&mut self, architecture: Architecture) {
         self.architecture = architecture;
         self.embeddings.tables.word_padding = architecture.word_padding;
+    }
+}
+
+impl TaskLayers {
+    fn declare(to: &mut Declarations, task: TaskHead, architecture: &Architecture) -> TaskLayers {
+        let Architecture { hidden_size: h, layers, task_input, .. } = *architecture;
+        let states = task_input.features.states(layers).len();
+        let mix = task_input.features.is_sum().then(|| MixWeights {
+            weights: to.declare(Module::MixWeights.weight(), &[states], Init::Zeros, false),
+            scale: to.declare(Module::MixScale.weight(), &[1], Init::Ones, false),
+        });
+        let mut width = task_input.features.width(h);
+        let mut bilstm = Vec::new();
+        if let Some(BiLstmSize { layers, size }) = task_input.bilstm {
+            for layer in 0..layers {
+                bilstm.push(to.bilstm(layer, size, width));
+                width = 2 * size;
+            }
+        }
+        let own = task.sequence_head(architecture).filter(|head| head.dense != Module::Pooler);
+        TaskLayers {
+            mix,
+            bilstm,
+            dense: own.map(|head| to.dense(head.dense, [h, h])),
+            output: to.dense(task.output(architecture), [task.logits(), width]),
+        }
     }
 }
 
@@ -455,7 +503,23 @@ impl Bert {
         Some(head.apply(pass, &dropped, Activation::None))
     }
 
-    /// The features of a sequence's label or a choice's score, from the state of the first token: `[S, H]`.
+    /// What the head of a task reads of each token, from its [features](crate::Features): their concatenation or weighted
+    /// sum. `[R, H]` each → `[R, W]`; `None` without a task head.
+    pub(crate) fn joined_features(&self, pass: &mut Pass, states: &[Var]) -> Option<Var> {
+        Some(match (self.task.as_ref()?.mix, states) {
+            (Some(mix), states) => ops::scalar_mix(pass, states, mix),
+            (None, [only]) => only.clone(),
+            (None, several) => ops::concat(pass, several),
+        })
+    }
+
+    /// The outputs of the BiLSTM, of both directions side by side: `[T, W]` → `[T, 2U]`; `None` without a task head.
+    pub(crate) fn bilstm(&self, pass: &mut Pass, features: &Var, cu_seqlens: &Tensor) -> Option<Var> {
+        let layers = &self.task.as_ref()?.bilstm;
+        Some(layers.iter().fold(features.clone(), |x, layer| ops::bilstm(pass, &x, cu_seqlens, *layer)))
+    }
+
+    /// The features of a sequence's label or a choice's score, from the state of the token that represents it: `[S, H]`.
     pub(crate) fn sequence_features(
         &self,
         pass: &mut Pass,

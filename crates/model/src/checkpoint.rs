@@ -21,10 +21,11 @@ use crate::bert::InitFrom;
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::graph::ModelGraph;
-use crate::heads::Heads;
+use crate::heads::{Heads, TaskHead};
 use crate::model::{Blueprint, Model};
 use crate::role::{Head, Module, Role};
 use crate::schema::{Inventory, NamedTensor};
+use crate::task_input::{Features, TaskInput};
 use crate::weights::{CHECKSUM, WEIGHTS_FILE, Weights};
 
 /// The name of the configuration file.
@@ -60,6 +61,23 @@ impl Model {
         seed: u64,
     ) -> Result<(Model, LoadReport), ModelError> {
         Folder::open(dir)?.read_with(heads, reinitialized, device, seed)
+    }
+
+    /// As [`load_with`](Self::load_with), for the head of a task that reads `input`.
+    ///
+    /// # Errors
+    /// As [`load_with`](Self::load_with).
+    pub fn load_for_task(
+        dir: &Path,
+        task: TaskHead,
+        input: TaskInput,
+        reinitialized: &[Head],
+        device: &Device,
+        seed: u64,
+    ) -> Result<(Model, LoadReport), ModelError> {
+        let mut folder = Folder::open(dir)?;
+        folder.config.task_input = input;
+        folder.read_with(Heads::of(task), reinitialized, device, seed)
     }
 
     /// Loads the encoder of a Hugging Face folder, and its pooler if stored. Problems of other heads are ignored.
@@ -260,7 +278,21 @@ impl Folder {
             config.tie_word_embeddings = false;
         }
         drop_copies_of_shared(&mut inventory, &config, &weights, dir)?;
-        Ok(Folder { dir: dir.to_owned(), config, weights, inventory })
+        let mut folder = Folder { dir: dir.to_owned(), config, weights, inventory };
+        if folder.config.task_input.is_direct()
+            && let Some(states) = folder.states_of_tagger()
+        {
+            folder.config.task_input.features = Features::ConcatLast(states);
+        }
+        Ok(folder)
+    }
+
+    /// The number of hidden states that the head of a tagger without `cloze_features` reads, by its width; `None` for one.
+    fn states_of_tagger(&self) -> Option<usize> {
+        let TaskHead::Tag { .. } = self.heads().task? else { return None };
+        let &[_, width] = self.shape(Module::Classifier.weight())? else { return None };
+        let hidden = self.config.hidden_size;
+        (width > hidden && width.is_multiple_of(hidden)).then(|| width / hidden)
     }
 
     /// The stored shape of a parameter.
@@ -277,19 +309,21 @@ impl Folder {
             |head| stored.contains(&head),
             |role| self.shape(role).map(<[usize]>::to_vec),
             config.labels().map(|labels| labels.len()),
-            config.hidden_size,
         )
     }
 
     /// The encoder with these heads: from the folder if they fit, otherwise initialised by `seed`.
     fn read_with(
-        self,
+        mut self,
         heads: Heads,
         reinitialized: &[Head],
         device: &Device,
         seed: u64,
     ) -> Result<(Model, LoadReport), ModelError> {
         let schema = self.config.schema();
+        if heads.task.is_none() {
+            self.config.task_input = TaskInput::default();
+        }
         let blueprint = Blueprint::new(self.config.clone(), heads, InitFrom::Random)?;
         let of_heads = blueprint.listed().iter().filter(|declared| declared.role.module.head().is_some());
         let fits = |role: Role, shape: &[usize]| {

@@ -15,6 +15,7 @@ use crate::family::{BERT, DefaultValue, FAMILIES, Family, HeadDropout, Projectio
 use crate::heads::Class;
 use crate::role::Module;
 use crate::schema::Schema;
+use crate::task_input::TaskInput;
 
 /// A configuration, as the `PreTrainedConfig` of its family in Transformers writes it to `config.json`. The fields have
 /// the names of `BertConfig`; serialized, they have those of the family.
@@ -77,6 +78,9 @@ pub struct Config {
     pub is_decoder: bool,
     /// Cross-attention of a decoder; only `false` is supported.
     pub add_cross_attention: bool,
+    /// What the head of a task reads, if that is not what it reads in Transformers, which does not know these keys.
+    #[serde(flatten)]
+    pub task_input: TaskInput,
     /// All other keys of the file.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -140,6 +144,7 @@ impl Default for Config {
             tie_word_embeddings: true,
             is_decoder: false,
             add_cross_attention: false,
+            task_input: TaskInput::default(),
             extra: Map::new(),
         }
     }
@@ -398,10 +403,13 @@ impl Config {
             );
         }
         let causal_class = self.schema().class_name(Class::CausalLm).unwrap_or("no class: this family has none");
-        let other = |name: &&String| !matches!(self.schema().class(name), Some(Class::CausalLm | Class::Encoder));
+        let other = |name: &&String| {
+            let class = self.schema().class(name);
+            class.is_none_or(|class| !matches!(class, Class::CausalLm | Class::Encoder) && !class.is_task())
+        };
         if let (true, Some(found)) = (self.is_decoder, self.architectures.iter().flatten().find(other)) {
             problems.push(format!(
-                "is_decoder is true with architectures [{found}]: expected [{causal_class}], a causal language model, or is_decoder false"
+                "is_decoder is true with architectures [{found}]: expected [{causal_class}], a causal language model, or a task's class, or is_decoder false"
             ));
         }
         if let Some(Value::Object(quantized)) = self.extra.get("quantization_config") {
@@ -415,6 +423,10 @@ impl Config {
             && kind.as_str().is_some_and(|kind| kind != "absolute")
         {
             problems.push(format!("position_embedding_type is {kind}: expected \"absolute\""));
+        }
+        if problems.is_empty() {
+            let layers = self.num_hidden_layers * self.inner_group_num.unwrap_or(1);
+            problems.extend(self.task_input.problem(layers));
         }
         if problems.is_empty() && self.encoder_parameters() > MAX_PARAMETERS {
             problems.push(format!("{} parameters: expected at most {MAX_PARAMETERS}", self.encoder_parameters()));
@@ -522,6 +534,7 @@ impl Config {
             layer_norm_eps: self.layer_norm_eps as f32,
             causal: self.is_decoder,
             tied_decoder: self.tie_word_embeddings,
+            task_input: self.task_input,
         }
     }
 
@@ -743,7 +756,13 @@ mod tests {
                 r#"{"vocab_size": 16777216, "hidden_size": 16777216, "num_attention_heads": 1}"#,
                 "parameters: expected at most",
             ),
-            (r#"{"is_decoder": true, "architectures": ["BertForSequenceClassification"]}"#, "is_decoder"),
+            (r#"{"is_decoder": true, "architectures": ["BertForPreTraining"]}"#, "is_decoder"),
+            (r#"{"cloze_bilstm": {"layers": 0, "size": 8}}"#, "a BiLSTM of 0 layers of 8: expected 1 to 16 layers"),
+            (r#"{"cloze_bilstm": {"layers": 2}}"#, "cloze_bilstm: missing field `size`"),
+            (r#"{"cloze_features": "first"}"#, "cloze_features: \"first\": expected embeddings, second-to-last, last"),
+            (r#"{"num_hidden_layers": 18446744073709551615, "cloze_bilstm": null}"#, "num_hidden_layers is"),
+            (r#"{"cloze_features": "sum-last-14"}"#, "features from 14 layers: expected 1 to 13"),
+            (r#"{"cloze_sequence_token": "second"}"#, "cloze_sequence_token: unknown variant `second`"),
             (
                 r#"{"is_decoder": true, "architectures": ["BertForMaskedLM"]}"#,
                 "is_decoder is true with architectures [BertForMaskedLM]: expected [BertLMHeadModel]",

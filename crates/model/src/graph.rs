@@ -17,6 +17,7 @@ use crate::output_rows::{OutputRows, OutputRowsTensors, indices};
 use crate::rates::Rates;
 use crate::role::{Module, Role};
 use crate::schema::Schema;
+use crate::task_input::SequenceToken;
 
 /// The configuration, heads and parameters of a model, without their values: a [`Model`](crate::Model) derefs to it. All
 /// losses and outputs are methods of it. Two graphs can have parameters in the same arena, as in
@@ -291,23 +292,48 @@ impl ModelGraph {
     /// tag, `[T, 2]` (start, end) to answer, `[S, 1]` to choose; `None` without a task head.
     pub fn task_logits(&self, pass: &mut Pass, inputs: &Inputs, rows: &[i32]) -> Option<Var> {
         let task = self.heads.task?;
-        let (last, dropout) = (self.bert.architecture.layers, task.dropout(&self.bert.architecture));
-        let features = match task {
-            TaskHead::Classify { .. } | TaskHead::Choose => {
-                let cls = self.cls_states(pass, inputs);
-                self.bert.sequence_features(pass, &cls, task.sequence_head(&self.bert.architecture)?, dropout)?
-            }
-            TaskHead::Tag { layers: 1, .. } => self.states_at(pass, inputs, rows),
-            TaskHead::Tag { layers, .. } => {
-                let numbers: Vec<usize> = (0..=last).rev().take(layers).collect();
-                let rows = indices(pass.device(), rows);
-                let states = self.hidden_states(pass, inputs, &numbers);
-                let states: Vec<Var> = states.iter().map(|state| ops::index_select(pass, state, &rows)).collect();
-                ops::concat(pass, &states)
-            }
-            TaskHead::Answer => self.encode(pass, inputs, last, None, |_, _| ()),
+        let architecture = self.architecture();
+        let tokens = match task {
+            TaskHead::Classify { .. } | TaskHead::Choose => Some(match architecture.task_input.token {
+                SequenceToken::First => inputs.cls_tokens().to_vec(),
+                SequenceToken::Last => inputs.last_tokens(),
+            }),
+            TaskHead::Tag { .. } => Some(rows.to_vec()),
+            TaskHead::Answer => None,
         };
+        let dropout = task.dropout(architecture);
+        let mut features = self.task_input(pass, inputs, tokens.as_deref())?;
+        if let Some(head) = task.sequence_head(architecture) {
+            features = self.bert.sequence_features(pass, &features, head, dropout)?;
+        }
         self.bert.task_logits(pass, &features, dropout)
+    }
+
+    /// What the task's head reads of these tokens, or of all tokens: `[R, W]`; `None` without a task head.
+    fn task_input(&self, pass: &mut Pass, inputs: &Inputs, tokens: Option<&[i32]>) -> Option<Var> {
+        let Architecture { layers, task_input, .. } = *self.architecture();
+        if task_input.is_direct() {
+            return Some(match tokens {
+                Some(tokens) => self.states_at(pass, inputs, tokens),
+                None => self.encode(pass, inputs, layers, None, |_, _| ()),
+            });
+        }
+        let mut states = self.hidden_states(pass, inputs, &task_input.features.states(layers));
+        let tokens = tokens.map(|tokens| indices(pass.device(), tokens));
+        if task_input.bilstm.is_none() {
+            // Without a BiLSTM, a token's features depend only on its own states.
+            if let Some(tokens) = &tokens {
+                states = states.iter().map(|state| ops::index_select(pass, state, tokens)).collect();
+            }
+            return self.bert.joined_features(pass, &states);
+        }
+        let features = self.bert.joined_features(pass, &states)?;
+        let cu_seqlens = indices(pass.device(), &inputs.cu_seqlens);
+        let outputs = self.bert.bilstm(pass, &features, &cu_seqlens)?;
+        Some(match &tokens {
+            Some(tokens) => ops::index_select(pass, &outputs, tokens),
+            None => outputs,
+        })
     }
 
     /// Runs the model and returns the logits of "replaced" for the tokens `rows`, `[R, 1]`; `None` without the head or

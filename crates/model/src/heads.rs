@@ -37,9 +37,6 @@ pub enum TaskHead {
     Tag {
         /// C: number of logits per token.
         labels: usize,
-        /// Number of last layers whose concatenated states are the head's input: 1, or more for the feature-based
-        /// approach (section 5.3), for which Transformers has no class.
-        layers: usize,
     },
     /// A start and an end logit for each token. `BertForQuestionAnswering`.
     Answer,
@@ -76,12 +73,18 @@ pub enum Class {
 impl TaskHead {
     /// C: number of logits per sequence or token.
     pub fn logits(self) -> usize {
-        self.shape(0)[0]
+        match self {
+            TaskHead::Classify { labels } | TaskHead::Tag { labels } => labels,
+            TaskHead::Answer => 2,
+            TaskHead::Choose => 1,
+        }
     }
 
-    /// The part that computes its features from the first token's state; `None` for heads that read all tokens.
+    /// The part with a dense layer before the output layer; `None` for heads of tokens, and for heads that do not read
+    /// the last hidden states: neither the pooler nor a dense layer as wide as the hidden states would fit them.
     pub(crate) fn sequence_head(self, architecture: &Architecture) -> Option<SequenceHead> {
         match self {
+            _ if !architecture.task_input.is_direct() => None,
             TaskHead::Classify { .. } => Some(architecture.classify),
             TaskHead::Choose => Some(architecture.choose),
             TaskHead::Tag { .. } | TaskHead::Answer => None,
@@ -108,15 +111,12 @@ impl TaskHead {
             TaskHead::Choose => dropouts.choose,
         }
     }
+}
 
-    /// Shape of the output layer's weight for the given hidden size.
-    pub(crate) fn shape(self, hidden: usize) -> [usize; 2] {
-        match self {
-            TaskHead::Classify { labels } => [labels, hidden],
-            TaskHead::Tag { labels, layers } => [labels, layers * hidden],
-            TaskHead::Answer => [2, hidden],
-            TaskHead::Choose => [1, hidden],
-        }
+impl Class {
+    /// Whether it has the head of a fine-tuning task.
+    pub fn is_task(self) -> bool {
+        matches!(self, Class::Classify | Class::Tag | Class::Answer | Class::Choose)
     }
 }
 
@@ -172,6 +172,7 @@ impl Heads {
             Head::Mlm => self.mlm,
             Head::Nsp => self.nsp,
             Head::Rtd => self.rtd,
+            Head::Features => self.task.is_some(),
             Head::Classifier => self.task.is_some_and(|task| task != TaskHead::Answer),
             Head::Span => self.task == Some(TaskHead::Answer),
         }
@@ -185,7 +186,6 @@ impl Heads {
         stored: impl Fn(Head) -> bool,
         shape_of: impl Fn(Role) -> Option<Vec<usize>>,
         labels: Option<usize>,
-        hidden: usize,
     ) -> Heads {
         let pretraining = declared(Class::Pretraining);
         let mlm = pretraining || declared(Class::MaskedLm) || declared(Class::CausalLm) || stored(Head::Mlm);
@@ -198,12 +198,10 @@ impl Heads {
         let has_dense = shape_of(Module::ClassifierDense.weight()).is_some();
         let classifier = of_sequences.clone().or_else(|| shape_of(Module::Classifier.weight()));
         let labels = classifier.as_ref().and_then(|shape| shape.first().copied()).or(labels).unwrap_or(2);
-        let width = classifier.as_ref().and_then(|shape| shape.get(1).copied()).unwrap_or(hidden);
-        let layers = (width / hidden.max(1)).max(1);
         let task = if declared(Class::Classify) {
             Some(TaskHead::Classify { labels })
         } else if declared(Class::Tag) {
-            Some(TaskHead::Tag { labels, layers })
+            Some(TaskHead::Tag { labels })
         } else if declared(Class::Answer) {
             Some(TaskHead::Answer)
         } else if declared(Class::Choose) || shape_of(Module::ChoiceDense.weight()).is_some() {
@@ -211,7 +209,7 @@ impl Heads {
         } else if classifier.is_some() {
             // Without a class: only the classifier of sequences has a pooler or a dense layer before it.
             let of_sequences = of_sequences.is_some() || has_dense || pooler;
-            Some(if of_sequences { TaskHead::Classify { labels } } else { TaskHead::Tag { labels, layers } })
+            Some(if of_sequences { TaskHead::Classify { labels } } else { TaskHead::Tag { labels } })
         } else {
             stored(Head::Span).then_some(TaskHead::Answer)
         };
@@ -240,19 +238,15 @@ impl Heads {
             let what = if architecture.causal { "causal language model" } else { "model with only these heads" };
             return fail(format!("{} has no class of {what} in Transformers", family.title));
         }
-        if architecture.causal && (self.nsp || self.rtd || self.task.is_some()) {
+        if architecture.causal && (self.nsp || self.rtd) {
             return fail(
-                "in a causal model (is_decoder) [CLS] attends to no other token: expected the language-model head or none"
+                "in a causal model (is_decoder) [CLS] attends to no other token: expected the language-model head, the head of a task or none"
                     .to_owned(),
             );
         }
-        let max = architecture.layers + 1;
         match self.task {
-            Some(TaskHead::Classify { labels: 0 } | TaskHead::Tag { labels: 0, .. }) => {
+            Some(TaskHead::Classify { labels: 0 } | TaskHead::Tag { labels: 0 }) => {
                 fail("a task needs at least one label".to_owned())
-            }
-            Some(TaskHead::Tag { layers, .. }) if !(1..=max).contains(&layers) => {
-                fail(format!("features from {layers} layers: expected 1 to {max}, including the embeddings"))
             }
             _ => Ok(()),
         }
@@ -267,8 +261,7 @@ impl fmt::Display for Heads {
         present.extend(self.task.map(|task| match task {
             TaskHead::Classify { labels: 1 } => "regress".to_owned(),
             TaskHead::Classify { labels } => format!("classify ({labels} labels)"),
-            TaskHead::Tag { labels, layers: 1 } => format!("tag ({labels} labels)"),
-            TaskHead::Tag { labels, layers } => format!("tag ({labels} labels, from {layers} layers)"),
+            TaskHead::Tag { labels } => format!("tag ({labels} labels)"),
             TaskHead::Answer => "answer".to_owned(),
             TaskHead::Choose => "choose".to_owned(),
         }));

@@ -59,6 +59,11 @@ impl Inputs {
         self.cu_seqlens.windows(2).map(|pair| (pair[1] - pair[0]) as usize)
     }
 
+    /// The index of the last token of each sequence: `[S]`.
+    pub fn last_tokens(&self) -> Vec<i32> {
+        self.cu_seqlens[1..].iter().map(|end| end - 1).collect()
+    }
+
     /// The index of the first token, `[CLS]`, of each sequence: `[S]`.
     pub fn cls_tokens(&self) -> &[i32] {
         &self.cu_seqlens[..self.sequences()]
@@ -87,7 +92,7 @@ mod tests {
         pushed.push(&[2, 4, 3, 30, 3], &[0, 0, 0, 1, 1]);
         assert_eq!(pushed.positions, [0, 1, 2, 0, 1, 2, 3, 4]);
         assert_eq!((pushed.tokens(), pushed.sequences(), pushed.cls_tokens()), (8, 2, &[0, 3][..]));
-        assert_eq!(pushed.lengths().collect::<Vec<_>>(), [3, 5]);
+        assert_eq!((pushed.lengths().collect::<Vec<_>>(), pushed.last_tokens()), (vec![3, 5], vec![2, 7]));
         let packed = Inputs::packed(pushed.ids.clone(), pushed.segments.clone(), &pushed.cu_seqlens);
         assert_eq!(packed, pushed);
         assert_eq!(Inputs::packed(vec![], vec![], &[0]), Inputs::default());

@@ -8,6 +8,7 @@
 //! | [`role`] | the roles of parameters |
 //! | [`schema`] | roles ↔ names in checkpoints; the tensors of a file by role |
 //! | `bert` | the network: embeddings, encoder, pooler, heads; every parameter is declared once, by its role |
+//! | [`task_input`] | what the head of a task reads: features, BiLSTM, token |
 //! | [`heads`] | the heads for pre-training and tasks; the class of model that they make |
 //! | [`inputs`] | [`Inputs`]: the packed batch; labels for pre-training |
 //! | [`losses`] | named sums of losses |
@@ -70,6 +71,7 @@ pub mod resize_vocab;
 pub mod role;
 pub mod rtd_pair;
 pub mod schema;
+pub mod task_input;
 #[cfg(test)]
 mod testing;
 mod weights;
@@ -91,4 +93,5 @@ pub use resize_vocab::NewRow;
 pub use role::{Head, Module, Role};
 pub use rtd_pair::RtdPair;
 pub use schema::{Inventory, Schema};
+pub use task_input::{BiLstmSize, Features, SequenceToken, TaskInput};
 pub use weights::{StoredTensor, stored_tensors, verify_weights};

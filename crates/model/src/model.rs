@@ -161,7 +161,7 @@ impl Model {
     /// it.
     pub fn freeze_unused_heads(&mut self, used: Heads) {
         let used = used.completed(self.architecture(), self.schema());
-        let all = [Head::Pooler, Head::Mlm, Head::Nsp, Head::Rtd, Head::Classifier, Head::Span];
+        let all = [Head::Pooler, Head::Mlm, Head::Nsp, Head::Rtd, Head::Classifier, Head::Span, Head::Features];
         self.graph.rates.unused = all.into_iter().filter(|&head| !used.has(head)).collect();
         self.graph.apply_rates(&mut self.params);
     }
@@ -188,6 +188,7 @@ mod tests {
     use crate::losses::{CLM, LossScale, Losses, MLM, NSP};
     use crate::output_rows::indices;
     use crate::role::{LayerPart, Module, Table};
+    use crate::task_input::{BiLstmSize, Features, SequenceToken, TaskInput};
     use crate::testing::{device, inputs, labels, small};
     use cloze_engine::{DType, Gradients, Pass, ops};
 
@@ -310,7 +311,7 @@ mod tests {
     #[test]
     fn a_batch_without_tokens_to_tag_has_no_gradient() {
         let device = device();
-        let task = TaskHead::Tag { labels: 3, layers: 1 };
+        let task = TaskHead::Tag { labels: 3 };
         let model = Model::new(small(), Heads { task: Some(task), ..Heads::NONE }, &device, 1).unwrap();
         let mut gradients = Gradients::zeros_like(&model.params);
         let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
@@ -398,9 +399,50 @@ mod tests {
         let labels = PretrainLabels { nsp_labels: vec![], ..labels() };
         let losses = model.loss(&mut pass, &inputs(), &labels, LossScale::mean(&labels));
         assert!(losses.iter().map(|(name, loss)| (name, loss.count)).eq([(CLM, 2)]));
-        for heads in [Heads::PRETRAINING, Heads::of(TaskHead::Answer)] {
-            let error = Model::new(small().causal(), heads, &device, 1).err().unwrap().to_string();
-            assert!(error.contains("expected the language-model head or none"), "{error}");
+        let error = Model::new(small().causal(), Heads::PRETRAINING, &device, 1).err().unwrap().to_string();
+        assert!(error.contains("expected the language-model head, the head of a task or none"), "{error}");
+    }
+
+    /// A causal model can read the last token of a sequence, which attends to all others; its first attends to none.
+    #[test]
+    fn a_causal_model_classifies_by_the_last_token() {
+        let device = device();
+        let logits = |token: SequenceToken, middle: u32| {
+            let mut config = small().causal();
+            config.task_input.token = token;
+            let model = Model::new(config, Heads::of(TaskHead::Classify { labels: 3 }), &device, 1).unwrap();
+            let mut inputs = inputs();
+            inputs.push(&[2, middle, 3], &[0; 3]);
+            let mut pass = Pass::inference(&device, &model.params, DType::F32);
+            model.task_logits(&mut pass, &inputs, &[]).unwrap().value().to_vec_f32()
+        };
+        assert_eq!(logits(SequenceToken::First, 8), logits(SequenceToken::First, 9));
+        let [a, b] = [8, 9].map(|middle| logits(SequenceToken::Last, middle));
+        assert_eq!((a.len(), &a[..6]), (9, &b[..6]));
+        assert_ne!(a[6..], b[6..]);
+    }
+
+    /// Frozen layers are not recorded: the BiLSTM and the weights of the features are all that has a gradient.
+    #[test]
+    fn a_bilstm_on_frozen_features_has_all_gradients() {
+        let device = device();
+        let mut config = small();
+        config.task_input = TaskInput {
+            features: Features::SumLast(3),
+            bilstm: Some(BiLstmSize { layers: 2, size: 3 }),
+            ..TaskInput::default()
+        };
+        let mut model = Model::new(config, Heads::of(TaskHead::Tag { labels: 3 }), &device, 1).unwrap();
+        model.freeze(Some(2));
+        let mut gradients = Gradients::zeros_like(&model.params);
+        let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
+        let logits = model.task_logits(&mut pass, &inputs(), &[1, 2, 6]).unwrap();
+        assert_eq!(logits.value().shape(), [3, 3]);
+        pass.seed_gradient(&logits, logits.value().clone());
+        pass.backward();
+        for (id, role) in model.roles() {
+            let has_gradient = gradients.read(id).iter().any(|&gradient| gradient != 0.0);
+            assert_eq!(has_gradient, role.module.head().is_some(), "{role:?}");
         }
     }
 

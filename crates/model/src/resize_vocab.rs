@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn only_the_requested_rows_change() {
-        let tag = Heads::of(TaskHead::Tag { labels: 3, layers: 2 });
+        let tag = Heads::of(TaskHead::Tag { labels: 3 });
         for heads in [Heads::PRETRAINING, Heads::MLM, Heads::ENCODER, tag] {
             let old = small(heads);
             let mut rows = copied(OLD);

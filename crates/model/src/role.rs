@@ -46,6 +46,19 @@ pub enum Module {
     RtdOutput,
     /// Start and end of a span.
     SpanHead,
+    /// A direction of a layer of the BiLSTM before the head of a task; no family has it.
+    BiLstm {
+        /// The layer, from 0.
+        layer: usize,
+        /// Whether it is the direction from the last token to the first.
+        reverse: bool,
+        /// Whether it is applied to the previous state; otherwise, to the input.
+        recurrent: bool,
+    },
+    /// The weights of hidden states before their softmax, if the head of a task reads a weighted sum; only a weight.
+    MixWeights,
+    /// The factor of that weighted sum; only a weight.
+    MixScale,
 }
 
 /// The embedding tables, whose rows are summed.
@@ -113,6 +126,8 @@ pub enum Head {
     Classifier,
     /// Start and end of a span.
     Span,
+    /// What is between the hidden states and the head of a task: the BiLSTM, the weights of a sum of states.
+    Features,
 }
 
 impl LayerPart {
@@ -162,13 +177,14 @@ impl Module {
                 Some(Head::Classifier)
             }
             Module::SpanHead => Some(Head::Span),
+            Module::BiLstm { .. } | Module::MixWeights | Module::MixScale => Some(Head::Features),
         }
     }
 
     /// Whether the module has a parameter of this kind.
     pub fn has(self, kind: Kind) -> bool {
         match self {
-            Module::Embedding(_) => kind == Kind::Weight,
+            Module::Embedding(_) | Module::MixWeights | Module::MixScale => kind == Kind::Weight,
             Module::MlmBias => kind == Kind::Bias,
             _ => true,
         }
@@ -195,6 +211,7 @@ impl Head {
             Head::Nsp => "next-sentence head",
             Head::Rtd => "replaced-token head",
             Head::Classifier | Head::Span => "task's head",
+            Head::Features => "BiLSTM or weights of features",
         }
     }
 }

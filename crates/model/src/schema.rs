@@ -15,6 +15,11 @@ use crate::role::{Head, Kind, LayerPart, Module, Role, Table};
 /// Stands for a number in the names of a layer's modules.
 const NUMBER: &str = "{}";
 
+/// Modules that Transformers does not have, with their names in models of every family.
+const OWN: [(Module, &str); 2] = [(Module::MixWeights, "cloze_mix"), (Module::MixScale, "cloze_mix_scale")];
+/// Precedes the names that `torch.nn.LSTM` has for its parameters.
+const BILSTM: &str = "cloze_bilstm.";
+
 /// The names of a model's parameters: those of its family, for a number of layers per group.
 #[derive(Debug, Clone, Copy)]
 pub struct Schema {
@@ -53,11 +58,20 @@ impl Schema {
             Kind::Weight => "weight",
             Kind::Bias => "bias",
         };
-        format!("{}.{kind}", self.module_name(role.module))
+        match role.module {
+            Module::BiLstm { layer, reverse, recurrent } => {
+                let (input, direction) = (if recurrent { "hh" } else { "ih" }, if reverse { "_reverse" } else { "" });
+                format!("{BILSTM}{kind}_{input}_l{layer}{direction}")
+            }
+            module => format!("{}.{kind}", self.module_name(module)),
+        }
     }
 
     /// A module's name in Transformers' models with a head. Panics for a module that the family does not have.
     pub fn module_name(&self, module: Module) -> String {
+        if let Some((_, name)) = OWN.iter().find(|(own, _)| *own == module) {
+            return (*name).to_owned();
+        }
         let row = self.row(module).unwrap_or_else(|| panic!("{} has no name for {module:?}", self.family.model_type));
         let Module::Layer { number, .. } = module else { return row.name.to_owned() };
         match row.name.matches(NUMBER).count() {
@@ -71,11 +85,17 @@ impl Schema {
 
     /// The role of the parameter with this name in Transformers' models with a head.
     pub fn role(&self, name: &str) -> Option<Role> {
+        if let Some(name) = name.strip_prefix(BILSTM) {
+            return role_in_lstm(name);
+        }
         let (module, kind) = match name.rsplit_once('.')? {
             (module, "weight") => (module, Kind::Weight),
             (module, "bias") => (module, Kind::Bias),
             _ => return None,
         };
+        if let Some((own, _)) = OWN.iter().find(|(_, name)| *name == module) {
+            return Some(Role { module: *own, kind }).filter(|role| own.has(role.kind));
+        }
         let mut candidates = self.family.modules.iter().filter(|names| names.module.has(kind));
         let module = candidates.find_map(|names| self.match_pattern(names.module, names.name, module))?;
         // Reject other spellings of a layer's number, such as 01.
@@ -120,6 +140,11 @@ impl Schema {
 
     /// The head to which the tensor with this name, in Transformers' models with a head, belongs.
     pub fn head(&self, name: &str) -> Option<Head> {
+        if name.starts_with(BILSTM)
+            || OWN.iter().any(|(_, own)| name.rsplit_once('.').is_some_and(|(module, _)| module == *own))
+        {
+            return Some(Head::Features);
+        }
         self.family.heads.iter().find(|(_, start)| name.starts_with(start)).map(|(head, _)| *head)
     }
 
@@ -197,6 +222,24 @@ impl Schema {
             name
         }
     }
+}
+
+/// The role of a parameter of the BiLSTM by its name in `torch.nn.LSTM`, such as `weight_ih_l0_reverse`.
+fn role_in_lstm(name: &str) -> Option<Role> {
+    let (name, reverse) = match name.strip_suffix("_reverse") {
+        Some(name) => (name, true),
+        None => (name, false),
+    };
+    let (module, number) = name.rsplit_once("_l")?;
+    let layer = number.parse().ok().filter(|layer: &usize| layer.to_string() == number)?;
+    let (kind, recurrent) = match module {
+        "weight_ih" => (Kind::Weight, false),
+        "weight_hh" => (Kind::Weight, true),
+        "bias_ih" => (Kind::Bias, false),
+        "bias_hh" => (Kind::Bias, true),
+        _ => return None,
+    };
+    Some(Role { module: Module::BiLstm { layer, reverse, recurrent }, kind })
 }
 
 /// The tensors of a checkpoint by role, independent of the exporter.
@@ -333,6 +376,16 @@ mod tests {
                 }
             }
         }
+        for (module, name) in [
+            (Module::BiLstm { layer: 1, reverse: true, recurrent: false }, "cloze_bilstm.weight_ih_l1_reverse"),
+            (Module::BiLstm { layer: 12, reverse: false, recurrent: true }, "cloze_bilstm.weight_hh_l12"),
+            (Module::MixWeights, "cloze_mix.weight"),
+            (Module::MixScale, "cloze_mix_scale.weight"),
+        ] {
+            let role = module.weight();
+            assert_eq!((bert().name(role).as_str(), bert().role(name)), (name, Some(role)));
+            assert_eq!(bert().head(name), Some(Head::Features));
+        }
         let [one, two] = [1, 2].map(|inner| Schema::new(&ALBERT, inner));
         let role = Module::layer(3, LayerPart::Output).bias();
         assert_eq!(one.name(role), "albert.encoder.albert_layer_groups.3.albert_layers.0.ffn_output.bias");
@@ -345,6 +398,9 @@ mod tests {
             "bert.encoder.layer.1.attention.self.distance_embedding.weight",
             "cls.predictions.weight",
             "classifier.dense.weight",
+            "cloze_bilstm.weight_ih_l01",
+            "cloze_bilstm.weight_hr_l0",
+            "cloze_mix.bias",
             "weight",
             "",
         ] {
@@ -403,7 +459,7 @@ mod tests {
             (Heads::NSP, "BertForNextSentencePrediction"),
             (Heads::ENCODER, "BertModel"),
             (task(TaskHead::Classify { labels: 2 }), "BertForSequenceClassification"),
-            (task(TaskHead::Tag { labels: 2, layers: 1 }), "BertForTokenClassification"),
+            (task(TaskHead::Tag { labels: 2 }), "BertForTokenClassification"),
             (task(TaskHead::Answer), "BertForQuestionAnswering"),
             (task(TaskHead::Choose), "BertForMultipleChoice"),
         ];

@@ -1,5 +1,6 @@
 //! The hyperparameters of fine-tuning; the defaults are those of the paper.
 
+use cloze_model::{Features, TaskInput};
 use cloze_text::SpecialTokens;
 use cloze_train::recipe::{OptimizerKind, Precision, ScheduleKind};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,16 @@ pub struct Settings {
     /// Frozen layers: 0 freezes the embeddings, n the embeddings and the n lowest layers. None: nothing is frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub freeze: Option<usize>,
+    /// The feature-based approach (section 5.3): the encoder is frozen, and the head reads these hidden states. None: the
+    /// encoder is fine-tuned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features: Option<Features>,
+    /// Layers of a new BiLSTM between the encoder, or its features, and the head (sections 5.1 and 5.3); 0: none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bilstm: usize,
+    /// Units of the BiLSTM in each direction. None: the hidden size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bilstm_size: Option<usize>,
     /// Dropout of the hidden states and attention weights. None: the checkpoint's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
@@ -69,6 +80,10 @@ pub struct Settings {
     /// Steps between checkpoints. Checkpoints are also saved at evaluations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<u64>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// How much each class counts in the loss.
@@ -100,6 +115,9 @@ impl Default for Settings {
             clip_norm: 1.0,
             layer_decay: 1.0,
             freeze: None,
+            features: None,
+            bilstm: 0,
+            bilstm_size: None,
             dropout: None,
             class_weights: ClassWeights::None,
             evals_per_epoch: 1,
@@ -137,6 +155,14 @@ impl Settings {
         require(clip, "clip_norm", self.clip_norm.to_string(), "0 (no clipping) or more")?;
         let decay = self.layer_decay > 0.0 && self.layer_decay <= 1.0;
         require(decay, "layer_decay", self.layer_decay.to_string(), "above 0 and at most 1 (no decay)")?;
+        let is_frozen_once = self.features.is_none() || self.freeze.is_none();
+        require(is_frozen_once, "freeze", "both".to_owned(), "`features`, which freezes all layers, or `freeze`")?;
+        let most = TaskInput::MAX_BILSTM_LAYERS;
+        require(self.bilstm <= most, "bilstm", self.bilstm.to_string(), &format!("at most {most} layers"))?;
+        let (size, most) = (self.bilstm_size.unwrap_or(1), TaskInput::MAX_BILSTM_SIZE);
+        require((1..=most).contains(&size), "bilstm_size", size.to_string(), &format!("from 1 to {most}"))?;
+        let has_use = self.bilstm > 0 || self.bilstm_size.is_none();
+        require(has_use, "bilstm_size", "a size without `bilstm`".to_owned(), "a number of layers, `bilstm`, as well")?;
         let dropout = self.dropout.unwrap_or(0.0);
         require((0.0..1.0).contains(&dropout), "dropout", dropout.to_string(), "at least 0 and less than 1")?;
         // Integers of TOML are signed.

@@ -88,10 +88,10 @@ fn documented_flags_exist() {
             &["finetune", "classify"],
             "--model --train --dev --data --out --recipe --seeds --limit --resume --json --task --text --pair --label --labels \
              --metric --max-len --stride --skip-bad --epochs --batch --lr --accumulate --warmup --schedule --optimizer \
-             --weight-decay --clip-norm --layer-decay --freeze --dropout --class-weights --evals-per-epoch --patience --seed \
+             --weight-decay --clip-norm --layer-decay --freeze --features --bilstm --bilstm-size --dropout --class-weights --evals-per-epoch --patience --seed \
              --precision --recompute --checkpoint-every",
         ),
-        (&["finetune", "tag"], "--labels --max-len --tag-format --tag-column --context --features --class-weights"),
+        (&["finetune", "tag"], "--labels --max-len --tag-format --tag-column --context --class-weights"),
         (&["finetune", "answer"], "--max-len --stride --max-question --max-answer --null-threshold --skip-bad"),
         (&["sweep"], "--batches --lrs --epochs-list --seeds --model --train --dev --data --out --resume --json"),
         (&["sweep", "classify"], "--batches --lrs --epochs-list --warmup --text --label"),
@@ -149,7 +149,7 @@ fn usage_errors_exit_with_2() {
         &["evaluate", "classify", "--model", "x"],
         &["finetune", "classify", "--train", "x"],
         &["finetune", "sort", "--model", "x", "--out", "y"],
-        &["finetune", "tag", "--model", "x", "--out", "y", "--features", "4", "--freeze", "1"],
+        &["finetune", "tag", "--model", "x", "--out", "y", "--features", "last", "--freeze", "1"],
         &["finetune", "classify", "--model", "x", "--out", "y", "--class-weights", "heavy"],
         &["finetune", "classify", "--model", "x", "--out", "y", "--seeds", "0"],
         &["finetune", "classify", "--model", "x", "--out", "y", "--schedule", "steep"],

@@ -80,6 +80,57 @@ fn every_family_fills_embeds_and_gets_new_words() {
     }
 }
 
+/// Rows of the paper's tables 5 and 7: a left-to-right model with a BiLSTM, and features with a BiLSTM.
+#[test]
+fn a_left_to_right_model_and_a_bilstm_work_in_every_command() {
+    let bench = Bench(tempfile::tempdir().unwrap());
+    let start = bench.path("start");
+    let config = config_of(&cloze::model::family::BERT).causal();
+    Model::new(config, Heads::MLM, &Device::cpu(Some(1)).unwrap(), 7).unwrap().save(Path::new(&start)).unwrap();
+    tokenizer(&[]).save(Path::new(&start)).unwrap();
+    let (texts, tags) = (bench.file("texts.tsv", TEXTS), bench.file("tags.txt", TAGS));
+    let cases: [(&str, &String, &[&str], &str); 4] = [
+        ("classify", &texts, &[], "last token of a sequence"),
+        ("classify", &texts, &["--bilstm", "1"], "1-layer BiLSTM with 32 units in each direction, last token"),
+        (
+            "tag",
+            &tags,
+            &["--features", "sum-last-2", "--bilstm-size", "5"],
+            "features sum-last-2, 2-layer BiLSTM with 5",
+        ),
+        ("tag", &tags, &["--features", "concat-last-2", "--bilstm", "0"], "features concat-last-2: only"),
+    ];
+    for (number, (kind, file, options, shown)) in cases.into_iter().enumerate() {
+        let out = bench.path(&number.to_string());
+        let words = ["--train", file, "--dev", file, "--model", &start, "--out", &out, "--epochs", "1", "--quiet"];
+        let words = [&["finetune", kind][..], &words, options].concat();
+        succeeds(&words, "");
+        let predictions = succeeds(&["predict", "--model", &out, "--input", file], "");
+        let scores = succeeds(&["evaluate", "--model", &out, "--data", file, "--json", "--precision", "f32"], "");
+        assert!(!predictions.is_empty() && scores.contains("\"loss\""), "{scores}");
+        let inspected = succeeds(&["inspect", &format!("{out}/model")], "");
+        assert!(inspected.contains(shown) && inspected.contains("only Cloze computes its outputs"), "{inspected}");
+        let vectors = bench.path(&format!("{number}.jsonl"));
+        succeeds(&["embed", "--model", &out, "--input", &texts, "--out", &vectors, "--pool", "mean"], "");
+        let onnx = bench.path(&format!("{number}-onnx"));
+        succeeds(&["convert", &format!("{out}/model"), "--to", "onnx", "--out", &onnx], "");
+        // A finished run is not changed; another size of the BiLSTM is another run.
+        succeeds(&[&words[..], &["--resume"]].concat(), "");
+        if options.contains(&"--bilstm-size") {
+            let said = text(&cloze(&[&words[..words.len() - 1], &["6", "--resume"]].concat()).stderr);
+            assert!(said.contains("bilstm-size = 5, now 6"), "{said}");
+        }
+    }
+    // A new run from a model with a BiLSTM has no BiLSTM unless the option is given again.
+    let (from, out) = (format!("{}/model", bench.path("1")), bench.path("again"));
+    let words = ["finetune", "classify", "--train", &texts, "--model", &from, "--out", &out, "--epochs", "1"];
+    let output = cloze(&words);
+    let said = text(&output.stderr) + &text(&output.stdout);
+    assert!(output.status.success() && said.contains("not used from the checkpoint: task's head, BiLSTM"), "{said}");
+    let stored = fs::read_to_string(format!("{out}/model/config.json")).unwrap();
+    assert!(!stored.contains("cloze_bilstm") && stored.contains("\"cloze_sequence_token\": \"last\""), "{stored}");
+}
+
 /// `--model RUN` means the discriminator.
 #[test]
 fn a_run_of_replaced_token_detection_has_two_models() {

@@ -40,10 +40,10 @@ fn help_shows_only_the_options_of_the_chosen_kind() {
     for (command, there, absent) in [
         (
             &["finetune", "classify"][..],
-            "text label class-weights stride lr",
-            "n-best tag-format context max-question features",
+            "text label class-weights stride lr features bilstm",
+            "n-best tag-format context max-question",
         ),
-        (&["finetune", "tag"], "tag-format tag-column context features labels", "text pair stride metric n-best"),
+        (&["finetune", "tag"], "tag-format tag-column context labels", "text pair stride metric n-best"),
         (
             &["finetune", "answer"],
             "stride max-question null-threshold",

@@ -150,7 +150,7 @@ fn quickstart_gives_models_for_three_tasks() {
     let heads = [
         ("classify", "tsv", TaskHead::Classify { labels }),
         // O, and B- and I- of PER, LOC and THING.
-        ("tag", "conll", TaskHead::Tag { labels: 7, layers: 1 }),
+        ("tag", "conll", TaskHead::Tag { labels: 7 }),
         ("answer", "json", TaskHead::Answer),
     ];
     assert_eq!(tasks.len(), heads.len(), "{done}");

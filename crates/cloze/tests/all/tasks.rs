@@ -194,7 +194,7 @@ fn tag_learns_and_predicts() {
 
     // The feature-based approach.
     let paths = bench.paths("features");
-    let mut words = bench.finetune("tag", &file, &paths, &["--features", "2", "--json"]);
+    let mut words = bench.finetune("tag", &file, &paths, &["--features", "concat-last-2", "--bilstm", "0", "--json"]);
     words[11] = "2e-2";
     let outcome = json(&success(&words));
     assert_eq!(outcome["runs"][0]["best"]["score"], 1.0, "{outcome}");
@@ -667,8 +667,10 @@ fn invalid_settings_are_refused_before_anything_is_written() {
     refused("classify", &file, &["--class-weights", "0,0,0"], &["class-weights", "not all of them 0"]);
     refused("regress", &numbers, &["--class-weights", "balanced"], &["class-weights", "no classes"]);
     refused("classify", &file, &["--freeze", "3"], &["--freeze", "at most 2", "found 3"]);
-    wrong("classify", &file, &["--features", "2"], &["--features", "--freeze"]);
-    refused("tag", &tags, &["--features", "9"], &["9 layers", "1 to 3"]);
+    wrong("classify", &file, &["--features", "2"], &["--features", "concat-last-4"]);
+    refused("tag", &tags, &["--features", "sum-last-9"], &["9 layers", "1 to 3"]);
+    refused("tag", &tags, &["--bilstm", "17"], &["--bilstm", "at most 16 layers, found 17"]);
+    refused("tag", &tags, &["--bilstm-size", "8"], &["--bilstm-size", "a number of layers, --bilstm, as well"]);
     refused("classify", &file, &["--accumulate", "9"], &["accumulate", "9", "from 1 to --batch"]);
     refused("classify", &file, &["--layer-decay", "0"], &["layer-decay", "above 0"]);
     refused("classify", &file, &["--warmup", "NaN"], &["warmup", "NaN", "0 to 1"]);

@@ -11,11 +11,11 @@
 use cloze_engine::ops::Activation;
 use cloze_model::architecture::SequenceHead;
 use cloze_model::role::{LayerPart, Table};
-use cloze_model::{Architecture, Class, Model, Module};
+use cloze_model::{Architecture, BiLstmSize, Class, Features, Model, Module, SequenceToken};
 
 use super::error::OnnxError;
 use super::graph::{Graph, GraphBuilder};
-use super::proto::{AttributeProto, Dimension, FLOAT, INT64};
+use super::proto::{AttributeProto, Dimension, FLOAT, INT32, INT64};
 
 /// The graph of the encoder and of the head that computes `output`.
 pub(super) fn build<'a>(
@@ -23,21 +23,29 @@ pub(super) fn build<'a>(
     architecture: &'a Architecture,
     output: Class,
 ) -> Result<Graph<'a>, OnnxError> {
-    if architecture.causal {
-        return Err(OnnxError::Causal);
-    }
     let family = model.schema().family();
     if model.schema().class_name(output).is_none() {
         return Err(OnnxError::Family { family: family.title, output });
     }
-    let mut bert = Bert { graph: GraphBuilder::new(family.model_type, model), architecture, root: family.model_type };
+    let root = family.model_type;
+    let mut bert = Bert { graph: GraphBuilder::new(root, model), architecture, root, lengths: None };
     let inputs = bert.inputs(output);
-    let mask = bert.mask(&inputs.attention_mask);
+    let of_task = output.is_task() && !architecture.task_input.is_direct();
+    let top = match of_task {
+        true => architecture.task_input.features.states(architecture.layers).into_iter().max().unwrap_or_default(),
+        false => architecture.layers,
+    };
     let mut hidden = bert.embed(&inputs)?;
     let mut states = vec![hidden.clone()];
-    for number in 0..architecture.layers {
-        hidden = bert.layer(number, &hidden, &mask)?;
-        states.push(hidden.clone());
+    if top > 0 {
+        let mask = bert.mask(&inputs);
+        for number in 0..top {
+            hidden = bert.layer(number, &hidden, &mask)?;
+            states.push(hidden.clone());
+        }
+    }
+    if of_task {
+        hidden = bert.task_input(&states, &inputs.attention_mask)?;
     }
     match output {
         Class::Encoder => bert.encoder(&hidden, model.heads.pooler)?,
@@ -48,10 +56,10 @@ pub(super) fn build<'a>(
             bert.nsp(&hidden, family.pair_logits)?;
         }
         Class::ReplacedTokens => bert.rtd(&hidden)?,
-        Class::Classify => bert.classify(&hidden)?,
-        Class::Tag => bert.tag(&states)?,
+        Class::Classify => bert.classify(&hidden, &inputs.attention_mask)?,
+        Class::Tag => bert.tag(&hidden)?,
         Class::Answer => bert.answer(&hidden)?,
-        Class::Choose => bert.choose(&hidden)?,
+        Class::Choose => bert.choose(&hidden, &inputs.attention_mask)?,
     }
     Ok(bert.graph.finish())
 }
@@ -61,6 +69,8 @@ struct Bert<'a> {
     architecture: &'a Architecture,
     /// The beginning of the names of nodes: the `model_type`.
     root: &'static str,
+    /// The value with the lengths of the sequences, once it is needed.
+    lengths: Option<String>,
 }
 
 /// The inputs as `[B, S]`.
@@ -200,15 +210,43 @@ impl Bert<'_> {
 
     /// (1 − mask)·min, `[B, 1, 1, S]`: added to the scores, it keeps those of real tokens and makes the weights of padding zero.
     /// The lowest finite float, not −∞, is used, so that a row of padding does not become NaN.
-    fn mask(&mut self, attention_mask: &str) -> String {
+    fn mask(&mut self, inputs: &Inputs) -> String {
         let to_float = vec![AttributeProto::int("to", i64::from(FLOAT))];
-        let mask = self.graph.node("Cast", "mask.float".to_owned(), &[attention_mask], to_float);
+        let mask = self.graph.node("Cast", "mask.float".to_owned(), &[&inputs.attention_mask], to_float);
         let axes = self.graph.ints("mask_axes", &[1, 2]);
         let mask = self.node("Unsqueeze", "mask.broadcast".to_owned(), &[&mask, &axes]);
         let one = self.graph.float("one", 1.0);
         let padding = self.node("Sub", "mask.padding".to_owned(), &[&one, &mask]);
         let lowest = self.graph.float("least", f32::MIN);
-        self.node("Mul", "mask.scores".to_owned(), &[&padding, &lowest])
+        let mask = self.node("Mul", "mask.scores".to_owned(), &[&padding, &lowest]);
+        if self.architecture.causal { self.causal(&mask, &inputs.input_ids) } else { mask }
+    }
+}
+
+impl Bert<'_> {
+    /// The mask in which a token attends only to itself and earlier tokens, `[B, 1, S, S]`. The smaller of both masks, not their
+    /// sum, which would be −∞.
+    fn causal(&mut self, mask: &str, input_ids: &str) -> String {
+        let length = self.shape("mask.length", input_ids, 1, Some(2));
+        let axis = vec![AttributeProto::int("axis", 0)];
+        let square = self.graph.node("Concat", "mask.square".to_owned(), &[&length, &length], axis);
+        let lowest = self.graph.float("least", f32::MIN);
+        let all = self.node("Expand", "mask.everywhere".to_owned(), &[&lowest, &square]);
+        let above = self.graph.int("above_the_diagonal", 1);
+        let upper = vec![AttributeProto::int("upper", 1)];
+        let later = self.graph.node("Trilu", "mask.later".to_owned(), &[&all, &above], upper);
+        self.node("Min", "mask.causal".to_owned(), &[mask, &later])
+    }
+
+    /// The number of tokens of each sequence without padding, `[B]`.
+    fn lengths(&mut self, attention_mask: &str) -> String {
+        if let Some(lengths) = &self.lengths {
+            return lengths.clone();
+        }
+        let axis = self.graph.ints("token_axis", &[1]);
+        let keep = vec![AttributeProto::int("keepdims", 0)];
+        let lengths = self.graph.node("ReduceSum", "lengths".to_owned(), &[attention_mask, &axis], keep);
+        self.lengths.insert(lengths).clone()
     }
 }
 
@@ -346,18 +384,116 @@ impl Bert<'_> {
         Ok(self.node("Tanh", format!("{}.pooler.tanh", self.root), &[&dense]))
     }
 
-    /// The logits of a sequence or a choice, from its first token: `[B, L]`.
-    fn sequence_head(&mut self, hidden: &str, head: SequenceHead, labels: usize) -> Result<String, OnnxError> {
-        let h = self.architecture.hidden_size;
-        let features = match head.dense {
-            Module::Pooler => self.pool(hidden)?,
-            dense => {
-                let first = self.first_token(hidden);
-                let dense = self.dense(dense, &first, [h, h])?;
-                self.activation(head.activation, "classifier.dense", &dense)
+    /// The state of the last token, without padding: `[B, H]`.
+    fn last_token(&mut self, hidden: &str, attention_mask: &str) -> String {
+        let lengths = self.lengths(attention_mask);
+        let one = self.graph.int("one_token", 1);
+        let last = self.node("Sub", "last_token.number".to_owned(), &[&lengths, &one]);
+        let axis = self.graph.ints("token_axis", &[1]);
+        let last = self.node("Unsqueeze", "last_token.index".to_owned(), &[&last, &axis]);
+        let batch = vec![AttributeProto::int("batch_dims", 1)];
+        self.graph.node("GatherND", "last_token".to_owned(), &[hidden, &last], batch)
+    }
+
+    /// The logits of a sequence or a choice, from the token that represents it: `[B, L]`.
+    fn sequence_head(
+        &mut self,
+        hidden: &str,
+        attention_mask: &str,
+        head: SequenceHead,
+        labels: usize,
+    ) -> Result<String, OnnxError> {
+        let Architecture { hidden_size: h, task_input, .. } = *self.architecture;
+        let mut features = match task_input.token {
+            SequenceToken::First => self.first_token(hidden),
+            SequenceToken::Last => self.last_token(hidden, attention_mask),
+        };
+        if task_input.is_direct() {
+            let (at, activation) = match head.dense {
+                Module::Pooler => (format!("{}.pooler", self.root), Activation::Tanh),
+                _ => ("classifier.dense".to_owned(), head.activation),
+            };
+            let dense = self.dense(head.dense, &features, [h, h])?;
+            features = self.activation(activation, &at, &dense);
+        }
+        self.dense(head.output, &features, [labels, task_input.width(h)])
+    }
+
+    /// What the head of a task reads, from all hidden states: `[B, S, W]`.
+    fn task_input(&mut self, states: &[String], attention_mask: &str) -> Result<String, OnnxError> {
+        let Architecture { hidden_size: h, layers, task_input, .. } = *self.architecture;
+        let chosen: Vec<&str> =
+            task_input.features.states(layers).into_iter().map(|number| states[number].as_str()).collect();
+        let features = match (task_input.features, chosen.as_slice()) {
+            (Features::SumLast(_) | Features::SumAll, chosen) => self.mixed(chosen)?,
+            (_, &[one]) => one.to_owned(),
+            (_, several) => {
+                let axis = vec![AttributeProto::int("axis", -1)];
+                self.graph.node("Concat", "classifier.features".to_owned(), several, axis)
             }
         };
-        self.dense(head.output, &features, [labels, h])
+        match task_input.bilstm {
+            Some(size) => self.bilstm(&features, attention_mask, size, task_input.features.width(h)),
+            None => Ok(features),
+        }
+    }
+
+    /// The sum of states with their learned weights, γ Σ softmax(w)ₖ xₖ. The weights are constants of the graph.
+    fn mixed(&mut self, states: &[&str]) -> Result<String, OnnxError> {
+        let w = self.graph.values(Module::MixWeights.weight(), &[states.len()])?;
+        let scale = self.graph.values(Module::MixScale.weight(), &[1])?[0];
+        let most = w.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let total: f32 = w.iter().map(|w| (w - most).exp()).sum();
+        let mut sum = String::new();
+        for (number, (state, w)) in states.iter().zip(w.iter()).enumerate() {
+            let share = self.graph.float(&format!("mix.{number}"), scale * (w - most).exp() / total);
+            let part = self.node("Mul", format!("mix.part.{number}"), &[state, &share]);
+            sum = if number == 0 { part } else { self.node("Add", format!("mix.{number}"), &[&sum, &part]) };
+        }
+        Ok(sum)
+    }
+
+    /// The outputs of both directions of a BiLSTM, side by side: `[B, S, 2U]`. Padding must follow the tokens.
+    fn bilstm(
+        &mut self,
+        x: &str,
+        attention_mask: &str,
+        BiLstmSize { layers, size: u }: BiLstmSize,
+        mut width: usize,
+    ) -> Result<String, OnnxError> {
+        let perm = |axes: &[i64]| vec![AttributeProto::ints("perm", axes)];
+        let lengths = self.lengths(attention_mask);
+        let to_int = vec![AttributeProto::int("to", i64::from(INT32))];
+        let lengths = self.graph.node("Cast", "bilstm.lengths".to_owned(), &[&lengths], to_int);
+        let join = self.graph.ints("join_directions", &[0, 0, 2 * u as i64]);
+        let mut x = x.to_owned();
+        for layer in 0..layers {
+            let at = |part: &str| format!("bilstm.{layer}.{part}");
+            let module = |reverse, recurrent| Module::BiLstm { layer, reverse, recurrent };
+            // The gates are i, f, g, o in PyTorch, and i, o, f, g in ONNX.
+            let gates = [0, 3, 1, 2];
+            let (four, rows) = (4 * u, [2, 4 * u as i64]);
+            let mut matrix = |recurrent, columns: usize, name: &str| {
+                let shape: &[usize] = &[four, columns];
+                let roles = [false, true].map(|reverse| (module(reverse, recurrent).weight(), shape));
+                self.graph.reordered(&at(name), &roles, &gates, [&rows[..], &[columns as i64]].concat())
+            };
+            let weights = [matrix(false, width, "weight_ih")?, matrix(true, u, "weight_hh")?];
+            let both = [(false, false), (false, true), (true, false), (true, true)];
+            let shape: &[usize] = &[four];
+            let biases = both.map(|(reverse, recurrent)| (module(reverse, recurrent).bias(), shape));
+            let bias = self.graph.reordered(&at("bias"), &biases, &gates, vec![2, 8 * u as i64])?;
+
+            let steps = self.graph.node("Transpose", at("steps"), &[&x], perm(&[1, 0, 2]));
+            let attributes =
+                vec![AttributeProto::int("hidden_size", u as i64), AttributeProto::text("direction", "bidirectional")];
+            let inputs = [&steps, &weights[0], &weights[1], &bias, &lengths].map(String::as_str);
+            let outputs = self.graph.node("LSTM", at("lstm"), &inputs, attributes); // [S, 2, B, U]
+            let sequences = self.graph.node("Transpose", at("sequences"), &[&outputs], perm(&[2, 0, 1, 3]));
+            x = self.node("Reshape", at("joined"), &[&sequences, &join]);
+            width = 2 * u;
+        }
+        Ok(x)
     }
 
     /// The last hidden states and, if the model has a pooler, its output.
@@ -421,42 +557,34 @@ impl Bert<'_> {
     }
 
     /// A label for each sequence: `[B, L]`.
-    fn classify(&mut self, hidden: &str) -> Result<(), OnnxError> {
+    fn classify(&mut self, hidden: &str, attention_mask: &str) -> Result<(), OnnxError> {
         let head = self.architecture.classify;
-        let (labels, _) = self.classifier(head.output, 1)?;
-        let logits = self.sequence_head(hidden, head, labels)?;
+        let labels = self.labels(head.output)?;
+        let logits = self.sequence_head(hidden, attention_mask, head, labels)?;
         self.publish(&logits, "logits", &[batch(), fixed(labels)]);
         Ok(())
     }
 
-    /// A label for each token: `[B, S, L]`. A classifier of width k·H reads the last k of the states (embeddings, then each
-    /// layer), the last one first.
-    fn tag(&mut self, states: &[String]) -> Result<(), OnnxError> {
-        let (labels, layers) = self.classifier(Module::Classifier, states.len())?;
-        let last: Vec<&str> = states.iter().rev().take(layers).map(String::as_str).collect();
-        let features = match last.as_slice() {
-            &[one] => one.to_owned(),
-            several => {
-                let axis = vec![AttributeProto::int("axis", -1)];
-                self.graph.node("Concat", "classifier.features".to_owned(), several, axis)
-            }
-        };
-        let logits = self.dense(Module::Classifier, &features, [labels, layers * self.architecture.hidden_size])?;
+    /// A label for each token: `[B, S, L]`.
+    fn tag(&mut self, features: &str) -> Result<(), OnnxError> {
+        let labels = self.labels(Module::Classifier)?;
+        let logits = self.dense(Module::Classifier, features, [labels, self.width()])?;
         self.publish(&logits, "logits", &[batch(), length(), fixed(labels)]);
         Ok(())
     }
 
-    /// The number of labels of the classifier, and the number of states that it reads, at most `max_states`.
-    fn classifier(&self, output: Module, max_states: usize) -> Result<(usize, usize), OnnxError> {
-        let (role, h) = (output.weight(), self.architecture.hidden_size);
+    /// The width of what the head of a task reads.
+    fn width(&self) -> usize {
+        self.architecture.task_input.width(self.architecture.hidden_size)
+    }
+
+    /// The number of labels of the classifier.
+    fn labels(&self, output: Module) -> Result<usize, OnnxError> {
+        let (role, expected) = (output.weight(), self.width());
         match *self.graph.shape(role)? {
-            [labels, width] if labels > 0 && width.is_multiple_of(h) && (1..=max_states).contains(&(width / h)) => {
-                Ok((labels, width / h))
-            }
+            [labels, width] if labels > 0 && width == expected => Ok(labels),
             ref found => {
-                let states =
-                    if max_states > 1 { format!(" or up to {max_states} times as wide") } else { String::new() };
-                let problem = format!("expected the shape [labels, {h}]{states}, found {found:?}");
+                let problem = format!("expected the shape [labels, {expected}], found {found:?}");
                 Err(OnnxError::Tensor { name: self.graph.name(role), problem })
             }
         }
@@ -464,7 +592,7 @@ impl Bert<'_> {
 
     /// The scores of the answer's start and end: `[B, S]` each.
     fn answer(&mut self, hidden: &str) -> Result<(), OnnxError> {
-        let both = self.dense(Module::SpanHead, hidden, [2, self.architecture.hidden_size])?;
+        let both = self.dense(Module::SpanHead, hidden, [2, self.width()])?;
         for (number, output) in ["start_logits", "end_logits"].into_iter().enumerate() {
             let index = self.graph.int(output, number as i64);
             let logits = self.gather(format!("{both}.{output}"), &both, &index, 2);
@@ -474,8 +602,8 @@ impl Bert<'_> {
     }
 
     /// The score of each choice: `[B, C]`.
-    fn choose(&mut self, hidden: &str) -> Result<(), OnnxError> {
-        let scores = self.sequence_head(hidden, self.architecture.choose, 1)?;
+    fn choose(&mut self, hidden: &str, attention_mask: &str) -> Result<(), OnnxError> {
+        let scores = self.sequence_head(hidden, attention_mask, self.architecture.choose, 1)?;
         let shape = self.shape("choices.shape", "input_ids", 0, Some(2));
         let logits = self.node("Reshape", "choices.scores".to_owned(), &[&scores, &shape]);
         self.publish(&logits, "logits", &[batch(), choices()]);

@@ -26,9 +26,6 @@ pub enum OnnxError {
         /// What was expected, and what to do.
         problem: &'static str,
     },
-    /// A model with causal attention.
-    #[error("a causal model (is_decoder) cannot be exported as ONNX: expected an encoder")]
-    Causal,
     /// An output that no model of the family has.
     #[error("{family} has no models with the output {output:?}; choose an output whose head the model has")]
     Family {

@@ -179,6 +179,29 @@ impl<'a> GraphBuilder<'a> {
         Ok(self.initializer(format!("{name}.transposed"), dims, Data::Transposed { values, rows, columns }))
     }
 
+    /// Several weights as one tensor with the shape `dims`, one after the other. Each consists of `blocks.len()` blocks of rows,
+    /// which are stored in the order `blocks`.
+    pub(super) fn reordered(
+        &mut self,
+        name: &str,
+        roles: &[(Role, &[usize])],
+        blocks: &[usize],
+        dims: Vec<i64>,
+    ) -> Result<String, OnnxError> {
+        let mut values = Vec::new();
+        for (role, shape) in roles {
+            let stored = self.expect(*role, shape)?;
+            let block = stored.len() / blocks.len();
+            blocks.iter().for_each(|number| values.extend_from_slice(&stored[number * block..][..block]));
+        }
+        Ok(self.initializer(name.to_owned(), dims, Data::Weight(Cow::Owned(values))))
+    }
+
+    /// The values of a small weight.
+    pub(super) fn values(&self, role: Role, shape: &[usize]) -> Result<Cow<'a, [f32]>, OnnxError> {
+        self.expect(role, shape)
+    }
+
     /// A float constant, shared by operators.
     pub(super) fn float(&mut self, name: &str, value: f32) -> String {
         self.initializer(format!("constant.{name}"), Vec::new(), Data::Float(value))

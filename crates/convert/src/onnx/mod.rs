@@ -11,11 +11,14 @@
 //! | [`Class::NextSentence`] | `logits` `[B, 2]`: class 0 is "is next" |
 //! | [`Class::Pretraining`] | `prediction_logits` `[B, S, V]` and `seq_relationship_logits` (ALBERT: `sop_logits`) `[B, 2]` |
 //! | [`Class::ReplacedTokens`] | `logits` `[B, S]`: above 0 for tokens that were replaced |
-//! | [`Class::Classify`] | `logits` `[B, L]`: the classifier on the first token |
-//! | [`Class::Tag`] | `logits` `[B, S, L]`: the classifier on every token, on the concatenation of as many last layers as its width requires |
+//! | [`Class::Classify`] | `logits` `[B, L]`: the classifier on the first token (causal models of Cloze: the last) |
+//! | [`Class::Tag`] | `logits` `[B, S, L]`: the classifier on every token |
 //! | [`Class::Answer`] | `start_logits` and `end_logits` `[B, S]` |
 //! | [`Class::Choose`] | `logits` `[B, C]` of C choices, with inputs `[B, C, S]`: a classifier with one row on the first token |
-//! | [`Class::CausalLm`] | not supported |
+//! | [`Class::CausalLm`] | `logits` `[B, S, V]` over the vocabulary for the token after each |
+//!
+//! The head of a task can read other features, by a BiLSTM ([`TaskInput`](cloze_model::TaskInput)); padding must follow the tokens
+//! then, and for causal models.
 //!
 //! Operator set 17 with IR version 8: the first set with LayerNormalization, supported since onnxruntime 1.12. Set 20 would
 //! add Gelu, but requires onnxruntime 1.17, and runtimes fuse the operators of GELU anyway.
@@ -69,7 +72,7 @@ impl OnnxOptions {
 /// the first followed by `_data`. The two files replace older ones one after the other, the weights first.
 ///
 /// # Errors
-/// [`OnnxError::Tensor`] for an output whose head the model does not have; [`OnnxError::Causal`]; [`OnnxError::Write`],
+/// [`OnnxError::Tensor`] for an output whose head the model does not have; [`OnnxError::Write`],
 /// [`OnnxError::Path`] and [`OnnxError::TooLarge`]. Existing files are then unchanged, except that the second file may have
 /// been replaced if the system fails between the two renames.
 ///

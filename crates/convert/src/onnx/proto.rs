@@ -7,6 +7,8 @@ use prost::{Message, Oneof};
 
 /// `TensorProto.DataType.FLOAT`.
 pub(super) const FLOAT: i32 = 1;
+/// `TensorProto.DataType.INT32`.
+pub(super) const INT32: i32 = 6;
 /// `TensorProto.DataType.INT64`.
 pub(super) const INT64: i32 = 7;
 /// `TensorProto.DataLocation.EXTERNAL`.
@@ -68,7 +70,7 @@ pub(super) struct NodeProto {
     pub(super) attribute: Vec<AttributeProto>,
 }
 
-/// An attribute with one number or a list of integers. The numbers are optional, so that a zero is written.
+/// An attribute with one number, a text or a list of integers. The numbers are optional, so that a zero is written.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct AttributeProto {
     #[prost(string, tag = "1")]
@@ -77,6 +79,8 @@ pub(super) struct AttributeProto {
     pub(super) f: Option<f32>,
     #[prost(int64, optional, tag = "3")]
     pub(super) i: Option<i64>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(super) s: Vec<u8>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub(super) ints: Vec<i64>,
     #[prost(int32, tag = "20")]
@@ -90,6 +94,10 @@ impl AttributeProto {
 
     pub(super) fn int(name: &str, value: i64) -> AttributeProto {
         AttributeProto { name: name.to_owned(), i: Some(value), r#type: 2, ..AttributeProto::default() }
+    }
+
+    pub(super) fn text(name: &str, value: &str) -> AttributeProto {
+        AttributeProto { name: name.to_owned(), s: value.into(), r#type: 3, ..AttributeProto::default() }
     }
 
     pub(super) fn ints(name: &str, values: &[i64]) -> AttributeProto {

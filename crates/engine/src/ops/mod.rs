@@ -22,6 +22,7 @@ pub(crate) mod mse_loss;
 pub(crate) mod multinomial;
 pub(crate) mod optimizer;
 pub(crate) mod relation_kl;
+pub(crate) mod scalar_mix;
 pub(crate) mod segment_cross_entropy;
 pub(crate) mod segment_mean;
 pub(crate) mod sum;
@@ -42,6 +43,7 @@ pub use lstm::{BiLstm, bilstm};
 pub use mse_loss::mse_loss;
 pub use multinomial::multinomial;
 pub use relation_kl::relation_kl;
+pub use scalar_mix::{MixWeights, scalar_mix};
 pub use segment_cross_entropy::segment_cross_entropy;
 pub use segment_mean::segment_mean;
 

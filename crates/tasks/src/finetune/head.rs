@@ -2,11 +2,12 @@
 //! The output of a new regression head starts at the mean of its targets.
 
 use cloze_model::checkpoint::CONFIG_FILE;
-use cloze_model::{Config, Head, Heads, LoadReport, Model, TaskHead};
+use cloze_model::{BiLstmSize, Config, Head, Heads, LoadReport, Model, SequenceToken, TaskHead, TaskInput};
 
 use super::config::FineTuneConfig;
 use crate::TaskError;
 use crate::example::{Example, Target};
+use crate::settings::Settings;
 use crate::task::HeadInit;
 
 /// A model with the task head, before its first step.
@@ -32,8 +33,11 @@ pub(super) fn load_initial_model(
         }
         _ => task.head_init(&start, config.task_settings.task.is_some()),
     };
-    let random_heads = if matches!(head_init, HeadInit::Random { .. }) { &[Head::Classifier][..] } else { &[] };
-    let (mut model, load_report) = Model::load_with(config.model, heads, random_heads, config.device, seed)?;
+    let random_heads =
+        if matches!(head_init, HeadInit::Random { .. }) { &[Head::Classifier, Head::Features][..] } else { &[] };
+    let input = task_input(config.settings, &start, task.head());
+    let (mut model, load_report) =
+        Model::load_for_task(config.model, task.head(), input, random_heads, config.device, seed)?;
     let of_task = |head: Head| matches!(head, Head::Classifier | Head::Span);
     let is_new = load_report.newly_initialized.iter().any(|tensor| of_task(tensor.head));
     let checkpoint_had_head = !is_new || load_report.unused.iter().any(|tensor| of_task(tensor.head));
@@ -54,6 +58,18 @@ pub(super) fn load_initial_model(
         notes.extend(start_at_targets(&mut model, examples));
     }
     Ok(InitialModel { model, load_report, notes })
+}
+
+/// What the head reads. Section 5.1 does not say which token represents a sequence in the left-to-right model: its first
+/// token attends to no other, so it is the last one, as in GPT (Radford et al. 2018). With a BiLSTM, it is the same token.
+fn task_input(settings: &Settings, start: &Config, head: TaskHead) -> TaskInput {
+    let size = settings.bilstm_size.unwrap_or(start.hidden_size);
+    let of_sequences = matches!(head, TaskHead::Classify { .. } | TaskHead::Choose);
+    TaskInput {
+        features: settings.features.unwrap_or_default(),
+        bilstm: (settings.bilstm > 0).then_some(BiLstmSize { layers: settings.bilstm, size }),
+        token: if start.is_decoder && of_sequences { SequenceToken::Last } else { SequenceToken::First },
+    }
 }
 
 /// Scales and shifts a new regression head so that its outputs start with the mean and the standard deviation of the

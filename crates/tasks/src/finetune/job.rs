@@ -106,7 +106,8 @@ pub(super) fn prepare<'a, 'r>(
             format!("expected at most {most}, the model's number of layers, found {layers}"),
         ));
     }
-    model.freeze(settings.freeze);
+    let frozen = settings.features.map(|_| model.architecture().layers).or(settings.freeze);
+    model.freeze(frozen);
     model.decay_rates(settings.layer_decay as f32);
     if let Some(dropout) = settings.dropout {
         model.set_dropout(dropout, dropout)?;

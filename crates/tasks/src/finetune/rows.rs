@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cloze_model::Config;
+use cloze_model::{Config, TaskHead};
 use cloze_text::{SpecialTokens, TextError, Tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -178,7 +178,12 @@ fn fingerprint(task: &dyn AnyTask, examples: [Vec<&Example>; 2]) -> String {
     let mut hash = Xxh3::new();
     let mut model_config = Config::default();
     task.describe(&mut model_config);
-    hash.update(format!("{:?} {:?}", task.head(), model_config.labels()).as_bytes());
+    // Runs are resumed by this fingerprint, so the text must not change between versions.
+    let head = match task.head() {
+        TaskHead::Tag { labels } => format!("Tag {{ labels: {labels}, layers: 1 }}"),
+        other => format!("{other:?}"),
+    };
+    hash.update(format!("{head} {:?}", model_config.labels()).as_bytes());
     for (part, examples) in (0u8..).zip(examples) {
         hash.update(&[part]);
         examples.into_iter().for_each(|example| add_example(&mut hash, example));

@@ -1,5 +1,5 @@
-//! Tagging: the hidden state of each word's first piece goes through one dense layer. If the labels follow a scheme for
-//! entities, the entities are predicted too.
+//! Tagging: the hidden state of each word's first piece, or other features of it, goes through one dense layer. If the
+//! labels follow a scheme for entities, the entities are predicted too.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -43,7 +43,7 @@ pub static KIND: Kind = Kind::of::<Tag>(
         output: "tags, and entities with their characters in the text.",
         max_len: 128,
         metrics: &[],
-        options: &["text", "label", "labels", "features", "class_weights", "skip_bad"],
+        options: &["text", "label", "labels", "class_weights", "skip_bad"],
         own_options: &[
             KindOption {
                 name: "tag_format",
@@ -134,9 +134,6 @@ struct TagSettings {
     /// How unknown tags are handled. Not stored in models.
     #[serde(skip_serializing)]
     unknown_tags: Option<String>,
-    /// The number of last layers that the head reads. Not stored: the width of the head determines it.
-    #[serde(skip_serializing)]
-    layers: Option<usize>,
 }
 
 impl TagSettings {
@@ -175,9 +172,6 @@ pub struct Tag {
     pub labels: Vec<String>,
     /// Maximum number of tokens of a sequence, special tokens included. A longer sentence is split between words.
     pub max_len: usize,
-    /// The number of last layers whose hidden states the head reads, concatenated: 1, or several for the feature-based
-    /// approach.
-    pub layers: usize,
     /// Whether a sequence is filled up with the words around the sentence in its document ("the maximal document
     /// context", section 5.3).
     pub context: bool,
@@ -265,10 +259,10 @@ pub struct Entity {
 }
 
 impl Tag {
-    fn new(labels: Vec<String>, layers: Option<usize>, reading: &Reading) -> Result<Tag, TaskError> {
+    fn new(labels: Vec<String>, reading: &Reading) -> Result<Tag, TaskError> {
         let [given, stored] = settings_of(reading)?;
         let context = given.context.or(stored.context).unwrap_or(false);
-        Ok(Tag { labels, max_len: reading.max_len(), layers: layers.or(given.layers).unwrap_or(1), context })
+        Ok(Tag { labels, max_len: reading.max_len(), context })
     }
 
     fn rows(
@@ -445,14 +439,13 @@ impl Task for Tag {
             let problem = "the tags are numbers without names; set `labels` to the names in the order of the numbers, such as O,B-PER,I-PER";
             return Err(TaskError::setting("labels", problem));
         }
-        let task = Tag::new(labels.names().to_vec(), None, reading)?;
+        let task = Tag::new(labels.names().to_vec(), reading)?;
         let rows = task.rows(&files, &labels, (reading, LabelsNeeded::Required), notes)?;
         Ok((task, rows))
     }
 
     fn from_model(reading: &Reading, config: &Config, head: TaskHead) -> Result<Tag, TaskError> {
-        let layers = if let TaskHead::Tag { layers, .. } = head { Some(layers) } else { None };
-        Tag::new(labels_of(config, head.logits()), layers, reading)
+        Tag::new(labels_of(config, head.logits()), reading)
     }
 
     fn own_settings(&self, reading: &Reading) -> Object {
@@ -494,7 +487,7 @@ impl Task for Tag {
     }
 
     fn head(&self) -> TaskHead {
-        TaskHead::Tag { labels: self.labels.len(), layers: self.layers }
+        TaskHead::Tag { labels: self.labels.len() }
     }
 
     fn describe(&self, config: &mut Config) {
@@ -672,7 +665,7 @@ mod tests {
 
     fn task(max_len: usize, context: bool) -> Tag {
         let labels = ["O", "B-LOC", "I-LOC"].map(str::to_owned).to_vec();
-        Tag { labels, max_len, layers: 1, context }
+        Tag { labels, max_len, context }
     }
 
     fn row(words: &[&str], labels: &[usize]) -> Row {

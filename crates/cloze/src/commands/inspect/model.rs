@@ -93,6 +93,10 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
         "  dropout        {} hidden, {} attention",
         config.hidden_dropout_prob, config.attention_probs_dropout_prob
     )?;
+    let head = config.task_input.to_string();
+    if !head.is_empty() {
+        writeln!(out, "  head           {head}: only Cloze computes its outputs")?;
+    }
     if !modules.is_empty() {
         writeln!(out, "  modules        {}", modules.join(", "))?;
     }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use cloze_engine::Device;
 use cloze_hub::Contents;
+use cloze_model::Features;
 use cloze_tasks::datasets::format::DataFile;
 use cloze_tasks::datasets::preset::Split;
 use cloze_tasks::datasets::{LabelsNeeded, plain_name};
@@ -149,9 +150,23 @@ pub struct TrainingArguments {
     #[arg(long, hide_short_help = true, value_name = "N")]
     freeze: Option<usize>,
 
-    /// For tag: freeze the encoder, and train the head on the last N layers, concatenated (4 in the paper)
-    #[arg(long, hide_short_help = true, value_name = "N", value_parser = crate::values::positive, conflicts_with = "freeze")]
-    features: Option<usize>,
+    /// Freeze the encoder and train a head on its hidden states (the paper's feature-based approach): embeddings,
+    /// second-to-last, last, sum-last-N, concat-last-N, sum-all
+    ///
+    /// The sums have learned weights (ELMo's: a softmax, and a factor). The paper compares N = 4 for tagging. The default
+    /// of --bilstm is then 2, that of --lr 1e-3.
+    #[arg(long, hide_short_help = true, value_name = "STATES", conflicts_with = "freeze")]
+    pub features: Option<Features>,
+
+    /// Layers of a new BiLSTM between the encoder and the head; 0: none [default: 0; with --features 2]
+    ///
+    /// Transformers cannot open a model with a BiLSTM.
+    #[arg(long, hide_short_help = true, value_name = "N")]
+    pub bilstm: Option<usize>,
+
+    /// Units of the BiLSTM in each direction [default: the hidden size]
+    #[arg(long, hide_short_help = true, value_name = "N")]
+    pub bilstm_size: Option<usize>,
 
     /// Dropout of hidden states and attention weights [default: the checkpoint's]
     #[arg(long, hide_short_help = true, value_name = "SHARE")]
@@ -201,7 +216,11 @@ impl TrainingArguments {
         let mut settings = Settings::default();
         settings.epochs = self.epochs.or(preset.map(|preset| preset.epochs as u32)).unwrap_or(settings.epochs);
         settings.batch = self.batch.or(preset.map(|preset| preset.batch_size)).unwrap_or(settings.batch);
-        settings.lr = self.lr.or(preset.map(|preset| preset.learning_rate)).unwrap_or(settings.lr);
+        settings.lr = match self.features {
+            // Only new layers are trained: their rate is that of training from scratch.
+            Some(_) => self.lr.unwrap_or(1e-3),
+            None => self.lr.or(preset.map(|preset| preset.learning_rate)).unwrap_or(settings.lr),
+        };
         settings.accumulate = self.accumulate;
         settings.warmup = self.warmup;
         settings.schedule = self.schedule;
@@ -214,6 +233,9 @@ impl TrainingArguments {
         settings.clip_norm = self.clip_norm;
         settings.layer_decay = self.layer_decay;
         settings.freeze = self.freeze;
+        settings.features = self.features;
+        settings.bilstm = self.bilstm.unwrap_or(if self.features.is_some() { 2 } else { 0 });
+        settings.bilstm_size = self.bilstm_size;
         settings.dropout = self.dropout;
         settings.class_weights = self.class_weights.clone().unwrap_or_default();
         settings.evals_per_epoch = self.evals_per_epoch;
@@ -344,16 +366,7 @@ pub fn execute(
     let named = arguments.model.as_deref().ok_or_else(|| usage("no model; give --model DIR or NAME"))?;
     arguments.read.check(kind, false)?;
     let device = Device::cpu(terminal.threads)?;
-    let mut given = arguments.read.given(device.threads())?;
-    if let Some(layers) = arguments.training.features {
-        if !kind.description.has_option("features") {
-            return Err(usage("--features is for tag only; freeze layers with --freeze N instead"));
-        }
-        if arguments.training.freeze.is_some() {
-            return Err(usage("--features freezes all layers; give either --features or --freeze"));
-        }
-        given.settings.own.insert("layers".to_owned(), layers.into());
-    }
+    let given = arguments.read.given(device.threads())?;
     let reading = Reading::new(&kind.description, given, None)?;
     // Check the command line before anything is downloaded.
     let (known, data) = (reading.preset(), arguments.data.as_ref());
@@ -397,9 +410,6 @@ pub fn execute(
     }
     train.summary().iter().for_each(|line| terminal.note(line));
     note_special_names(&tokenizer, terminal);
-    if arguments.training.features.is_some() {
-        planned.iter_mut().for_each(|run| run.settings.freeze = Some(config.num_hidden_layers));
-    }
     let (train_rows, dev_rows) = (train.len(), dev.len());
     let task_settings = task.settings(&reading);
     if terminal.is_verbose() {

@@ -1,6 +1,6 @@
 //! What is learned: memorization, frozen layers, layer decay, accumulation, class weights, windows.
 
-use cloze_model::TaskHead;
+use cloze_model::{BiLstmSize, Features, SequenceToken, TaskHead, TaskInput};
 use cloze_tasks::{AnyRows, ClassWeights};
 use cloze_train::train_loop::Event;
 
@@ -57,7 +57,7 @@ fn numbers_are_memorized() {
 
 #[test]
 fn tags_are_memorized() {
-    memorizes(tagger(1), &settings(), 1.0);
+    memorizes(tagger(), &settings(), 1.0);
 }
 
 #[test]
@@ -102,17 +102,54 @@ fn frozen_layers_do_not_change() {
 #[test]
 fn the_feature_based_approach_changes_only_the_head() {
     let bench = Bench::new(0.1);
-    let (task, rows) = tagger(LAYERS);
-    let settings = with!(settings(), epochs: 150, lr: 1e-2, freeze: Some(LAYERS));
-    let best = bench.finish(&task, [&rows, &rows], &settings, "run").best.unwrap();
-    assert_eq!(best.score, 1.0, "{best:?}");
-    // The width of the saved head determines how many layers it reads.
-    let trained = bench.model("run");
-    let head = trained.model.heads.task.unwrap();
-    assert_eq!(head, TaskHead::Tag { labels: 3, layers: LAYERS });
-    assert_eq!(main_score(&trained, &task, &rows).unwrap().0, 1.0);
-    for (name, distance) in distances(&bench.initial(&task, settings.seed), &trained.model) {
-        assert_eq!(distance > 0.0, name.starts_with("classifier."), "{name} moved by {distance}");
+    let (task, rows) = tagger();
+    for (features, bilstm, epochs) in [(Features::ConcatLast(LAYERS), 0, 150), (Features::SumAll, 2, 40)] {
+        let settings = with!(settings(), epochs: epochs, lr: 1e-2, features: Some(features), bilstm: bilstm);
+        let out = features.to_string();
+        bench.finish(&task, [&rows, &[]], &settings, &out);
+        let trained = bench.model(&out);
+        assert_eq!(main_score(&trained, &task, &rows).unwrap().0, 1.0, "{features}");
+        let input = trained.model.architecture().task_input;
+        let size = (bilstm > 0).then_some(BiLstmSize { layers: bilstm, size: 32 });
+        assert_eq!((input.features, input.bilstm), (features, size));
+        let initial = Model::load_for_task(&bench.model, task.head(), input, &[], &bench.device, settings.seed);
+        for (name, distance) in distances(&initial.unwrap().0, &trained.model) {
+            let is_new = name.starts_with("classifier.") || name.starts_with("cloze_");
+            assert_eq!(distance > 0.0, is_new, "{name} moved by {distance}");
+        }
+    }
+}
+
+/// Trains a model on the rows of a task, which it then predicts correctly.
+#[track_caller]
+fn learns<T: Task>(bench: &Bench, (task, rows): (T, Vec<T::Row>), settings: &Settings, out: &str) -> TaskInput {
+    bench.finish(&task, [&rows, &[]], settings, out);
+    let model = bench.model(out);
+    assert_eq!(main_score(&model, &task, &rows).unwrap().0, 1.0, "{out}");
+    assert!(model.model.architecture().causal);
+    model.model.architecture().task_input
+}
+
+/// The row "LTR & No NSP" of table 5, and the same with a BiLSTM.
+#[test]
+fn a_left_to_right_model_learns_all_kinds_of_tasks() {
+    let mut bench = Bench::new(0.0);
+    bench.model = bench.path("left-to-right");
+    let mut config = cloze_testing::config().causal();
+    config.num_hidden_layers = LAYERS;
+    Model::new(config, Heads::MLM, &bench.device, 7).unwrap().save(&bench.model).unwrap();
+    tokenizer(&[]).save(&bench.model).unwrap();
+    for bilstm in [0, 1] {
+        let settings = with!(settings(), bilstm: bilstm);
+        let size = (bilstm > 0).then_some(BiLstmSize { layers: bilstm, size: 32 });
+        for (input, expected) in [
+            (learns(&bench, classifier(), &settings, &format!("classify-{bilstm}")), SequenceToken::Last),
+            (learns(&bench, tagger(), &settings, &format!("tag-{bilstm}")), SequenceToken::First),
+            (learns(&bench, answerer(), &settings, &format!("answer-{bilstm}")), SequenceToken::First),
+            (learns(&bench, chooser(), &settings, &format!("choose-{bilstm}")), SequenceToken::Last),
+        ] {
+            assert_eq!((input.token, input.bilstm), (expected, size));
+        }
     }
 }
 
@@ -170,7 +207,7 @@ fn accumulation_equals_a_large_batch() {
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} and {b:?}");
     }
     check(classifier(), ClassWeights::Given(vec![1.0, 3.0, 0.5]));
-    check(tagger(1), ClassWeights::None);
+    check(tagger(), ClassWeights::None);
     check(answerer(), ClassWeights::None);
 }
 

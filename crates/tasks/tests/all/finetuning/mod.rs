@@ -224,9 +224,9 @@ fn regressor() -> (Regress, Vec<regress::Row>) {
     (task, rows)
 }
 
-fn tagger(layers: usize) -> (Tag, Vec<tag::Row>) {
+fn tagger() -> (Tag, Vec<tag::Row>) {
     let labels = ["O", "B-PER", "B-LOC"].map(str::to_owned).to_vec();
-    let task = Tag { labels, max_len: 20, layers, context: false };
+    let task = Tag { labels, max_len: 20, context: false };
     let row = |words: &str| {
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
         let label = |word: &String| match word.as_str() {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use cloze_model::TaskHead;
+use cloze_model::Features;
 use cloze_tasks::ClassWeights;
 use cloze_tasks::finetune::{dry_run, read_settings, restore_compute};
 use cloze_train::train_loop::Event;
@@ -10,9 +10,9 @@ use cloze_train::train_loop::Event;
 use super::*;
 
 #[track_caller]
-fn resumes_bitwise<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
+fn resumes_bitwise<T: Task>((task, rows): (T, Vec<T::Row>), settings: &Settings, stops: &[u64]) {
     let bench = Bench::new(0.1);
-    let settings = with!(settings(), epochs: 24, batch: 4, evals_per_epoch: 2, lr: 1e-3);
+    let settings = with!(settings.clone(), epochs: 24, batch: 4, evals_per_epoch: 2, lr: 1e-3);
     let rows: [&[T::Row]; 2] = [&rows, &rows];
     let uninterrupted = bench.finish(&task, rows, &settings, "uninterrupted");
     assert!(uninterrupted.steps > *stops.last().unwrap() + 1);
@@ -31,10 +31,8 @@ fn resumes_bitwise<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
         assert_eq!(logged.last().unwrap()["step"], at, "the last step is logged");
     }
     let mut resumed_at = None;
-    // The interval of checkpoints and activation checkpointing may change. (If a head reads several trained layers,
-    // recomputation adds their gradients in a different order.)
-    let recompute = !matches!(task.head(), TaskHead::Tag { layers: 2.., .. });
-    let settings = with!(settings, checkpoint_every: Some(1), recompute: recompute);
+    // The interval of checkpoints and activation checkpointing may change.
+    let settings = with!(settings, checkpoint_every: Some(1), recompute: true);
     let outcome = bench.run(&task, rows, &settings, "interrupted", true, &mut |event, _| {
         if let Event::Start(start) = event {
             resumed_at = Some(start.step);
@@ -64,12 +62,18 @@ fn resumes_bitwise<T: Task>((task, rows): (T, Vec<T::Row>), stops: &[u64]) {
 #[test]
 fn an_interrupted_classifier_resumes_bitwise() {
     // In the middle of an epoch and of a logging interval, one step later, and at the end of an epoch.
-    resumes_bitwise(classifier(), &[7, 8, 33]);
+    resumes_bitwise(classifier(), &settings(), &[7, 8, 33]);
 }
 
 #[test]
 fn an_interrupted_tagger_resumes_bitwise() {
-    resumes_bitwise(tagger(2), &[1, 29]);
+    resumes_bitwise(tagger(), &with!(settings(), bilstm: 2, bilstm_size: Some(5)), &[1, 29]);
+}
+
+#[test]
+fn an_interrupted_run_on_features_resumes_bitwise() {
+    let settings = with!(settings(), features: Some(Features::SumLast(2)), bilstm: 1);
+    resumes_bitwise(classifier(), &settings, &[5]);
 }
 
 /// A NaN score, such as the correlation with a constant, is restored from a checkpoint.
@@ -77,7 +81,7 @@ fn an_interrupted_tagger_resumes_bitwise() {
 fn a_nan_score_is_restored() {
     let (task, mut rows) = regressor();
     rows.iter_mut().for_each(|row| row.value = Some(2.0));
-    resumes_bitwise((task, rows), &[9]);
+    resumes_bitwise((task, rows), &settings(), &[9]);
 }
 
 /// The data type of activations is chosen when a run starts, and kept.

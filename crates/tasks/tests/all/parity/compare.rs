@@ -151,13 +151,17 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
 fn relative_error(name: &str, ours: &[f64], theirs: &Named, schema: Schema) -> f64 {
     let norm = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
     let expected = &theirs[name];
-    let floor = if let Some(module) = cancels(name, theirs, schema) {
-        // Both sides contain the rounding errors of sums that should cancel; their size is relative to the gradient of
-        // the module's weight.
-        theirs.get(&format!("grad.{}", schema.name(module.weight()))).map_or(0.0, |weight| norm(weight))
-    } else if name.starts_with("grad.") {
+    let all = || {
         let gradients = theirs.iter().filter(|(name, _)| name.starts_with("grad."));
         GRADIENT_FLOOR * gradients.map(|(_, values)| norm(values).powi(2)).sum::<f64>().sqrt()
+    };
+    let floor = if let Some(module) = cancels(name, theirs, schema) {
+        // Both sides contain the rounding errors of sums that should cancel; their size is relative to the gradient of
+        // the module's weight. That is 0, too, if a token attends only to itself.
+        let weight = theirs.get(&format!("grad.{}", schema.name(module.weight()))).map_or(0.0, |weight| norm(weight));
+        if weight > 0.0 { weight } else { all() }
+    } else if name.starts_with("grad.") {
+        all()
     } else {
         0.0
     };

@@ -137,7 +137,7 @@ pub fn pack(reference: &mut BTreeMap<String, Array>, heads: Heads, config: &Conf
             return Err("expected a label for each token of a discriminator".to_owned());
         }
     }
-    if config.is_decoder {
+    if config.is_decoder && task.is_none() {
         // The model class shifts its labels, which are the ids, by one: each token's label is the next token.
         if labels.mlm_labels != packed.ids {
             return Err("expected the ids as labels of a causal model".to_owned());
