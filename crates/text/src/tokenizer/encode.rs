@@ -124,7 +124,9 @@ impl Tokenizer {
         let mut out = Vec::new();
         self.count_names(text, Some(mask));
         match (&self.inner.kind, self.special_tokens) {
-            (_, SpecialTokens::Parse) if !self.inner.source.settings.splits_special() => {
+            (_, SpecialTokens::Parse)
+                if !self.inner.source.settings.splits_special() && self.inner.added.token(mask).is_some() =>
+            {
                 self.encode_by(self.reference(), text, &mut out);
             }
             (Kind::Other(other), _) => {
@@ -159,7 +161,13 @@ impl Tokenizer {
         let literal = (0..self.vocab_size() as u32).filter(|&id| id != mask && self.is_read_as_text(id));
         let literal = literal.filter_map(|id| self.token(id)).collect();
         // Parsing cannot fail: `hf` was parsed from equivalent JSON.
-        with_literal_special_tokens(&self.inner.hf, &literal).unwrap_or_else(|_| self.inner.hf.clone())
+        let copy = with_literal_special_tokens(&self.inner.hf, &literal);
+        let mut copy = copy.unwrap_or_else(|_| self.inner.hf.clone());
+        if self.inner.added.token(mask).is_none() {
+            // Unreachable error: the token is in the vocabulary and is not normalised.
+            let _ = copy.add_tokens([tokenizers::AddedToken::from(self.mask_token(), false).normalized(false)]);
+        }
+        copy
     }
 
     /// Ids of `text` with the byte range of the original text of each token, which is at character boundaries. Uses the
