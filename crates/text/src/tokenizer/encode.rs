@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use tokenizers::{ModelWrapper, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+use tokenizers::{Model, ModelWrapper, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
 use super::{Piece, Tokenizer};
 use crate::Special;
@@ -223,6 +223,17 @@ impl Tokenizer {
         }
         let words = split.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
         words.into_iter().map(|(word, ..)| word.to_owned()).filter(|word| !word.is_empty()).collect()
+    }
+
+    /// Appends the ids of a word as [`words`](Self::words) gives it.
+    pub(crate) fn spell_into(&self, word: &str, out: &mut Vec<u32>) {
+        match self.fast() {
+            Some(fast) => fast.trie.encode(word, word.chars().count(), out),
+            None => {
+                let tokens = self.hf().get_model().tokenize(word).unwrap_or_default();
+                out.extend(tokens.into_iter().map(|token| token.id));
+            }
+        }
     }
 
     /// Splits a normalised word at added tokens. The result includes these tokens.
