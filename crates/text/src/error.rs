@@ -131,12 +131,18 @@ pub enum TextError {
         /// The allowed range.
         expected: &'static str,
     },
+    /// The tokenizer does not have BERT's normaliser.
+    #[error("the tokenizer has another normaliser than BERT's; expected one that can be changed to keep accents")]
+    NotPlain,
     /// Words cannot be added to a tokenizer of this kind.
     #[error(
-        "the tokenizer is not a plain BERT tokenizer (BERT's normaliser and pre-tokeniser, WordPiece with ##, every token in the \
-         vocabulary): its vocabulary cannot be changed; a folder with only its vocab.txt is read as a plain one"
+        "no words can be added to this tokenizer, whose model is {model}; expected BERT's WordPiece (its normaliser and \
+         pre-tokeniser, ##), byte-level BPE, or Unigram whose tokens mark the beginnings of words"
     )]
-    NotPlain,
+    NotExtensible {
+        /// The kind of its model.
+        model: &'static str,
+    },
     /// A word cannot become a token.
     #[error("the word {word:?} cannot become a token: it {problem}")]
     NewWord {
@@ -192,6 +198,9 @@ pub enum WordProblem {
         /// The length limit.
         max: usize,
     },
+    /// The vocabulary has no tokens for some of its bytes.
+    #[error("cannot be spelled with the vocabulary's tokens, which byte-pair encoding merges")]
+    Unspelled,
     /// No text contains this word after normalisation, because the normaliser (case, accents, control characters) changes it.
     #[error("is normalised to {to:?}, so no text would contain it; write it in that form")]
     Normalised {

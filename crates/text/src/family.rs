@@ -114,13 +114,13 @@ impl Family {
 }
 
 /// The scores of a tokenizer.json.
-fn pieces_of(model: &Value) -> Option<Pieces> {
+pub(crate) fn pieces_of(model: &Value) -> Option<Pieces> {
     let piece = |entry: &Value| Some((entry[0].as_str()?.to_owned(), entry[1].as_f64()?));
     model["vocab"].as_array()?.iter().map(piece).collect()
 }
 
 /// The vocabulary and the merges of a tokenizer.json.
-fn merges_of(model: &Value) -> Option<merges::VocabularyAndMerges> {
+pub(crate) fn merges_of(model: &Value) -> Option<merges::VocabularyAndMerges> {
     let ids = model["vocab"].as_object()?.iter();
     let ids = ids.map(|(token, id)| Some((token.clone(), u32::try_from(id.as_u64()?).ok()?)));
     let merge = |merge: &Value| {

@@ -413,6 +413,8 @@ pub(crate) fn word_piece(
 mod tests {
     use std::fs;
 
+    use serde_json::json;
+
     use super::*;
 
     /// The seed inputs of a fuzz target, which include the failures that it has found.
@@ -439,7 +441,6 @@ mod tests {
         "sentencepiece.bpe.model",
     ];
 
-    /// Each seed must give a tokenizer or an error, without a panic.
     /// Found by fuzzing: such a file was saved as another tokenizer.
     #[test]
     fn added_tokens_with_the_same_id_are_rejected() {
@@ -456,6 +457,49 @@ mod tests {
         assert!(error.contains("the added tokens \"[PAD]\" and \"[UNK]\" have the same id, 0"), "{error}");
     }
 
+    /// Found by fuzzing: saved without a configuration, `[SEP]` became special, and `[MASK]` a special token.
+    #[test]
+    fn special_tokens_that_are_listed_otherwise_or_not_at_all_keep_their_flags() {
+        let dir = tempfile::tempdir().unwrap();
+        Tokenizer::from_tokens(crate::SPECIAL_TOKENS.map(str::to_owned).to_vec(), false)
+            .unwrap()
+            .save(dir.path())
+            .unwrap();
+        let original: Value = serde_json::from_slice(&fs::read(dir.path().join(JSON)).unwrap()).unwrap();
+        let names = json!({"sep_token": "[SEP]", "mask_token": {"content": "[MASK]", "lstrip": true}});
+        let class = json!({"tokenizer_class": "PreTrainedTokenizerFast", "mask_token": "[MASK]"});
+        let text = "[MASK] a[SEP]b [CLS]";
+        for (number, token) in (0..5).flat_map(|token| (0..8).map(move |number| (number, token))) {
+            let mut json = original.clone();
+            // Not the template of BertTokenizer, so that the file is used unchanged.
+            json["post_processor"]["single"][0]["SpecialToken"]["type_id"] = (number % 2).into();
+            let listed = json["added_tokens"].as_array_mut().unwrap();
+            if number < 4 {
+                listed.remove(token);
+            } else {
+                for flag in ["special", "single_word", "lstrip", "normalized"] {
+                    listed[token][flag] = (flag != "special").into();
+                }
+            }
+            let files: &[(&str, &Value)] = match number / 2 % 2 {
+                _ if number == 1 => &[(CONFIG, &class)],
+                0 => &[],
+                _ => &[("special_tokens_map.json", &names)],
+            };
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(JSON), json.to_string()).unwrap();
+            files.iter().for_each(|(name, file)| fs::write(folder.path().join(name), file.to_string()).unwrap());
+            let old = Tokenizer::open(folder.path()).unwrap();
+            old.save(&folder.path().join("saved")).unwrap();
+            let new = Tokenizer::open(&folder.path().join("saved")).unwrap();
+            assert_eq!(new.fingerprint(), old.fingerprint(), "{number}, {token}");
+            let [old, new] = [old, new].map(|tokenizer| tokenizer.with_special_tokens(crate::SpecialTokens::Parse));
+            assert_eq!(new.encode(text), old.encode(text), "{number}, {token}");
+            assert!(old.encode_masked(text).contains(&old.special().mask), "{number}, {token}");
+        }
+    }
+
+    /// Each seed must give a tokenizer or an error, without a panic; a tokenizer is equal when it was saved.
     #[test]
     fn seeds_of_the_fuzz_targets_are_read() {
         for (target, names) in [
@@ -481,6 +525,11 @@ mod tests {
                 tokenizer.encode_reference(&seed, &mut reference);
                 assert_eq!(tokenizer.encode(&seed), reference);
                 tokenizer.decode(&reference);
+                let saved = dir.path().join("saved");
+                if tokenizer.save(&saved).is_ok() {
+                    let again = Tokenizer::open(&saved).unwrap();
+                    assert_eq!(again.fingerprint(), tokenizer.fingerprint(), "{target}: {seed}");
+                }
             }
         }
     }

@@ -19,6 +19,9 @@ pub(crate) enum Kind {
     Other(Box<Other>),
 }
 
+/// The visible form of the space byte.
+const SPACE_BYTE: char = 'Ġ';
+
 /// The fast path for BERT's configuration.
 pub(crate) struct Fast {
     pub(crate) words: WordSplitter,
@@ -93,10 +96,20 @@ impl Other {
 
     /// A word without the mark of its beginning.
     pub(crate) fn without_mark<'a>(&self, word: &'a str) -> &'a str {
+        self.after_mark(word).unwrap_or(word)
+    }
+
+    /// A word without the mark of its beginning; `None` if it has none.
+    pub(crate) fn after_mark<'a>(&self, word: &'a str) -> Option<&'a str> {
         match self.boundaries {
-            Boundaries::Begins(mark) => word.strip_prefix(mark).unwrap_or(word),
-            _ => word,
+            Boundaries::Begins(mark) => word.strip_prefix(mark),
+            _ => None,
         }
+    }
+
+    /// Whether tokens are of bytes, in the visible form of byte-level BPE.
+    pub(crate) fn is_of_bytes(&self) -> bool {
+        self.boundaries == Boundaries::Begins(SPACE_BYTE)
     }
 
     /// Whether tokens mark the beginning of a word.
@@ -147,8 +160,7 @@ fn adds_space(pre_tokenizer: &PreTokenizerWrapper) -> bool {
 /// The character that a pre-tokeniser substitutes for the space before a word.
 fn mark(pre_tokenizer: &PreTokenizerWrapper) -> Option<char> {
     match pre_tokenizer {
-        // The visible form of the space byte.
-        PreTokenizerWrapper::ByteLevel(_) => Some('Ġ'),
+        PreTokenizerWrapper::ByteLevel(_) => Some(SPACE_BYTE),
         PreTokenizerWrapper::Metaspace(metaspace) => Some(metaspace.get_replacement()),
         PreTokenizerWrapper::Sequence(sequence) => sequence.as_ref().iter().find_map(mark),
         _ => None,

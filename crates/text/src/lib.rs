@@ -17,7 +17,8 @@
 //! encoded by the `tokenizers` crate. [`Template`] defines how one or two texts become the [`Sequence`] of ids that a model
 //! reads.
 //!
-//! [`Tokenizer::with_words`] appends words to a vocabulary; [`WordCounts`] finds the words that are worth a token.
+//! [`Tokenizer::with_words`] appends words to a WordPiece, byte-level BPE or Unigram vocabulary; [`WordCounts`] finds the words
+//! that are worth a token.
 //! [`Tokenizer::origins`] maps each token to its equivalent in another vocabulary.
 
 #![forbid(unsafe_code)]

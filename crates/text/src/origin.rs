@@ -1,8 +1,9 @@
 //! Maps the tokens of one vocabulary to the tokens of another.
 
-use tokenizers::Model;
+use ahash::AHashSet;
 
 use crate::Tokenizer;
+use crate::kind::Other;
 use crate::vocabulary::CONTINUATION;
 
 /// The equivalent of a token in an older tokenizer.
@@ -21,10 +22,13 @@ impl Tokenizer {
     ///
     /// Special tokens correspond by role, other tokens by text (including `##`) if both begin a word or both continue one. The
     /// text of any other token is normalised and split as `old` does with a word; the text of a token that continues a word is
-    /// encoded as the continuation of a word. Pieces that are \[UNK\] are left out.
+    /// encoded as the continuation of a word. Pieces that are \[UNK\] are left out. If both are byte-level BPE, whose tokens may
+    /// end inside a character, the bytes are encoded instead of the text.
     pub fn origins(&self, old: &Tokenizer) -> Vec<TokenOrigin> {
         let unk = old.special().unk;
         let (own, old_own) = (self.special().all(), old.special().all());
+        let added: AHashSet<u32> = self.all_added().into_iter().map(|(id, _)| id).collect();
+        let is_of_bytes = [self, old].iter().all(|tokenizer| tokenizer.other().is_some_and(Other::is_of_bytes));
         let origin = |id: u32| {
             let role = own.iter().position(|&own| own == id).map(|role| old_own[role]);
             let same = || old.id(self.token(id).unwrap_or_default());
@@ -32,9 +36,14 @@ impl Tokenizer {
             if let Some(same) = role.or_else(same) {
                 return TokenOrigin::Kept(same);
             }
-            let text = self.piece_text(id);
-            let mut pieces =
-                if self.is_continuation(id) { old.encode_continuation(&text) } else { old.encode_word(&text) };
+            let mut pieces = Vec::new();
+            if is_of_bytes && !added.contains(&id) {
+                old.spell_into(self.token(id).unwrap_or_default(), &mut pieces);
+            } else if self.is_continuation(id) {
+                pieces = old.encode_continuation(&self.piece_text(id));
+            } else {
+                pieces = old.encode_word(&self.piece_text(id));
+            }
             pieces.retain(|&piece| piece != unk);
             if pieces.is_empty() { TokenOrigin::Unknown } else { TokenOrigin::Pieces(pieces) }
         };
@@ -47,11 +56,10 @@ impl Tokenizer {
         let words = self.words(text);
         if let Some(other) = self.other() {
             let first = words.first().map(|word| other.without_mark(word));
-            let spelled = first.into_iter().chain(words.iter().skip(1).map(String::as_str)).map(|word| {
-                let tokens = self.hf().get_model().tokenize(word).unwrap_or_default();
-                tokens.into_iter().map(|token| token.id)
-            });
-            return spelled.flatten().collect();
+            let mut ids = Vec::new();
+            let words = first.into_iter().chain(words.iter().skip(1).map(String::as_str));
+            words.for_each(|word| self.spell_into(word, &mut ids));
+            return ids;
         }
         let mut ids = Vec::new();
         for (number, word) in words.iter().enumerate() {

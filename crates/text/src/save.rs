@@ -60,8 +60,11 @@ fn save(tokenizer: &Tokenizer, dir: &Path, max_positions: Option<usize>) -> Resu
             let others = [(SPECIAL_MAP, &source.settings.special_map), (ADDED, &source.settings.added_file)];
             files.extend(others.into_iter().filter_map(|(name, file)| Some((name, pretty(&json!(file.as_ref()?))))));
             if source.settings.config.is_none() {
-                // Without a configuration, Transformers would not know any special token.
-                config.extend(special_names(tokenizer));
+                // Without a configuration, Transformers would not know any special token. A name makes a token special, so only
+                // tokens that already are special get theirs: ids and flags do not change.
+                let added = tokenizer.all_added();
+                let is_special = |name: &Value| added.iter().any(|(_, token)| token.special && *name == *token.content);
+                config.extend(special_names(tokenizer).into_iter().filter(|(_, name)| is_special(name)));
             }
             if source.settings.class_name().is_none() {
                 config.insert(CLASS.to_owned(), tokenizer.class_name().into());

@@ -106,5 +106,10 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
     fs::write(Path::new(&model).join("tokenizer.json"), kept).unwrap();
 
     let out = bench.path("extended");
-    fails(&["vocab", "extend", "--model", &model, "--words", "stent", "--out", &out], &["not a plain BERT"]);
+    let extended = ["vocab", "extend", "--model", &model, "--words", "stent", "--out", &out, "--json"];
+    let extended = json(&success(&extended));
+    let new = Tokenizer::open(Path::new(&out)).unwrap();
+    assert_eq!(extended["composed"], new.vocab_size() - tokenizer.vocab_size());
+    assert_eq!(new.encode("the stent fox").len(), 3);
+    success(&["embed", "--model", &out, "--input", &lines, "--out", &bench.path("extended.npy")]);
 }

@@ -25,6 +25,15 @@ impl Words for WordSplitter {
     }
 }
 
+/// Words between white space.
+pub(crate) struct SpacedWords;
+
+impl Words for SpacedWords {
+    fn split(&self, text: &str, _: &mut String, mut each: impl FnMut(&str, usize)) {
+        text.split_whitespace().for_each(|word| each(word, word.chars().count()));
+    }
+}
+
 /// The stage of [`learn`](crate::learn()).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -84,6 +93,22 @@ const SLICE_BYTES: usize = 256 << 10;
 /// Maximal bytes of the distinct words in memory, per word of `max_words`.
 const WORD_BYTES: usize = 24;
 pub(crate) type Counts = AHashMap<CompactString, u64>;
+
+/// Gives each of `counts` to `each` with an accumulator, on several threads, and adds up the accumulators.
+pub(crate) fn map_counts(counts: Counts, threads: usize, each: impl Fn(&str, u64, &mut Counts) + Sync) -> Counts {
+    let words: Vec<(CompactString, u64)> = counts.into_iter().collect();
+    let (blocks, total) = (Mutex::new(words.chunks(4096)), Mutex::new(Counts::new()));
+    on_threads(threads, || {
+        let take = || blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let mut own = Counts::new();
+        while let Some(block) = take() {
+            block.iter().for_each(|(word, count)| each(word, *count, &mut own));
+        }
+        let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+        own.into_iter().for_each(|(word, count)| *total.entry(word).or_default() += count);
+    });
+    total.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The number of threads that an option means: 0 is one per core.
 pub(crate) fn thread_count(threads: usize) -> usize {

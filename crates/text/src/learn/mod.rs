@@ -22,9 +22,7 @@ mod unigram;
 
 use std::error::Error;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
-use cloze_files::machine::on_threads;
 use compact_str::{CompactString, format_compact};
 use serde_json::{Value, json};
 use tokenizers::normalizers::replace::Replace;
@@ -33,7 +31,9 @@ use tokenizers::normalizers::{BertNormalizer, Lowercase, Sequence, StripAccents}
 use tokenizers::{AddedToken, NormalizedString, Normalizer, NormalizerWrapper};
 
 use self::alphabet::Alphabet;
-use self::count::{Counts, LearnProgress, LearnStage, MAX_WORDS, Words, count_in_rounds, thread_count};
+use self::count::{
+    Counts, LearnProgress, LearnStage, MAX_WORDS, SpacedWords, Words, count_in_rounds, map_counts, thread_count,
+};
 use self::pairs::{BYTES_AND_SPECIAL, ByteWords, Limits};
 use crate::family::{self, Parts};
 use crate::settings::{AddedTokens, Class, Family};
@@ -258,15 +258,6 @@ where
     Ok(counts.len())
 }
 
-/// The words of a Unigram model before normalisation: what is between white space.
-struct SpacedWords;
-
-impl Words for SpacedWords {
-    fn split(&self, text: &str, _: &mut String, mut each: impl FnMut(&str, usize)) {
-        text.split_whitespace().for_each(|word| each(word, word.chars().count()));
-    }
-}
-
 /// The normaliser of a Unigram model. If it strips accents, it is that of ALBERT's class.
 fn unigram_normalizer(options: &VocabularyOptions) -> Result<NormalizerWrapper, TextError> {
     let mut all: Vec<NormalizerWrapper> = Vec::new();
@@ -288,29 +279,17 @@ fn unigram_normalizer(options: &VocabularyOptions) -> Result<NormalizerWrapper, 
 /// The words after normalisation, with the mark of their beginning. Only distinct words are normalised, not the corpus: nothing that
 /// the normaliser does depends on characters beyond white space.
 fn normalized(counts: Counts, normalizer: &NormalizerWrapper, threads: usize) -> Counts {
-    let words: Vec<(CompactString, u64)> = counts.into_iter().collect();
-    let (blocks, total) = (Mutex::new(words.chunks(4096)), Mutex::new(Counts::new()));
-    on_threads(threads, || {
-        let take = || blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let mut own = Counts::new();
-        while let Some(block) = take() {
-            for (word, count) in block {
-                let mut text = NormalizedString::from(word.as_str());
-                if normalizer.normalize(&mut text).is_err() {
-                    continue;
-                }
-                // The mark would split a word, and a name of a special token would be a piece twice.
-                let is_text =
-                    |part: &&str| !part.contains(['▁', '\0']) && !ALBERT_NAMES.iter().any(|name| part.contains(name));
-                for part in text.get().split_whitespace().filter(is_text) {
-                    *own.entry(format_compact!("▁{part}")).or_default() += count;
-                }
-            }
+    map_counts(counts, threads, |word, count, own| {
+        let mut text = NormalizedString::from(word);
+        if normalizer.normalize(&mut text).is_err() {
+            return;
         }
-        let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-        own.into_iter().for_each(|(word, count)| *total.entry(word).or_default() += count);
-    });
-    total.into_inner().unwrap_or_else(PoisonError::into_inner)
+        // The mark would split a word, and a name of a special token would be a piece twice.
+        let is_text = |part: &&str| !part.contains(['▁', '\0']) && !ALBERT_NAMES.iter().any(|name| part.contains(name));
+        for part in text.get().split_whitespace().filter(is_text) {
+            *own.entry(format_compact!("▁{part}")).or_default() += count;
+        }
+    })
 }
 
 /// A tokenizer of RoBERTa's class. `model` is the `model` of a tokenizer.json.

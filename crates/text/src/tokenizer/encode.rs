@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use tokenizers::{ModelWrapper, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+use tokenizers::{Model, ModelWrapper, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
 use super::{Piece, Tokenizer};
 use crate::Special;
@@ -124,7 +124,9 @@ impl Tokenizer {
         let mut out = Vec::new();
         self.count_names(text, Some(mask));
         match (&self.inner.kind, self.special_tokens) {
-            (_, SpecialTokens::Parse) if !self.inner.source.settings.splits_special() => {
+            (_, SpecialTokens::Parse)
+                if !self.inner.source.settings.splits_special() && self.inner.added.token(mask).is_some() =>
+            {
                 self.encode_by(self.reference(), text, &mut out);
             }
             (Kind::Other(other), _) => {
@@ -159,7 +161,13 @@ impl Tokenizer {
         let literal = (0..self.vocab_size() as u32).filter(|&id| id != mask && self.is_read_as_text(id));
         let literal = literal.filter_map(|id| self.token(id)).collect();
         // Parsing cannot fail: `hf` was parsed from equivalent JSON.
-        with_literal_special_tokens(&self.inner.hf, &literal).unwrap_or_else(|_| self.inner.hf.clone())
+        let copy = with_literal_special_tokens(&self.inner.hf, &literal);
+        let mut copy = copy.unwrap_or_else(|_| self.inner.hf.clone());
+        if self.inner.added.token(mask).is_none() {
+            // Unreachable error: the token is in the vocabulary and is not normalised.
+            let _ = copy.add_tokens([tokenizers::AddedToken::from(self.mask_token(), false).normalized(false)]);
+        }
+        copy
     }
 
     /// Ids of `text` with the byte range of the original text of each token, which is at character boundaries. Uses the
@@ -215,6 +223,17 @@ impl Tokenizer {
         }
         let words = split.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
         words.into_iter().map(|(word, ..)| word.to_owned()).filter(|word| !word.is_empty()).collect()
+    }
+
+    /// Appends the ids of a word as [`words`](Self::words) gives it.
+    pub(crate) fn spell_into(&self, word: &str, out: &mut Vec<u32>) {
+        match self.fast() {
+            Some(fast) => fast.trie.encode(word, word.chars().count(), out),
+            None => {
+                let tokens = self.hf().get_model().tokenize(word).unwrap_or_default();
+                out.extend(tokens.into_iter().map(|token| token.id));
+            }
+        }
     }
 
     /// Splits a normalised word at added tokens. The result includes these tokens.

@@ -322,12 +322,20 @@ fn r2_r3_r4_folders_are_read_as_auto_tokenizer_reads_them() {
 }
 
 #[test]
-fn word_piece_operations_and_invalid_json_give_clear_errors() {
+fn words_are_added_or_refused_and_invalid_json_gives_clear_errors() {
     let dir = tempfile::tempdir().unwrap();
-    for (_, reference) in all() {
+    for (kind, reference) in all() {
         let ours = saved(&reference, dir.path());
-        let error = ours.with_words(&["glioma".to_owned()]).unwrap_err();
-        assert!(matches!(error, TextError::NotPlain) && !error.to_string().contains('\n'));
+        assert!(matches!(ours.keeping_accents(), Err(TextError::NotPlain)));
+        match ours.with_words(&["glioma".to_owned()]) {
+            Ok(new) => assert_eq!(new.encode(" glioma"), [ours.vocab_size() as u32], "{kind}"),
+            Err(error) => {
+                assert!(
+                    kind == "WordLevel" && error.to_string().contains("whose model is WordLevel"),
+                    "{kind}: {error}"
+                );
+            }
+        }
     }
     let fails = |change: &dyn Fn(&mut Value), expected: &str| {
         let mut json: Value = serde_json::from_str(&byte_level().to_string(false).unwrap()).unwrap();

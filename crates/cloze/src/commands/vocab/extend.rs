@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cloze_data::corpus::CorpusOptions;
-use cloze_text::{DomainWord, TextError, Tokenizer, WordCounts, WordProblem};
+use cloze_text::{DomainWord, Tokenizer, WordCounts, WordProblem};
 use serde_json::{Value, json};
 
 use super::rewrite::SourceModel;
@@ -29,12 +29,16 @@ const MAX_WARNINGS: usize = 20;
         embeddings (and of the MLM bias) is initialized with the mean of the rows of its current pieces, or, if these are only \
         [UNK], with random values around the mean of all rows (see --seed). All other weights are unchanged. The new rows are \
         only a starting point, so train the model further.\n\n\
-        WordPiece matches the longest token at the beginning of a word, so that a new token is also used in longer words: after \
-        adding glioblastoma, glioblastomas becomes glioblastoma ##s. The ids of all other words are unchanged.\n\n\
+        A new token is also used in longer words that begin with it: after adding glioblastoma, glioblastomas becomes \
+        glioblastoma ##s. The ids of all other words are unchanged. The vocabulary may be BERT's WordPiece, byte-level BPE \
+        (RoBERTa) or Unigram (ALBERT, XLM-R). In the last two, the new token is that of the word after a space. BPE gets new \
+        merges after all others, and also tokens for what they merge on the way; Unigram gets a piece with a score just above \
+        that of the pieces which it replaces.\n\n\
         With --input the words are chosen from a corpus: those that the vocabulary splits, sorted by the number of tokens that \
         they save, count times (pieces - 1), without numbers.\n\n\
         Words that cannot be a token are listed and skipped: words that are already in the vocabulary or given twice, or that \
-        contain white space, punctuation at which they are split (U.S., co-op), or capitals for an uncased vocabulary. Weights \
+        contain white space, punctuation at which they are split (U.S., co-op; not in Unigram), or capitals for an uncased \
+        vocabulary. Weights \
         are written as float32, without the optimizer state of a checkpoint. Rows of the model beyond the size of its tokenizer \
         are dropped.\n\nExamples:\n  \
         cloze vocab extend --model bert --words glioblastoma temozolomide --out bert-onco\n  \
@@ -86,10 +90,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let source = SourceModel::open(&model)?;
     let old = &source.tokenizer;
     show_notes(old, terminal);
-    if !old.is_fast() {
-        // The words are checked by the rules of WordPiece, so refuse other tokenizers first.
-        return Err(TextError::NotPlain.into());
-    }
+    old.check_extensible()?;
     let (given, learned) = match arguments.size {
         Some(size) => {
             let learned = learn_words(arguments, old, size, terminal)?;
@@ -114,7 +115,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let new = old.with_words(&given.accepted)?;
     let counts = source.rewrite(&new, arguments.seed, &arguments.out, terminal)?;
 
-    let figures = learned.as_ref().map(|learned| learned.figures(old, &new)).transpose()?;
+    let figures = learned.as_ref().map(|learned| learned.figures(old, &new));
     let mut out = crate::output::stdout();
     if arguments.json {
         let mut result = counts.json();
@@ -136,11 +137,22 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         let (added, skipped) = (format::count(given.accepted.len() as u64), format::count(given.skipped.len() as u64));
         match ids.len() {
             1 => writeln!(out, "{added} word added (id {}), {skipped} skipped", ids.start)?,
-            _ => writeln!(out, "{added} words added (ids {} to {}), {skipped} skipped", ids.start, ids.end - 1)?,
+            tokens if tokens == given.accepted.len() => {
+                writeln!(out, "{added} words added (ids {} to {}), {skipped} skipped", ids.start, ids.end - 1)?;
+            }
+            tokens => {
+                let more = format::count((tokens - given.accepted.len()) as u64);
+                let (first, last) = (ids.start, ids.end - 1);
+                writeln!(
+                    out,
+                    "{added} words added, with {more} tokens merged on the way (ids {first} to {last}), {skipped} skipped"
+                )?;
+            }
         }
         if let (Some(Figures { words, before, after }), Some(learned)) = (figures, &learned) {
             let words = format::count(words);
-            writeln!(out, "tokens per word {before:.3} → {after:.3} ({words} words, including punctuation marks)")?;
+            let marks = if old.model() == "Unigram" { "" } else { ", including punctuation marks" };
+            writeln!(out, "tokens per word {before:.3} → {after:.3} ({words} words{marks})")?;
             let best: Vec<String> =
                 learned.words.iter().take(8).map(|w| format!("{} ({})", w.word, format::count(w.count))).collect();
             writeln!(out, "largest savings: {}", best.join(", "))?;
@@ -243,18 +255,15 @@ fn learn_words(arguments: &Arguments, tokenizer: &Tokenizer, size: usize, termin
     let read = read_words(&arguments.input, &options, false, terminal, |texts, progress| {
         WordCounts::count(tokenizer, threads, texts, progress)
     })?;
-    let words = read.result.rank_new_words(tokenizer, size, arguments.min_count)?;
+    let words = read.result.rank_new_words(tokenizer, size, arguments.min_count);
     Ok(Learned { words, counts: read.result })
 }
 
 impl Learned {
-    fn figures(&self, old: &Tokenizer, new: &Tokenizer) -> Result<Figures> {
+    fn figures(&self, old: &Tokenizer, new: &Tokenizer) -> Figures {
         let words = self.counts.total_words();
         let ratio = |tokens: u64| tokens as f64 / words.max(1) as f64;
-        Ok(Figures {
-            words,
-            before: ratio(self.counts.total_tokens(old)?),
-            after: ratio(self.counts.total_tokens(new)?),
-        })
+        let [before, after] = [old, new].map(|tokenizer| ratio(self.counts.total_tokens(tokenizer)));
+        Figures { words, before, after }
     }
 }
