@@ -67,7 +67,7 @@ pub struct Options<'a> {
     /// Overrides of every recipe.
     pub set: Vec<String>,
     pub threads: Option<usize>,
-    /// Finds the model from which a recipe starts.
+    /// Finds the model from which a recipe starts, and the teacher.
     pub find_model: &'a dyn Fn(&Path) -> Result<PathBuf>,
 }
 
@@ -160,8 +160,8 @@ impl Plan {
             recipe = Recipe::open(Path::new(&row.recipe), &overrides).with_context(named)?;
         }
         recipe.threads = options.threads;
-        if let Some(init) = &mut recipe.model.init {
-            *init = (options.find_model)(init)?;
+        for model in [&mut recipe.model.init, &mut recipe.objective.teacher].into_iter().flatten() {
+            *model = (options.find_model)(model)?;
         }
         let tokens = recipe.plan().total_steps().map(|steps| steps as f64 * text.step_tokens);
         Ok(Run { row, seed: recipe.seed, recipe, settings: text.fingerprint, folder: String::new(), tokens })

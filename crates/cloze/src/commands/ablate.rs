@@ -102,7 +102,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    // For a recipe's model.init, which may be a run folder or a name on the Hub.
+    // For a recipe's model.init and objective.teacher, which may be run folders or names on the Hub.
     #[command(flatten)]
     hub: HubArguments,
 
