@@ -150,6 +150,7 @@ fn usage_errors_exit_with_2() {
         &["finetune", "classify", "--train", "x"],
         &["finetune", "sort", "--model", "x", "--out", "y"],
         &["finetune", "tag", "--model", "x", "--out", "y", "--features", "last", "--freeze", "1"],
+        &["finetune", "tag", "--model", "x", "--out", "y", "--features", "4"],
         &["finetune", "classify", "--model", "x", "--out", "y", "--class-weights", "heavy"],
         &["finetune", "classify", "--model", "x", "--out", "y", "--seeds", "0"],
         &["finetune", "classify", "--model", "x", "--out", "y", "--schedule", "steep"],

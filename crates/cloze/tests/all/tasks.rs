@@ -667,7 +667,6 @@ fn invalid_settings_are_refused_before_anything_is_written() {
     refused("classify", &file, &["--class-weights", "0,0,0"], &["class-weights", "not all of them 0"]);
     refused("regress", &numbers, &["--class-weights", "balanced"], &["class-weights", "no classes"]);
     refused("classify", &file, &["--freeze", "3"], &["--freeze", "at most 2", "found 3"]);
-    wrong("classify", &file, &["--features", "2"], &["--features", "concat-last-4"]);
     refused("tag", &tags, &["--features", "sum-last-9"], &["9 layers", "1 to 3"]);
     refused("tag", &tags, &["--bilstm", "17"], &["--bilstm", "at most 16 layers, found 17"]);
     refused("tag", &tags, &["--bilstm-size", "8"], &["--bilstm-size", "a number of layers, --bilstm, as well"]);
