@@ -1,10 +1,12 @@
 //! Writes the ids of each line of standard input: the number of ids and the ids, as little-endian `u32`.
 //!
-//! `ids FOLDER [COPY]` opens the tokenizer in FOLDER and reads special tokens in texts as Transformers does. With COPY, the
-//! tokenizer is saved there, and the copy is used. `fixtures/tokenizers/compare.py` compares the ids with Transformers.
+//! `ids FOLDER [COPY [WORDS]]` opens the tokenizer in FOLDER and reads special tokens in texts as Transformers does. With COPY,
+//! the tokenizer is saved there, and the copy is used; with WORDS, those of the file's lines that can be tokens are added first.
+//! `fixtures/tokenizers/compare.py` compares the ids with Transformers.
 
 use std::env::args_os;
 use std::error::Error;
+use std::fs;
 use std::io::{BufRead, BufWriter, Write, stdin, stdout};
 use std::path::PathBuf;
 
@@ -12,9 +14,14 @@ use cloze_text::{SpecialTokens, Tokenizer};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut folders = args_os().skip(1).map(PathBuf::from);
-    let folder = folders.next().ok_or("usage: ids FOLDER [COPY] < LINES > IDS")?;
+    let folder = folders.next().ok_or("usage: ids FOLDER [COPY [WORDS]] < LINES > IDS")?;
     let mut tokenizer = Tokenizer::open(&folder)?;
     if let Some(copy) = folders.next() {
+        if let Some(words) = folders.next() {
+            let words = fs::read_to_string(words)?;
+            let words = words.lines().filter(|word| tokenizer.check_new_word(word).is_ok()).map(str::to_owned);
+            tokenizer = tokenizer.with_words(&words.collect::<Vec<_>>())?;
+        }
         tokenizer.save(&copy)?;
         tokenizer = Tokenizer::open(&copy)?;
     }
