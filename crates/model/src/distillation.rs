@@ -227,7 +227,7 @@ pub fn start_from_teacher(student: &mut Model, teacher: &Model) -> Result<(), Mo
     let [layers, of_teacher] = [student, teacher].map(|model| model.architecture().layers);
     if layers > of_teacher {
         return fail(format!(
-            "the student has {layers} layers, more than the teacher's {of_teacher}: expected at most as many to start from them"
+            "the student has {layers} layers, more than the teacher's {of_teacher}: expected at most {of_teacher} to start from them"
         ));
     }
     let [found, expected] = [student, teacher].map(|model| model.architecture().first_position());

@@ -203,8 +203,8 @@ fn check_teacher(recipe: &Recipe, teacher: &Model, tokens: usize, compared: &Dis
     }
     if compared.temperature.is_some() && recipe.model.init.is_none() && architecture.vocab_size != tokens {
         return fail(format!(
-            "has {} embeddings, but its tokenizer has {tokens} tokens; soft targets need as many logits as the student has, so expected a teacher \
-             without additional embeddings, or objective.kl_weight = 0",
+            "has {} embeddings, but its tokenizer has {tokens} tokens, and a new student has one embedding for each; soft targets need equal numbers, so \
+             expected a teacher without additional embeddings, or objective.kl_weight = 0",
             architecture.vocab_size
         ));
     }
