@@ -4,6 +4,8 @@
 //! the tokenizer is saved there, and the copy is used; with WORDS, those of the file's lines that can be tokens are added first.
 //! `fixtures/tokenizers/compare.py` compares the ids with Transformers.
 
+#![expect(clippy::disallowed_methods, reason = "a tool of developers: an error of standard output may panic")]
+
 use std::env::args_os;
 use std::error::Error;
 use std::fs;

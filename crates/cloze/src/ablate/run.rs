@@ -272,8 +272,14 @@ fn pretrain(context: &Context<'_>, run: &Run, folder: &RunFolder) -> Result<Opti
     Ok(Some(PRETRAINING.into_iter().zip(values).map(record).collect()))
 }
 
-/// The loss on held-out text: of the masked tokens at the default masking, or of all tokens for a causal model.
+/// The loss on held-out text: of the masked tokens at the default masking, or of all tokens for a causal model; no values
+/// for an objective that does not predict tokens.
 fn held_out(context: &Context<'_>, run: &Run, model: &Path) -> Result<Vec<Record>> {
+    let record = |(measure, value)| context.record(run, measure, value, &run.settings);
+    if !run.recipe.objective.predicts_tokens() {
+        let values = ["none", "", "", "", ""].map(str::to_owned);
+        return Ok(HELD_OUT.into_iter().zip(values).map(record).collect());
+    }
     let mut options = EvaluateOptions::default();
     options.batches = Some(HELD_OUT_BATCHES);
     options.seq_len = run.recipe.phase.iter().map(|phase| phase.seq_len).max().unwrap_or_default().min(options.seq_len);
@@ -287,19 +293,21 @@ fn held_out(context: &Context<'_>, run: &Run, model: &Path) -> Result<Vec<Record
     let [loss, perplexity, bits, accuracy] =
         [figure.loss, figure.perplexity, figure.bits_per_character, figure.accuracy].map(number);
     let values = [figure.name.clone(), loss, perplexity, bits, accuracy];
-    let record = |(measure, value)| context.record(run, measure, value, &run.settings);
     Ok(HELD_OUT.into_iter().zip(values).map(record).collect())
 }
 
 fn minimal_pairs(context: &Context<'_>, run: &Run, model: &Path) -> Result<Vec<Record>> {
     let Some(Pairs { file, pairs }) = context.pairs else { return Ok(Vec::new()) };
+    let settings = context.pairs.map_or_else(String::new, |pairs| pairs.settings(run));
+    if !run.recipe.objective.predicts_tokens() {
+        return Ok(vec![context.record(run, BLIMP, "", &settings)]);
+    }
     let model = Arc::new(Pretrained::open(model, context.device.clone(), DType::F32)?);
     let scorer = Scorer::new(model, None)?;
     let bar = context.terminal.progress_fraction("scoring");
     let scores = score_pairs(&scorer, file, pairs, &mut |fraction| bar.set_fraction(fraction, "pairs"));
     bar.finish();
     let found = report(pairs, &scores?);
-    let settings = context.pairs.map_or_else(String::new, |pairs| pairs.settings(run));
     Ok(vec![context.record(run, BLIMP, found.accuracy, &settings)])
 }
 

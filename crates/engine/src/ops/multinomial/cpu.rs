@@ -2,6 +2,7 @@ use super::Multinomial;
 use crate::Tensor;
 use crate::cpu::Cpu;
 use crate::cpu::disjoint::DisjointSlice;
+use crate::cpu::lanes::{self, lane_max, lane_sum, load};
 use crate::cpu::level::{Isa, Vectorized};
 use crate::cpu::math::exp_nonpositive;
 use crate::dtype::{Real, with_real};
@@ -42,30 +43,24 @@ impl<E: Real> Vectorized for SampleRow<'_, E> {
     type Output = i32;
     #[inline(always)]
     fn call<I: Isa>(self) -> i32 {
-        let max = self.z.iter().fold(f32::NEG_INFINITY, |max, z| max.max(z.to_f32()));
-        let weight = |z: &E| {
-            let difference = z.to_f32() - max;
+        let max = lane_max!(I, self.z.len(), part => load(&self.z[part]));
+        let weight = |z: f32| {
+            let difference = z - max;
             if difference < LOWEST { 0.0 } else { exp_nonpositive::<I>(difference) }
         };
-        let mut exponentials = [0.0f32; BLOCK];
-        let mut sum_of = |block: &[E]| {
-            let exponentials = &mut exponentials[..block.len()];
-            for (e, z) in exponentials.iter_mut().zip(block) {
-                *e = weight(z);
-            }
-            exponentials.iter().map(|e| f64::from(*e)).sum::<f64>()
-        };
-        let sums: Vec<f64> = self.z.chunks(BLOCK).map(&mut sum_of).collect();
+        // Sums of a block in f32 have as many correct digits as the exponentials; the sum of all blocks is in f64.
+        let sum_of = |block: &[E]| f64::from(lane_sum!(I, block.len(), part => lanes::map(load(&block[part]), weight)));
+        let sums: Vec<f64> = self.z.chunks(BLOCK).map(sum_of).collect();
+        let last_block = sums.iter().rposition(|sum| *sum > 0.0).unwrap_or_default();
         let mut rest = self.u * sums.iter().sum::<f64>();
         let mut last = 0;
         for (number, (block, sum)) in self.z.chunks(BLOCK).zip(&sums).enumerate() {
-            let is_last = sums[number + 1..].iter().all(|sum| *sum == 0.0);
-            if rest >= *sum && !is_last {
+            if rest >= *sum && number < last_block {
                 rest -= sum;
                 continue;
             }
             for (index, z) in block.iter().enumerate() {
-                let e = f64::from(weight(z));
+                let e = f64::from(weight(z.to_f32()));
                 if e > 0.0 {
                     last = number * BLOCK + index;
                     if rest < e {
