@@ -45,12 +45,16 @@ impl<E: Real> Vectorized for SampleRow<'_, E> {
     fn call<I: Isa>(self) -> i32 {
         let max = lane_max!(I, self.z.len(), part => load(&self.z[part]));
         let weight = |z: f32| {
-            let difference = z - max;
-            if difference < LOWEST { 0.0 } else { exp_nonpositive::<I>(difference) }
+            // A selection, not a branch, so that the exponential is vectorized.
+            let (difference, exponential) = (z - max, exp_nonpositive::<I>(z - max));
+            if difference < LOWEST { 0.0 } else { exponential }
         };
-        // Sums of a block in f32 have as many correct digits as the exponentials; the sum of all blocks is in f64.
-        let sum_of = |block: &[E]| f64::from(lane_sum!(I, block.len(), part => lanes::map(load(&block[part]), weight)));
-        let sums: Vec<f64> = self.z.chunks(BLOCK).map(sum_of).collect();
+        // Sums of a block in f32 have as many correct digits as the exponentials; the sum of all blocks is in f64. A loop,
+        // because a closure that `collect` calls is not compiled for the level.
+        let mut sums = Vec::with_capacity(self.z.len().div_ceil(BLOCK));
+        for block in self.z.chunks(BLOCK) {
+            sums.push(f64::from(lane_sum!(I, block.len(), part => lanes::map(load(&block[part]), weight))));
+        }
         let last_block = sums.iter().rposition(|sum| *sum > 0.0).unwrap_or_default();
         let mut rest = self.u * sums.iter().sum::<f64>();
         let mut last = 0;
