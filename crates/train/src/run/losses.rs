@@ -35,9 +35,9 @@ impl LossFigure {
         LossFigure { name: name.to_owned(), ..LossFigure::default() }
     }
 
-    /// The name for display, such as "MLM".
+    /// The name for display: abbreviations such as "MLM" in capitals, words such as "cosine" as they are.
     pub fn title(&self) -> String {
-        self.name.to_uppercase()
+        if self.name.len() <= 4 { self.name.to_uppercase() } else { self.name.clone() }
     }
 
     /// The metrics that are not `None`, with their keys: `mlm_loss` and so on.
