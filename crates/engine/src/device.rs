@@ -55,6 +55,7 @@ pub(crate) trait Memory {
 pub(crate) trait Backend:
     BackendInfo
     + Memory
+    + ops::add::Add
     + ops::add_norm::AddNorm
     + ops::attention::Attention
     + ops::binary_cross_entropy::BinaryCrossEntropy
@@ -63,7 +64,9 @@ pub(crate) trait Backend:
     + ops::concat::Concat
     + ops::dropout::Dropout
     + ops::embed::Embed
+    + ops::glu::Glu
     + ops::linear::Linear
+    + ops::rope::Rope
     + ops::segment_mean::SegmentMean
     + ops::segment_cross_entropy::SegmentCrossEntropy
     + ops::lstm::Lstm

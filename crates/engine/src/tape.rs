@@ -399,7 +399,7 @@ mod tests {
         for _ in 0..2 {
             x = pass.checkpoint(&x, move |pass, x| {
                 let y = linear(pass, x, shared, None, Activation::Gelu);
-                add_norm(pass, &y, Some(x), Norm { gamma, beta, eps: 1e-6 }, 0.1)
+                add_norm(pass, &y, Some(x), Norm { gamma, beta: Some(beta), eps: 1e-6 }, 0.1)
             });
         }
         let x = linear(pass, &x, stack, None, Activation::None);

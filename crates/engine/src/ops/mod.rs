@@ -5,6 +5,7 @@
 //! Dimensions in shapes: T tokens of a packed batch, S sequences, N heads, D head width, H hidden size, F feed-forward
 //! size, V vocabulary size, M predicted tokens, C classes.
 
+pub(crate) mod add;
 pub(crate) mod add_norm;
 pub(crate) mod attention;
 pub(crate) mod binary_cross_entropy;
@@ -13,6 +14,7 @@ pub(crate) mod cosine_embedding_loss;
 pub(crate) mod cross_entropy;
 pub(crate) mod dropout;
 pub(crate) mod embed;
+pub(crate) mod glu;
 pub(crate) mod index_select;
 pub(crate) mod linear;
 pub(crate) mod linear_cross_entropy;
@@ -22,19 +24,22 @@ pub(crate) mod mse_loss;
 pub(crate) mod multinomial;
 pub(crate) mod optimizer;
 pub(crate) mod relation_kl;
+pub(crate) mod rope;
 pub(crate) mod scalar_mix;
 pub(crate) mod segment_cross_entropy;
 pub(crate) mod segment_mean;
 pub(crate) mod sum;
 
+pub use add::add;
 pub use add_norm::{Norm, add_norm};
-pub use attention::{attention, attention_queries};
+pub use attention::{DistanceBias, Visible, attention, attention_queries};
 pub use binary_cross_entropy::binary_cross_entropy;
 pub use concat::concat;
 pub use cosine_embedding_loss::cosine_embedding_loss;
 pub use cross_entropy::{ClassLabels, cross_entropy};
 pub use dropout::dropout;
 pub use embed::{EmbedTables, embed};
+pub use glu::glu;
 pub use index_select::index_select;
 pub use linear::{Activation, linear};
 pub use linear_cross_entropy::linear_cross_entropy;
@@ -43,6 +48,7 @@ pub use lstm::{BiLstm, bilstm};
 pub use mse_loss::mse_loss;
 pub use multinomial::multinomial;
 pub use relation_kl::relation_kl;
+pub use rope::{Rotation, rope};
 pub use scalar_mix::{MixWeights, scalar_mix};
 pub use segment_cross_entropy::segment_cross_entropy;
 pub use segment_mean::segment_mean;

@@ -2,7 +2,7 @@ use super::{AddNorm, Operands};
 use crate::cpu::Cpu;
 use crate::cpu::arena::{gradient_sums, weights};
 use crate::cpu::disjoint::DisjointSlice;
-use crate::cpu::lanes::{self, VectorElement, each_part, lane_sum, load, store};
+use crate::cpu::lanes::{self, LANES, VectorElement, each_part, lane_sum, load, store};
 use crate::cpu::level::{Isa, Vectorized, mul_add};
 use crate::dtype::with_real;
 use crate::random::Mask;
@@ -61,7 +61,8 @@ impl AddNorm for Cpu {
             });
         });
         let partial = partial.slice::<f32>();
-        for (id, offset) in [(operands.norm.gamma, 0), (operands.norm.beta, hidden)] {
+        for (id, offset) in [(Some(operands.norm.gamma), 0), (operands.norm.beta, hidden)] {
+            let Some(id) = id else { continue };
             let gradient = gradient_sums(grads, operands.params.range(id));
             for block in partial.chunks_exact(2 * hidden) {
                 for (g, p) in gradient.iter_mut().zip(&block[offset..offset + hidden]) {
@@ -84,6 +85,7 @@ struct Rows<'a, E> {
     residual: Option<&'a [E]>,
     mask: Mask,
     gamma: &'a [f32],
+    /// Empty without an offset.
     beta: &'a [f32],
     eps: f32,
 }
@@ -101,8 +103,9 @@ impl<'a, E: VectorElement> Rows<'a, E> {
         if let Some(r) = operands.residual {
             assert_eq!((r.shape(), r.dtype()), (operands.x.shape(), operands.x.dtype()), "add_norm: residual");
         }
-        let [gamma, beta] = [operands.norm.gamma, operands.norm.beta].map(|id| weights(operands.params, id));
-        assert_eq!((gamma.len(), beta.len()), (hidden, hidden), "add_norm: size of γ or β");
+        let gamma = weights(operands.params, operands.norm.gamma);
+        let beta = operands.norm.beta.map_or(&[][..], |beta| weights(operands.params, beta));
+        assert!(gamma.len() == hidden && [0, hidden].contains(&beta.len()), "add_norm: size of γ or β");
         let residual = operands.residual.map(Tensor::slice::<E>);
         Rows { x: operands.x.slice(), residual, mask: operands.mask, gamma, beta, eps: operands.norm.eps }
     }
@@ -138,7 +141,7 @@ impl<E: VectorElement> Vectorized for Forward<'_, E> {
     #[inline(always)]
     fn call<I: Isa>(self) {
         let hidden = self.rows.gamma.len();
-        let (gamma, beta) = (&self.rows.gamma[..hidden], &self.rows.beta[..hidden]);
+        let (gamma, beta) = (&self.rows.gamma[..hidden], self.rows.beta);
         let mut s = vec![0f32; hidden];
         for (row, (y, stats)) in self.y.chunks_exact_mut(hidden).zip(self.stats.chunks_exact_mut(2)).enumerate() {
             self.rows.sum_row::<I>(self.first + row, &mut s);
@@ -148,7 +151,8 @@ impl<E: VectorElement> Vectorized for Forward<'_, E> {
             stats[0] = mean;
             stats[1] = scale;
             each_part!(hidden, part => {
-                let (x, gamma, beta) = (load(&s[part.clone()]), load(&gamma[part.clone()]), load(&beta[part.clone()]));
+                let (x, gamma) = (load(&s[part.clone()]), load(&gamma[part.clone()]));
+                let beta = if beta.is_empty() { [0.0; LANES] } else { load(&beta[part.clone()]) };
                 let normed = lanes::zip3(x, gamma, beta, |x, g, b| mul_add::<I>((x - mean) * scale, g, b));
                 store::<I, _>(normed, &mut s[part]);
             });

@@ -14,13 +14,13 @@ use crate::profile::Cost;
 use crate::random::Mask;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
-/// Gain γ and offset β, \[H\] each, and ε.
+/// Gain γ and offset β, \[H\] each, and ε. Without an offset, β = 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
     /// γ
     pub gamma: ParamId,
     /// β
-    pub beta: ParamId,
+    pub beta: Option<ParamId>,
     /// ε, which is added to the variance.
     pub eps: f32,
 }
@@ -58,7 +58,10 @@ pub fn add_norm(pass: &mut Pass<'_>, x: &Var, residual: Option<&Var>, norm: Norm
     let inputs = 1 + usize::from(residual.is_some());
     let bytes = value.bytes();
     pass.costs(Cost::new(0, (inputs + 1) * bytes), Cost::new(0, (2 * inputs + 1) * bytes));
-    pass.uses(&[norm.gamma, norm.beta]);
+    match norm.beta {
+        Some(beta) => pass.uses(&[norm.gamma, beta]),
+        None => pass.uses(&[norm.gamma]),
+    }
     pass.record("add_norm", value, |slot| {
         Box::new(move |backward| {
             let Some(dy) = backward.finish(slot) else { return };
@@ -94,7 +97,7 @@ mod tests {
     #[test]
     fn add_norm_matches_its_oracle() {
         for (tokens, hidden) in [(1, 31), (33, 48), (130, 300)] {
-            let norm = |p: &[ParamId]| Norm { gamma: p[0], beta: p[1], eps: 1e-12 };
+            let norm = |p: &[ParamId]| Norm { gamma: p[0], beta: Some(p[1]), eps: 1e-12 };
             let params: [(&str, &[usize]); 2] = [("gamma", &[hidden]), ("beta", &[hidden])];
             check_op(
                 "norm",
@@ -102,6 +105,13 @@ mod tests {
                 &params,
                 |pass, x, p| add_norm(pass, &x[0], None, norm(p), 0.0),
                 |x, p| oracle(&x[0], &p[0], &p[1], 1e-12),
+            );
+            check_op(
+                "norm without offset",
+                &[&[tokens, hidden]],
+                &params[..1],
+                |pass, x, p| add_norm(pass, &x[0], None, Norm { gamma: p[0], beta: None, eps: 1e-5 }, 0.0),
+                |x, p| oracle(&x[0], &p[0], &vec![0.0; hidden], 1e-5),
             );
             check_op(
                 "add_norm with dropout",

@@ -1,8 +1,9 @@
-use super::{Attention, AttentionInputs};
+use super::{Attention, AttentionInputs, Visible};
+use crate::cpu::arena::{gradient_sums, weights};
 use crate::cpu::disjoint::DisjointSlice;
 use crate::cpu::gemm::{Epilogue, Mat, Precision, product_serial};
 use crate::cpu::lanes::{self, LANES, VectorElement, each_part, lane_max, lane_sum, load, store};
-use crate::cpu::level::{Isa, Vectorized, mul_add, prefetch};
+use crate::cpu::level::{Isa, Lanes, Vectorized, mul_add, prefetch};
 use crate::cpu::math::{exp_nonpositive, ln};
 use crate::cpu::scores::{Store, scratch};
 use crate::cpu::sums::Accumulate;
@@ -10,7 +11,7 @@ use crate::cpu::{Cpu, mat_part, precision_of};
 use crate::dtype::with_real;
 use crate::gradients::Write;
 use crate::random::Mask;
-use crate::{DType, Tensor};
+use crate::{DType, Gradients, Parameters, Tensor};
 use std::ops::Range;
 
 /// Attention weights that a task computes at a time: a block of rows of one head's matrix, which stays in L2.
@@ -28,6 +29,8 @@ struct Head<'a> {
     tokens: Range<usize>,
     /// The sequence's rows of queries, outputs and log-sum-exps.
     queries: Range<usize>,
+    /// The number of the sequence.
+    sequence: usize,
     head: usize,
     width: usize,
     /// Whether the same thread processes the next head afterwards, so that prefetching its data pays.
@@ -40,18 +43,18 @@ impl<'a> Head<'a> {
         mat_part(self.inputs.queries(), self.rows(rows), self.columns())
     }
 
-    /// The first `count` of the sequence's keys.
-    fn k(&self, count: usize) -> Mat<'a> {
-        self.token_columns(count, self.key_column())
+    /// A range of the sequence's keys.
+    fn k(&self, keys: &Range<usize>) -> Mat<'a> {
+        self.token_columns(keys, self.key_column())
     }
 
-    /// The first `count` of the sequence's values.
-    fn v(&self, count: usize) -> Mat<'a> {
-        self.token_columns(count, self.value_column())
+    /// A range of the sequence's values.
+    fn v(&self, keys: &Range<usize>) -> Mat<'a> {
+        self.token_columns(keys, self.value_column())
     }
 
-    fn token_columns(&self, count: usize, column: usize) -> Mat<'a> {
-        let rows = self.tokens.start..self.tokens.start + count;
+    fn token_columns(&self, keys: &Range<usize>, column: usize) -> Mat<'a> {
+        let rows = self.tokens.start + keys.start..self.tokens.start + keys.end;
         mat_part(&self.inputs.tokens, rows, column..column + self.width)
     }
 
@@ -84,15 +87,37 @@ impl<'a> Head<'a> {
         precision_of(self.inputs.tokens.dtype())
     }
 
-    /// Blocks of query rows, and the number of keys that are visible to each.
-    fn blocks(&self) -> impl Iterator<Item = (Range<usize>, usize)> + use<> {
-        let (queries, keys, causal) = (self.queries.len(), self.tokens.len(), self.inputs.causal);
-        let rows = (BLOCK_WEIGHTS / keys.max(1)).max(MIN_ROWS);
+    /// Blocks of query rows, and the keys that any of their rows sees.
+    fn blocks(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
+        let (queries, keys, visible) = (self.queries.len(), self.tokens.len(), self.inputs.visible);
+        let rows = match visible.window {
+            // Of the keys of a block, a row sees one window.
+            Some(window) => (2 * window + 1).min(BLOCK_WEIGHTS / (4 * window + 2)),
+            None => BLOCK_WEIGHTS / keys.max(1),
+        };
+        let rows = rows.max(MIN_ROWS);
         (0..queries.div_ceil(rows)).map(move |block| {
             let range = block * rows..queries.min((block + 1) * rows);
-            let keys = if causal { range.end } else { keys };
+            let keys = match visible {
+                Visible::ALL => 0..keys,
+                // All tokens have queries.
+                _ => visible.keys(range.start, keys).start..visible.keys(range.end - 1, keys).end,
+            };
             (range, keys)
         })
+    }
+
+    /// The biases of the distances from −(length − 1) to length − 1; empty without a bias.
+    fn distance_biases(&self, params: &Parameters) -> Vec<f32> {
+        let Some(bias) = &self.inputs.bias else { return Vec::new() };
+        let table = weights(params, bias.table);
+        let buckets = bias.of_length(self.tokens.len());
+        buckets.iter().map(|bucket| table[*bucket as usize * self.inputs.heads + self.head]).collect()
+    }
+
+    /// The place of the distance between a row and the first key of its block in [`distance_biases`](Self::distance_biases).
+    fn first_distance(&self, row: usize, keys: &Range<usize>) -> usize {
+        keys.start + self.tokens.len() - 1 - row
     }
 
     /// Prefetches a part of the next head's keys, values and queries, while these rows of queries are processed. Its
@@ -125,10 +150,18 @@ impl<'a> Head<'a> {
         self.inputs.mask.row(self.log_sum_index(row) as u64)
     }
 
-    /// The settings of a range of queries; their log-sum-exps are filled in later.
-    fn query_settings(&self, rows: &Range<usize>, keys: usize) -> Vec<Query> {
-        let visible = |row| if self.inputs.causal { row + 1 } else { keys };
-        rows.clone().map(|row| Query { log_sum: 0.0, mask: self.mask(row), visible: visible(row) }).collect()
+    /// The settings of a range of queries, for a range of keys; their log-sum-exps are filled in later.
+    fn query_settings(&self, rows: &Range<usize>, keys: &Range<usize>) -> Vec<Query> {
+        let setting = |row| {
+            let visible = match self.inputs.visible {
+                Visible::ALL => keys.clone(),
+                visible => visible.keys(row, self.tokens.len()),
+            };
+            let (first, visible) = (visible.start - keys.start, visible.end - keys.start);
+            // The mask counts keys from the sequence's first one.
+            Query { log_sum: 0.0, mask: self.mask(row), first, visible, first_key: keys.start }
+        };
+        rows.clone().map(setting).collect()
     }
 
     /// The index of a query's log-sum-exp.
@@ -166,34 +199,74 @@ impl Cpu {
             let last = heads.min((group + 1) * heads_per_task);
             for head in group * heads_per_task..last {
                 let (tokens, queries) = (tokens.clone(), queries.clone());
-                body(Head { cpu: self, inputs, tokens, queries, head, width, prefetches_next: head + 1 < last });
+                body(Head {
+                    cpu: self,
+                    inputs,
+                    tokens,
+                    queries,
+                    sequence,
+                    head,
+                    width,
+                    prefetches_next: head + 1 < last,
+                });
             }
         });
     }
 }
 
 impl Attention for Cpu {
-    fn attention(&self, inputs: &AttentionInputs) -> (Tensor, Tensor) {
+    fn attention(&self, inputs: &AttentionInputs, params: &Parameters) -> (Tensor, Tensor) {
         let (queries, _) = inputs.queries().matrix("attention");
         let mut y = Tensor::host(&[queries, inputs.hidden()], inputs.tokens.dtype());
         let mut log_sums = Tensor::host(&[queries, inputs.heads], DType::F32);
         with_real!(inputs.tokens.dtype(), E => {
             let (y, log_sums) = (DisjointSlice::new(y.slice_mut::<E>()), DisjointSlice::new(log_sums.slice_mut::<f32>()));
-            self.for_heads(inputs, |head| forward(&head, &y, &log_sums));
+            self.for_heads(inputs, |head| forward(&head, &head.distance_biases(params), &y, &log_sums));
         });
         (y, log_sums)
     }
 
-    fn attention_backward(&self, inputs: &AttentionInputs, log_sums: &Tensor, dy: &Tensor) -> (Tensor, Option<Tensor>) {
+    fn attention_backward(
+        &self,
+        inputs: &AttentionInputs,
+        log_sums: &Tensor,
+        dy: &Tensor,
+        params: &Parameters,
+        grads: &mut Gradients,
+    ) -> (Tensor, Option<Tensor>) {
         let mut dtokens = Tensor::host(inputs.tokens.shape(), inputs.tokens.dtype());
         let mut dqueries = inputs.queries.as_ref().map(|[queries, _]| Tensor::host(queries.shape(), queries.dtype()));
+        // The bias's gradients of each sequence and head, which are added in a fixed order.
+        let buckets = inputs.bias.as_ref().map_or(0, |bias| params.shape(bias.table)[0]);
+        let units = (inputs.cu_seqlens.count() - 1) * inputs.heads;
+        let mut dbias = Tensor::host(&[units, buckets], DType::F32);
+        dbias.slice_mut::<f32>().fill(0.0);
         with_real!(inputs.tokens.dtype(), E => {
             let dtokens = DisjointSlice::new(dtokens.slice_mut::<E>());
             let dqueries = dqueries.as_mut().map(|dqueries| DisjointSlice::new(dqueries.slice_mut::<E>()));
+            let dbias = DisjointSlice::new(dbias.slice_mut::<f32>());
             self.for_heads(inputs, |head| {
-                backward::<E>(&head, log_sums.slice(), dy, dqueries.as_ref().unwrap_or(&dtokens), &dtokens);
+                let biases = head.distance_biases(params);
+                let dqueries = dqueries.as_ref().unwrap_or(&dtokens);
+                let by_distance = backward::<E>(&head, &biases, log_sums.slice(), dy, dqueries, &dtokens);
+                if let Some(bias) = &inputs.bias {
+                    let unit = head.sequence * inputs.heads + head.head;
+                    // SAFETY: only this task writes the sums of its sequence and head.
+                    let sums = unsafe { dbias.part(unit * buckets..(unit + 1) * buckets) };
+                    for (bucket, gradient) in bias.of_length(head.tokens.len()).iter().zip(by_distance) {
+                        sums[*bucket as usize] += gradient;
+                    }
+                }
             });
         });
+        if let Some(bias) = &inputs.bias {
+            let gradient = gradient_sums(grads, params.range(bias.table));
+            for (unit, sums) in dbias.slice::<f32>().chunks_exact(buckets.max(1)).enumerate() {
+                for (bucket, sum) in sums.iter().enumerate() {
+                    gradient[bucket * inputs.heads + unit % inputs.heads] += sum;
+                }
+            }
+        }
         (dtokens, dqueries)
     }
 }
@@ -204,15 +277,26 @@ fn chunks(rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
     rows.clone().step_by(LANES).map(move |first| first..end.min(first + LANES))
 }
 
-fn forward<E: VectorElement>(head: &Head<'_>, y: &DisjointSlice<'_, E>, log_sums: &DisjointSlice<'_, f32>) {
+fn forward<E: VectorElement>(
+    head: &Head<'_>,
+    biases: &[f32],
+    y: &DisjointSlice<'_, E>,
+    log_sums: &DisjointSlice<'_, f32>,
+) {
     let level = head.cpu.level;
     for (rows, keys) in head.blocks() {
-        let (mut scores, mut weights) = (scratch(&rows, keys, DType::F32), scratch(&rows, keys, E::DTYPE));
+        let (mut scores, mut weights) = (scratch(&rows, keys.len(), DType::F32), scratch(&rows, keys.len(), E::DTYPE));
         let mut inverse_sums = Tensor::host(&[rows.len()], DType::F32);
         let (_, stride) = scores.matrix("attention");
         let epilogue = Store { y: DisjointSlice::new(scores.slice_mut()), stride, factor: head.scale() };
-        product_serial(level, head.precision(), head.q(&rows), head.k(keys).t(), &epilogue);
-        let mut queries = head.query_settings(&rows, keys);
+        product_serial(level, head.precision(), head.q(&rows), head.k(&keys).t(), &epilogue);
+        if !biases.is_empty() {
+            for (row, scores) in rows.clone().zip(scores.slice_mut::<f32>().chunks_exact_mut(stride)) {
+                let first = head.first_distance(row, &keys);
+                level.run(AddTo { sums: &mut scores[..keys.len()], x: &biases[first..first + keys.len()] });
+            }
+        }
+        let mut queries = head.query_settings(&rows, &keys);
         let matrices =
             scores.slice::<f32>().chunks(LANES * stride).zip(weights.slice_mut::<E>().chunks_mut(LANES * stride));
         let statistics = queries.chunks_mut(LANES).zip(inverse_sums.slice_mut::<f32>().chunks_mut(LANES));
@@ -233,32 +317,35 @@ fn forward<E: VectorElement>(head: &Head<'_>, y: &DisjointSlice<'_, E>, log_sums
             stride: head.inputs.hidden(),
             factors: Some(inverse_sums.slice()),
         };
-        let weights = mat_part(&weights, 0..rows.len(), 0..keys);
-        product_serial(level, head.precision(), weights, head.v(keys), &epilogue);
+        let weights = mat_part(&weights, 0..rows.len(), 0..keys.len());
+        product_serial(level, head.precision(), weights, head.v(&keys), &epilogue);
     }
 }
 
 /// Writes the gradients of queries to `dqueries` and those of keys and values to `dtokens`. Both are the same matrix if
-/// queries, keys and values are.
+/// queries, keys and values are. Returns the gradients of the biases of each distance.
 fn backward<E: VectorElement>(
     head: &Head<'_>,
+    biases: &[f32],
     log_sums: &[f32],
     dy: &Tensor,
     dqueries: &DisjointSlice<'_, E>,
     dtokens: &DisjointSlice<'_, E>,
-) {
+) -> Vec<f32> {
     let (width, len) = (head.width, head.tokens.len());
     let (level, precision) = (head.cpu.level, head.precision());
     let dy_part = |rows: &Range<usize>| mat_part(dy, head.rows(rows), head.columns());
     // Gradients of keys and values are summed over the blocks of rows: first dK, then dV.
     let mut sums = Tensor::host(&[2, len * width], DType::F32);
-    if head.queries.is_empty() {
+    let is_partial = head.inputs.visible != Visible::ALL;
+    if head.queries.is_empty() || is_partial {
         sums.slice_mut::<f32>().fill(0.0);
     }
+    let mut by_distance = vec![0.0; biases.len()];
     for (rows, keys) in head.blocks() {
-        let (mut signed, mut dp) = (scratch(&rows, keys, DType::F32), scratch(&rows, keys, DType::F32));
+        let (mut signed, mut dp) = (scratch(&rows, keys.len(), DType::F32), scratch(&rows, keys.len(), DType::F32));
         let (_, stride) = signed.matrix("attention");
-        let mut queries = head.query_settings(&rows, keys);
+        let mut queries = head.query_settings(&rows, &keys);
         for (row, query) in rows.clone().zip(&mut queries) {
             query.log_sum = log_sums[head.log_sum_index(row)];
         }
@@ -267,12 +354,14 @@ fn backward<E: VectorElement>(
             stride,
             factor: head.scale(),
             queries: &queries,
+            biases,
+            first_distance: if biases.is_empty() { 0 } else { head.first_distance(rows.start, &keys) },
         };
-        product_serial(level, precision, head.q(&rows), head.k(keys).t(), &epilogue);
+        product_serial(level, precision, head.q(&rows), head.k(&keys).t(), &epilogue);
         let epilogue = Store { y: DisjointSlice::new(dp.slice_mut()), stride, factor: 1.0 };
-        product_serial(level, precision, dy_part(&rows), head.v(keys).t(), &epilogue);
+        product_serial(level, precision, dy_part(&rows), head.v(&keys).t(), &epilogue);
 
-        let (mut dropped, mut ds) = (scratch(&rows, keys, E::DTYPE), scratch(&rows, keys, E::DTYPE));
+        let (mut dropped, mut ds) = (scratch(&rows, keys.len(), E::DTYPE), scratch(&rows, keys.len(), E::DTYPE));
         let inputs = signed.slice::<f32>().chunks(LANES * stride).zip(dp.slice::<f32>().chunks(LANES * stride));
         let outputs =
             dropped.slice_mut::<E>().chunks_mut(LANES * stride).zip(ds.slice_mut::<E>().chunks_mut(LANES * stride));
@@ -280,17 +369,18 @@ fn backward<E: VectorElement>(
         for (chunk, ((signed, dp), (dropped, ds))) in chunks(&rows).zip(inputs.zip(outputs)) {
             head.prefetch_next::<E>(&chunk);
             head.prefetch::<E>(dy, head.rows(&chunk));
-            level.run(SoftmaxBackward { signed, dp, dropped, ds, stride, dropout_scale, scale });
+            let has_bias = !by_distance.is_empty();
+            let bias =
+                has_bias.then(|| (by_distance.as_mut_slice(), head.first_distance(chunk.start, &keys), keys.len()));
+            level.run(SoftmaxBackward { signed, dp, dropped, ds, stride, dropout_scale, scale, bias });
         }
-        let (dropped, ds) = (mat_part(&dropped, 0..rows.len(), 0..keys), mat_part(&ds, 0..rows.len(), 0..keys));
-        let write = if rows.start > 0 { Write::Add } else { Write::Store };
-        // The keys that become visible with this causal block have no sums yet.
+        let all = (0..rows.len(), 0..keys.len());
+        let (dropped, ds) =
+            (mat_part(&dropped, all.0.clone(), all.1.clone()), mat_part(&ds, all.0.clone(), all.1.clone()));
+        let write = if rows.start > 0 || is_partial { Write::Add } else { Write::Store };
         let (dk, dv) = sums.slice_mut::<f32>().split_at_mut(len * width);
-        if write == Write::Add && head.inputs.causal {
-            let new = rows.start * width..keys * width;
-            dk[new.clone()].fill(0.0);
-            dv[new].fill(0.0);
-        }
+        let of_keys = keys.start * width..keys.end * width;
+        let (dk, dv) = (&mut dk[of_keys.clone()], &mut dv[of_keys]);
         let epilogue = Accumulate { sum: DisjointSlice::new(dv), columns: width, write, non_temporal: false };
         product_serial(level, precision, dropped.t(), dy_part(&rows), &epilogue);
         let epilogue = Accumulate { sum: DisjointSlice::new(dk), columns: width, write, non_temporal: false };
@@ -298,7 +388,7 @@ fn backward<E: VectorElement>(
         let (_, stride) = head.inputs.queries().matrix("attention_backward");
         let (first_row, first_col) = (head.rows(&rows).start, head.columns().start);
         let epilogue = StoreRows { y: dqueries, first_row, first_col, stride, factors: None };
-        product_serial(level, precision, ds, head.k(keys), &epilogue);
+        product_serial(level, precision, ds, head.k(&keys), &epilogue);
     }
     let (_, stride) = head.inputs.tokens.matrix("attention_backward");
     let sums = sums.slice::<f32>().chunks_exact((len * width).max(1));
@@ -309,6 +399,21 @@ fn backward<E: VectorElement>(
             let to = unsafe { dtokens.part(at..at + width) };
             level.run(lanes::Convert { from: sums, to });
         }
+    }
+    by_distance
+}
+
+/// Adds x to the sums.
+struct AddTo<'a> {
+    sums: &'a mut [f32],
+    x: &'a [f32],
+}
+
+impl Vectorized for AddTo<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn call<I: Isa>(self) {
+        each_part!(self.sums.len(), part => lanes::add_to(&mut self.sums[part.clone()], load(&self.x[part])));
     }
 }
 
@@ -344,8 +449,23 @@ impl<E: VectorElement> Epilogue for StoreRows<'_, E> {
 struct Query {
     log_sum: f32,
     mask: Mask,
-    /// Number of keys that are visible to the query.
+    /// The first visible key, and the end of the visible ones, counted from the first key of the block.
+    first: usize,
     visible: usize,
+    /// The first key of the block in the sequence.
+    first_key: usize,
+}
+
+impl Query {
+    /// The lanes of visible keys, where lane 0 is key `at` of the block; `rest` in the others.
+    #[inline(always)]
+    fn mask_lanes(&self, at: usize, x: Lanes, rest: f32) -> Lanes {
+        let mut x = lanes::take_first(x, self.visible.saturating_sub(at), rest);
+        if at < self.first {
+            x[..(self.first - at).min(LANES)].fill(rest);
+        }
+        x
+    }
 }
 
 /// Converts scores to P, with rows padded to full vectors. A weight is negative if it was dropped.
@@ -354,6 +474,10 @@ struct SignedWeights<'a> {
     stride: usize,
     factor: f32,
     queries: &'a [Query],
+    /// The bias of each distance, or none.
+    biases: &'a [f32],
+    /// The place of the distance between the first row and the first key.
+    first_distance: usize,
 }
 
 impl Epilogue for SignedWeights<'_> {
@@ -365,14 +489,24 @@ impl Epilogue for SignedWeights<'_> {
             // SAFETY: tiles are disjoint, and only this task writes the matrix.
             let y = unsafe { self.y.part(at..at + cols) };
             let acc = &acc[r * stride..r * stride + cols];
-            let Query { log_sum, mask, visible } = self.queries[row + r];
+            let query = self.queries[row + r];
+            let Query { log_sum, mask, first_key, .. } = query;
             each_part!(cols, part => {
-                let mut p = lanes::map(load(&acc[part.clone()]), |s| exp_nonpositive::<I>(mul_add::<I>(s, self.factor, -log_sum)));
+                let mut p = load(&acc[part.clone()]);
+                if self.biases.is_empty() {
+                    p = lanes::map(p, |s| exp_nonpositive::<I>(mul_add::<I>(s, self.factor, -log_sum)));
+                } else {
+                    // The padding has no distances.
+                    let at = (self.first_distance + col + part.start).saturating_sub(row + r).min(self.biases.len());
+                    let biases = &self.biases[at..self.biases.len().min(at + LANES)];
+                    let scores = lanes::zip(p, load(biases), |s, bias| mul_add::<I>(s, self.factor, bias));
+                    p = lanes::map(scores, |s| exp_nonpositive::<I>(s - log_sum));
+                }
                 if mask.is_active() {
-                    let factors = lanes::dropout_factors(mask, col + part.start);
+                    let factors = lanes::dropout_factors(mask, first_key + col + part.start);
                     p = lanes::zip(p, factors, |p, factor| if factor > 0.0 { p } else { -p });
                 }
-                store::<I, _>(lanes::take_first(p, visible.saturating_sub(col + part.start), 0.0), &mut y[part]);
+                store::<I, _>(query.mask_lanes(col + part.start, p, 0.0), &mut y[part]);
             });
         }
     }
@@ -396,18 +530,21 @@ impl<E: VectorElement> Vectorized for Softmax<'_, E> {
         let mut sums = [1.0; LANES];
         let rows = scores.chunks_exact(stride).zip(weights.chunks_exact_mut(stride));
         for (((scores, weights), query), sum) in rows.zip(&mut *queries).zip(&mut sums) {
-            let width = query.visible.next_multiple_of(LANES);
-            let (weights, masked) = weights.split_at_mut(width);
-            masked.fill(E::from_f32(0.0));
-            let max = lane_max!(I, width, part => {
-                lanes::take_first(load(&scores[part.clone()]), query.visible - part.start, f32::NEG_INFINITY)
+            // Vectors of keys, of which some are visible.
+            let (begin, end) = (query.first / LANES * LANES, query.visible.next_multiple_of(LANES));
+            weights[..begin].fill(E::from_f32(0.0));
+            weights[end..].fill(E::from_f32(0.0));
+            let (weights, scores) = (&mut weights[begin..end], &scores[begin..end]);
+            let max = lane_max!(I, end - begin, part => {
+                query.mask_lanes(begin + part.start, load(&scores[part.clone()]), f32::NEG_INFINITY)
             });
             // The sum includes the weights that are dropped.
-            *sum = lane_sum!(I, width, part => {
+            *sum = lane_sum!(I, end - begin, part => {
                 let w = lanes::map(load(&scores[part.clone()]), |w| exp_nonpositive::<I>(w - max));
-                let w = lanes::take_first(w, query.visible - part.start, 0.0);
+                let w = query.mask_lanes(begin + part.start, w, 0.0);
                 let dropped = if query.mask.is_active() {
-                    lanes::zip(w, lanes::dropout_factors(query.mask, part.start), |w, factor| w * factor)
+                    let first = query.first_key + begin + part.start;
+                    lanes::zip(w, lanes::dropout_factors(query.mask, first), |w, factor| w * factor)
                 } else {
                     w
                 };
@@ -434,16 +571,18 @@ struct SoftmaxBackward<'a, E> {
     /// The factor of weights that dropout keeps.
     dropout_scale: f32,
     scale: f32,
+    /// The sums of dS by distance, the place of the first row's distance from the first key, and the number of keys.
+    bias: Option<(&'a mut [f32], usize, usize)>,
 }
 
 impl<E: VectorElement> Vectorized for SoftmaxBackward<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let SoftmaxBackward { signed, dp, dropped, ds, stride, dropout_scale, scale } = self;
+        let SoftmaxBackward { signed, dp, dropped, ds, stride, dropout_scale, scale, mut bias } = self;
         let inputs = signed.chunks_exact(stride).zip(dp.chunks_exact(stride));
         let outputs = dropped.chunks_exact_mut(stride).zip(ds.chunks_exact_mut(stride));
-        for ((signed, dp), (dropped, ds)) in inputs.zip(outputs) {
+        for (row, ((signed, dp), (dropped, ds))) in inputs.zip(outputs).enumerate() {
             // δ is computed from this row's f32 numbers, not from O. O was rounded to bf16; if the softmax is peaked,
             // dP − δ is a difference of nearly equal numbers and would consist only of that rounding error.
             let delta = dropout_scale
@@ -453,9 +592,14 @@ impl<E: VectorElement> Vectorized for SoftmaxBackward<'_, E> {
             each_part!(signed.len(), part => {
                 let p = load(&signed[part.clone()]);
                 let ds_part = lanes::zip(p, load(&dp[part.clone()]), |p, d| {
-                    p.abs() * (if p > 0.0 { d * dropout_scale } else { 0.0 } - delta) * scale
+                    p.abs() * (if p > 0.0 { d * dropout_scale } else { 0.0 } - delta)
                 });
-                store::<I, _>(ds_part, &mut ds[part.clone()]);
+                if let Some((sums, first, keys)) = &mut bias {
+                    // The padding has no distances.
+                    let end = part.end.min(*keys).max(part.start);
+                    lanes::add_to(&mut sums[*first + part.start - row..*first + end - row], ds_part);
+                }
+                store::<I, _>(lanes::map(ds_part, |ds| ds * scale), &mut ds[part.clone()]);
                 store::<I, _>(lanes::map(p, |p| p.max(0.0) * dropout_scale), &mut dropped[part]);
             });
         }

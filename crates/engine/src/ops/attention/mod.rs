@@ -1,17 +1,65 @@
 //! Scaled dot-product attention (Vaswani et al. 2017, §3.2), within each sequence of a packed batch.
 //!
-//! For every head: P = softmax(Q Kᵀ/√D), P̃ = dropout(P), O = P̃ V.
+//! For every head: P = softmax(Q Kᵀ/√D + B), P̃ = dropout(P), O = P̃ V. B is a bias that depends on the distance of the two
+//! tokens (Raffel et al. 2020, section 2.1), or absent. A token sees the keys that [`Visible`] says.
 //!
-//! Backward (Dao et al. 2022, appendix B): dV = P̃ᵀ dO; dP = mask (dO Vᵀ); δ = rowsum(P ∘ dP); dS = P ∘ (dP − δ)/√D; dQ
-//! = dS K; dK = dSᵀ Q. P is recomputed from the log-sum-exp of each row, a block of rows at a time, so that no complete
-//! S×S matrix is stored.
+//! Backward (Dao et al. 2022, appendix B): dV = P̃ᵀ dO; dP = mask (dO Vᵀ); δ = rowsum(P ∘ dP); dS = P ∘ (dP − δ); dB +=
+//! dS; dQ = dS K/√D; dK = dSᵀ Q/√D. P is recomputed from the log-sum-exp of each row, a block of rows at a time, so that
+//! no complete S×S matrix is stored, and none of keys that no row of the block sees.
 
 #[allow(unsafe_code)]
 mod cpu;
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use crate::profile::Cost;
 use crate::random::Mask;
-use crate::{Pass, Tensor, Var};
+use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
+
+/// The keys that a token attends to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Visible {
+    /// Only itself and earlier tokens.
+    pub causal: bool,
+    /// Only tokens at most this far away (Beltagy et al. 2020, section 3.1).
+    pub window: Option<usize>,
+}
+
+impl Visible {
+    /// Earlier tokens and the token itself.
+    pub const CAUSAL: Visible = Visible { causal: true, window: None };
+    /// All tokens.
+    pub const ALL: Visible = Visible { causal: false, window: None };
+
+    /// The visible keys of token `row` of a sequence of `length` tokens.
+    pub(crate) fn keys(self, row: usize, length: usize) -> Range<usize> {
+        let (mut first, mut end) = (0, if self.causal { row + 1 } else { length });
+        if let Some(window) = self.window {
+            (first, end) = (row.saturating_sub(window), end.min(row.saturating_add(window + 1)));
+        }
+        first..end
+    }
+}
+
+/// A bias of the scores for each head and bucket of distances.
+#[derive(Clone, Debug)]
+pub struct DistanceBias {
+    /// [buckets, N].
+    pub table: ParamId,
+    /// The bucket of each distance (key minus query) from −(L − 1) to L − 1, where L is the maximum length: 2L − 1.
+    pub buckets: Arc<[u32]>,
+}
+
+impl DistanceBias {
+    /// The buckets of the distances in a sequence of `length` tokens, from the smallest.
+    pub(crate) fn of_length(&self, length: usize) -> &[u32] {
+        let middle = self.buckets.len() / 2;
+        assert!(length <= middle + 1, "attention: a sequence of {length} tokens has no distance bias");
+        let reach = length.saturating_sub(1);
+        &self.buckets[middle - reach..=middle + reach]
+    }
+}
 
 /// The inputs of both directions.
 pub(crate) struct AttentionInputs {
@@ -23,7 +71,10 @@ pub(crate) struct AttentionInputs {
     pub(crate) queries: Option<[Tensor; 2]>,
     pub(crate) heads: usize,
     pub(crate) mask: Mask,
-    pub(crate) causal: bool,
+    /// Of tokens that all have queries; all keys if queries are separate.
+    pub(crate) visible: Visible,
+    /// Not with separate queries.
+    pub(crate) bias: Option<DistanceBias>,
 }
 
 impl AttentionInputs {
@@ -47,18 +98,32 @@ impl AttentionInputs {
 /// The kernels of both directions.
 pub(crate) trait Attention {
     /// Returns O [R, H] and the log-sum-exp of each row [R, N], where R is the number of queries.
-    fn attention(&self, inputs: &AttentionInputs) -> (Tensor, Tensor);
-    /// Returns the gradients of `tokens` and, if queries are separate, of the queries.
-    fn attention_backward(&self, inputs: &AttentionInputs, log_sums: &Tensor, dy: &Tensor) -> (Tensor, Option<Tensor>);
+    fn attention(&self, inputs: &AttentionInputs, params: &Parameters) -> (Tensor, Tensor);
+    /// Returns the gradients of `tokens` and, if queries are separate, of the queries. Adds to the gradient of the bias.
+    fn attention_backward(
+        &self,
+        inputs: &AttentionInputs,
+        log_sums: &Tensor,
+        dy: &Tensor,
+        params: &Parameters,
+        grads: &mut Gradients,
+    ) -> (Tensor, Option<Tensor>);
 }
 
 /// Attention within each sequence. `qkv` [T, 3H] contains queries, keys and values side by side; `cu_seqlens` [S + 1]
-/// contains the first token of each sequence, then T. Returns [T, H]. `dropout` applies to the attention weights;
-/// `causal` masks later tokens.
-pub fn attention(pass: &mut Pass<'_>, qkv: &Var, cu_seqlens: &Tensor, heads: usize, dropout: f32, causal: bool) -> Var {
+/// contains the first token of each sequence, then T. Returns [T, H]. `dropout` applies to the attention weights.
+pub fn attention(
+    pass: &mut Pass<'_>,
+    qkv: &Var,
+    cu_seqlens: &Tensor,
+    heads: usize,
+    dropout: f32,
+    visible: Visible,
+    bias: Option<&DistanceBias>,
+) -> Var {
     let mask = pass.dropout_site(dropout);
-    let (tokens, cu_seqlens) = (qkv.value().clone(), cu_seqlens.clone());
-    record(pass, AttentionInputs { tokens, cu_seqlens, queries: None, heads, mask, causal }, [qkv.slot(), None])
+    let (tokens, cu_seqlens, bias) = (qkv.value().clone(), cu_seqlens.clone(), bias.cloned());
+    record(pass, AttentionInputs { tokens, cu_seqlens, queries: None, heads, mask, visible, bias }, [qkv.slot(), None])
 }
 
 /// Attention of which only some tokens have queries: `queries` [R, H], sequence by sequence. `ends` [S + 1] starts with
@@ -75,20 +140,26 @@ pub fn attention_queries(
     let slots = [kv.slot(), queries.slot()];
     let (tokens, cu_seqlens) = (kv.value().clone(), cu_seqlens.clone());
     let queries = Some([queries.value().clone(), ends.clone()]);
-    record(pass, AttentionInputs { tokens, cu_seqlens, queries, heads, mask, causal: false }, slots)
+    let (visible, bias) = (Visible::ALL, None);
+    record(pass, AttentionInputs { tokens, cu_seqlens, queries, heads, mask, visible, bias }, slots)
 }
 
 /// Records the op; the slots are those of the tokens and of the queries.
 fn record(pass: &mut Pass<'_>, inputs: AttentionInputs, [tokens_slot, queries_slot]: [Option<usize>; 2]) -> Var {
-    let (value, log_sums) = pass.device().backend().attention(&inputs);
+    let (value, log_sums) = pass.device().backend().attention(&inputs, pass.parameters());
     if pass.is_profiled() {
         let (forward, backward) = costs(&inputs, &value);
         pass.costs(forward, backward);
     }
+    if let Some(bias) = &inputs.bias {
+        pass.uses(&[bias.table]);
+    }
     pass.record("attention", value, |slot| {
         Box::new(move |backward| {
             let Some(dy) = backward.finish(slot) else { return };
-            let (dtokens, dqueries) = backward.device.backend().attention_backward(&inputs, &log_sums, &dy);
+            let backend = backward.device.backend();
+            let (dtokens, dqueries) =
+                backend.attention_backward(&inputs, &log_sums, &dy, backward.params, backward.grads);
             backward.add(tokens_slot, dtokens);
             if let Some(dqueries) = dqueries {
                 backward.add(queries_slot, dqueries);
@@ -102,9 +173,12 @@ fn costs(inputs: &AttentionInputs, value: &Tensor) -> (Cost, Cost) {
         ends.to_vec_i32().windows(2).map(|ends| (ends[1] - ends[0]) as usize).collect()
     };
     let pairs = lengths(inputs.query_ends()).into_iter().zip(lengths(&inputs.cu_seqlens));
-    let scores: usize = pairs.map(|(queries, keys)| queries * keys).sum();
-    // Two products forward, five backward; a causal mask halves their work.
-    let product = 2 * scores * value.shape()[1] / if inputs.causal { 2 } else { 1 };
+    let scores: usize = match inputs.visible {
+        Visible::ALL => pairs.map(|(queries, keys)| queries * keys).sum(),
+        visible => pairs.map(|(_, keys)| (0..keys).map(|row| visible.keys(row, keys).len()).sum::<usize>()).sum(),
+    };
+    // Two products forward, five backward.
+    let product = 2 * scores * value.shape()[1];
     let bytes = inputs.tokens.bytes() + inputs.queries.as_ref().map_or(0, |[queries, _]| queries.bytes());
     (Cost::new(2 * product, bytes + value.bytes()), Cost::new(5 * product, 2 * bytes + value.bytes()))
 }
@@ -115,14 +189,22 @@ mod tests {
     use crate::ops::check::{check_op, dropout_mask};
 
     /// Settings of the attention weights.
-    #[derive(Clone, Copy)]
-    struct Weights {
+    #[derive(Clone, Copy, Default)]
+    struct Weights<'a> {
         p: f32,
-        causal: bool,
+        visible: Visible,
+        /// The table [buckets, N] and the buckets of a bias.
+        bias: Option<(&'a [f64], &'a DistanceBias)>,
     }
 
     /// Attention outputs of the tokens `query_tokens`, in order, from queries, keys and values \[T, H\] of all tokens.
-    fn oracle(qkv: [&[f64]; 3], lengths: &[usize], heads: usize, query_tokens: &[usize], weights: Weights) -> Vec<f64> {
+    fn oracle(
+        qkv: [&[f64]; 3],
+        lengths: &[usize],
+        heads: usize,
+        query_tokens: &[usize],
+        weights: Weights<'_>,
+    ) -> Vec<f64> {
         let tokens: usize = lengths.iter().sum();
         let (hidden, mask) = (qkv[0].len() / tokens, dropout_mask(1, weights.p));
         let width = hidden / heads;
@@ -131,18 +213,22 @@ mod tests {
         for (row, &token) in query_tokens.iter().enumerate() {
             let sequence = ends.partition_point(|end| *end <= token as i32);
             let first = ends[sequence - 1] as usize;
-            let end = if weights.causal { token + 1 } else { ends[sequence] as usize };
+            let keys = weights.visible.keys(token - first, ends[sequence] as usize - first);
+            let keys = first + keys.start..first + keys.end;
             for head in 0..heads {
                 let at = |part: usize, t: usize, d: usize| qkv[part][t * hidden + head * width + d];
-                let score =
-                    |t: usize| (0..width).map(|d| at(0, token, d) * at(1, t, d)).sum::<f64>() / (width as f64).sqrt();
-                let powers: Vec<f64> = (first..end).map(|t| score(t).exp()).collect();
-                let total: f64 = powers.iter().sum();
+                let bias = |t: usize| {
+                    let Some((table, bias)) = weights.bias else { return 0.0 };
+                    table[bias.buckets[t + bias.buckets.len() / 2 - token] as usize * heads + head]
+                };
+                let product = |t: usize| (0..width).map(|d| at(0, token, d) * at(1, t, d)).sum::<f64>();
+                let score = |t: usize| product(t) / (width as f64).sqrt() + bias(t);
+                let total: f64 = keys.clone().map(|t| score(t).exp()).sum();
                 let dropout = mask.row((row * heads + head) as u64);
                 let factor = |t: usize| if mask.is_active() { f64::from(dropout.factor(t - first)) } else { 1.0 };
                 for d in 0..width {
                     y[row * hidden + head * width + d] =
-                        (first..end).map(|t| powers[t - first] / total * factor(t) * at(2, t, d)).sum();
+                        keys.clone().map(|t| score(t).exp() / total * factor(t) * at(2, t, d)).sum();
                 }
             }
         }
@@ -165,28 +251,66 @@ mod tests {
 
     #[test]
     fn attention_matches_its_oracle() {
-        for (lengths, heads, width, p, causal) in [
-            (vec![1], 1, 1, 0.0, false),
-            (vec![5, 1, 31, 2], 2, 8, 0.0, false),
-            (vec![33, 7], 3, 16, 0.25, false),
-            (vec![9, 20], 2, 5, 0.0, true),
-            (vec![300, 3], 1, 32, 0.1, false),
+        let window = |window: usize, causal: bool| Visible { causal, window: Some(window) };
+        for (lengths, heads, width, p, visible) in [
+            (vec![1], 1, 1, 0.0, Visible::ALL),
+            (vec![5, 1, 31, 2], 2, 8, 0.0, Visible::ALL),
+            (vec![33, 7], 3, 16, 0.25, Visible::ALL),
+            (vec![9, 20], 2, 5, 0.0, Visible::CAUSAL),
+            (vec![300, 3], 1, 32, 0.1, Visible::ALL),
+            // Windows: of one token, across vectors and blocks, with dropout, causal.
+            (vec![5, 40], 2, 8, 0.0, window(0, false)),
+            (vec![1, 150, 33], 2, 8, 0.0, window(17, false)),
+            (vec![90, 7], 1, 16, 0.25, window(20, false)),
+            (vec![100], 1, 8, 0.0, window(33, true)),
         ] {
             let (tokens, hidden) = (lengths.iter().sum(), heads * width);
             let ends = ends(lengths.iter().copied());
             check_op(
-                &format!("attention {lengths:?} {heads}×{width} p={p} causal={causal}"),
+                &format!("attention {lengths:?} {heads}×{width} p={p} {visible:?}"),
                 &[&[tokens, 3 * hidden]],
                 &[],
                 |pass, x, _| {
                     let ends = pass.device().tensor_i32(&ends, &[ends.len()]);
-                    attention(pass, &x[0], &ends, heads, p, causal)
+                    attention(pass, &x[0], &ends, heads, p, visible, None)
                 },
                 |x, _| {
                     let [q, k, v] =
                         [0, 1, 2].map(|part| columns(&x[0], 3 * hidden, part * hidden..(part + 1) * hidden));
                     let all: Vec<usize> = (0..tokens).collect();
-                    oracle([&q, &k, &v], &lengths, heads, &all, Weights { p, causal })
+                    oracle([&q, &k, &v], &lengths, heads, &all, Weights { p, visible, bias: None })
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn attention_with_a_distance_bias_matches_its_oracle() {
+        let buckets: Arc<[u32]> = (0..121u32).map(|at| (at * 7 + at * at) % 5).collect();
+        for (lengths, heads, width, p, visible) in [
+            (vec![1, 2], 1, 4, 0.0, Visible::ALL),
+            (vec![33, 1, 60], 2, 8, 0.25, Visible::ALL),
+            (vec![40, 21], 3, 5, 0.0, Visible { causal: false, window: Some(9) }),
+        ] {
+            let (tokens, hidden) = (lengths.iter().sum(), heads * width);
+            let ends = ends(lengths.iter().copied());
+            let bias = |table: ParamId| DistanceBias { table, buckets: buckets.clone() };
+            check_op(
+                &format!("attention with a bias {lengths:?} {heads}×{width} p={p} {visible:?}"),
+                &[&[tokens, 3 * hidden]],
+                &[("table", &[5, heads])],
+                |pass, x, params| {
+                    let ends = pass.device().tensor_i32(&ends, &[ends.len()]);
+                    attention(pass, &x[0], &ends, heads, p, visible, Some(&bias(params[0])))
+                },
+                |x, params| {
+                    let [q, k, v] =
+                        [0, 1, 2].map(|part| columns(&x[0], 3 * hidden, part * hidden..(part + 1) * hidden));
+                    let all: Vec<usize> = (0..tokens).collect();
+                    let mut builder = Parameters::builder();
+                    let any = builder.declare("any", &[1], crate::Init::Zeros, false);
+                    let weights = Weights { p, visible, bias: Some((&params[0], &bias(any))) };
+                    oracle([&q, &k, &v], &lengths, heads, &all, weights)
                 },
             );
         }
@@ -219,7 +343,7 @@ mod tests {
                     for (row, token) in x[0].chunks(hidden).zip(&query_tokens) {
                         q[token * hidden..(token + 1) * hidden].copy_from_slice(row);
                     }
-                    oracle([&q, &k, &v], &lengths, heads, &query_tokens, Weights { p, causal: false })
+                    oracle([&q, &k, &v], &lengths, heads, &query_tokens, Weights { p, ..Weights::default() })
                 },
             );
         }

@@ -151,10 +151,10 @@ impl<E: VectorElement> Forward<'_, E> {
 
 /// Replaces u by f(u), and writes f′(u) if `derivatives` is not empty. A separate function: the epilogue as one
 /// function would be too large for the compiler to vectorise.
-struct Activate<'a> {
-    activation: Activation,
-    u: &'a mut [f32],
-    derivatives: &'a mut [f32],
+pub(crate) struct Activate<'a> {
+    pub(crate) activation: Activation,
+    pub(crate) u: &'a mut [f32],
+    pub(crate) derivatives: &'a mut [f32],
 }
 
 impl Vectorized for Activate<'_> {

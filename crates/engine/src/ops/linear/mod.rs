@@ -6,6 +6,8 @@
 #[allow(unsafe_code)]
 mod cpu;
 
+pub(crate) use cpu::Activate;
+
 use crate::profile::Cost;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};
 
