@@ -49,6 +49,9 @@ pub struct Architecture {
     pub initializer_range: f32,
     /// ε of every LayerNorm.
     pub layer_norm_eps: f32,
+    /// Rows of the table of distance biases ([`distance_bucket`]), if there is one. All layers add them to their attention
+    /// scores.
+    pub distance_buckets: Option<usize>,
     /// Whether a token attends only to itself and earlier tokens.
     pub causal: bool,
     /// Whether the MLM decoder's weight is the word embeddings; otherwise it is a separate matrix.
@@ -158,6 +161,27 @@ impl SharedParts {
     }
 }
 
+/// Number of buckets of distances.
+pub const DISTANCE_BUCKETS: usize = 32;
+
+/// The bucket of a distance (key minus query), from 0 to 31 (Raffel et al. 2020, section 2.1; `relative_position_bucket` of
+/// Transformers' `modeling_mpnet.py`). One half of the buckets is for later keys. Of either half, 8 are for one distance
+/// each, and 8 for ranges that grow up to distance 128; the last contains all larger distances.
+pub fn distance_bucket(distance: i64) -> usize {
+    const HALF: usize = DISTANCE_BUCKETS / 2;
+    const EXACT: usize = HALF / 2;
+    const FARTHEST: f64 = 128.0;
+    let apart = distance.unsigned_abs() as usize;
+    let of_later = if distance > 0 { HALF } else { 0 };
+    if apart < EXACT {
+        return of_later + apart;
+    }
+    // In f32, as in Transformers.
+    let octaves = (apart as f32 / EXACT as f32).ln() / ((FARTHEST / EXACT as f64).ln() as f32);
+    let range = (octaves * (HALF - EXACT) as f32) as usize;
+    of_later + (EXACT + range).min(HALF - 1)
+}
+
 impl Architecture {
     /// Maximum number of tokens of a sequence.
     pub fn max_sequence_length(&self) -> usize {
@@ -197,6 +221,21 @@ impl Architecture {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `MPNetEncoder.relative_position_bucket` of Transformers 5.24, where it changes.
+    #[test]
+    fn distances_have_the_buckets_of_mpnet() {
+        let first = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91];
+        for (bucket, &start) in first.iter().enumerate() {
+            let end = first.get(bucket + 1).map_or(10_000, |next| next - 1);
+            for apart in [start, end] {
+                assert_eq!(distance_bucket(-apart), bucket, "{apart} tokens before");
+                if apart > 0 {
+                    assert_eq!(distance_bucket(apart), bucket + 16, "{apart} tokens after");
+                }
+            }
+        }
+    }
 
     /// `int(i / (num_hidden_layers / num_hidden_groups))` of `modeling_albert.py`, evaluated by Python.
     #[test]

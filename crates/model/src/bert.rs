@@ -12,10 +12,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cloze_engine::ops::{self, Activation, BiLstm, EmbedTables, LossSum, MixWeights, Norm, TargetLogits};
+use cloze_engine::ops::{
+    self, Activation, BiLstm, DistanceBias, EmbedTables, LossSum, MixWeights, Norm, TargetLogits, Visible,
+};
 use cloze_engine::{DropoutKey, Init, ParamId, ParametersBuilder, Pass, Tensor, Var};
 
-use crate::architecture::{Architecture, SequenceHead};
+use crate::architecture::{Architecture, SequenceHead, distance_bucket};
 use crate::heads::{Heads, TaskHead};
 use crate::output_rows::OutputRowsTensors;
 use crate::role::{LayerPart, Module, Role, Table};
@@ -43,6 +45,8 @@ pub(crate) struct Bert {
     pub(crate) embeddings: Embeddings,
     /// E → H, if they differ.
     embedding_projection: Option<Dense>,
+    /// Added to the attention scores of all layers.
+    distance_bias: Option<DistanceBias>,
     /// In order of application; layers that share weights have the same parameters.
     layers: Vec<Layer>,
     pooler: Option<Dense>,
@@ -230,7 +234,7 @@ impl Declarations {
     fn norm(&mut self, module: Module, size: usize) -> Norm {
         let gamma = self.declare(module.weight(), &[size], Init::Ones, false);
         let beta = self.bias(module.bias(), size);
-        Norm { gamma, beta, eps: self.eps }
+        Norm { gamma, beta: Some(beta), eps: self.eps }
     }
 }
 
@@ -249,6 +253,13 @@ impl Bert {
         };
         let embedding_projection =
             architecture.projects_embeddings.then(|| to.dense(Module::EmbeddingProjection, [h, e]));
+        let distance_bias = architecture.distance_buckets.map(|rows| {
+            let farthest = architecture.max_sequence_length() as i64 - 1;
+            DistanceBias {
+                table: to.matrix(Module::DistanceBias.weight(), [rows, architecture.attention_heads]),
+                buckets: (-farthest..=farthest).map(|distance| distance_bucket(distance) as u32).collect(),
+            }
+        });
         let (mut attentions, mut feed_forwards) = (BTreeMap::new(), BTreeMap::new());
         let layers = (0..architecture.layers)
             .map(|number| {
@@ -280,7 +291,7 @@ impl Bert {
             output: to.dense(Module::RtdOutput, [1, h]),
         });
         let task = heads.task.map(|task: TaskHead| TaskLayers::declare(to, task, &architecture));
-        Bert { architecture, embeddings, embedding_projection, layers, pooler, mlm, nsp, rtd, task }
+        Bert { architecture, embeddings, embedding_projection, distance_bias, layers, pooler, mlm, nsp, rtd, task }
     }
 }
 
@@ -342,7 +353,9 @@ impl Embeddings {
             to.share(segment, Module::Embedding(Table::Segment).weight(), &[segments, e]);
         }
         to.share(self.norm.gamma, Module::EmbeddingNorm.weight(), &[e]);
-        to.share(self.norm.beta, Module::EmbeddingNorm.bias(), &[e]);
+        if let Some(beta) = self.norm.beta {
+            to.share(beta, Module::EmbeddingNorm.bias(), &[e]);
+        }
         self
     }
 }
@@ -414,8 +427,9 @@ impl Bert {
         x: &Var,
         rows: Option<&OutputRowsTensors>,
     ) -> Var {
-        let (layer, architecture, batch, rows) = (self.layers[number], self.architecture, batch.clone(), rows.cloned());
-        pass.checkpoint(x, move |pass, x| layer.apply(pass, &architecture, &batch, x, rows.as_ref()))
+        let (layer, batch, rows) = (self.layers[number], batch.clone(), rows.cloned());
+        let settings = LayerSettings { architecture: self.architecture, distance_bias: self.distance_bias.clone() };
+        pass.checkpoint(x, move |pass, x| layer.apply(pass, &settings, &batch, x, rows.as_ref()))
     }
 }
 
@@ -426,27 +440,34 @@ impl Bert {
     }
 }
 
+/// What a layer uses in addition to its own parameters.
+struct LayerSettings {
+    architecture: Architecture,
+    distance_bias: Option<DistanceBias>,
+}
+
 impl Layer {
     /// Post-norm as in Vaswani et al. 2017, section 3.1: LN(x + sublayer(x)), twice.
     fn apply(
         &self,
         pass: &mut Pass,
-        architecture: &Architecture,
+        settings: &LayerSettings,
         batch: &Packed,
         x: &Var,
         rows: Option<&OutputRowsTensors>,
     ) -> Var {
-        let dropout = architecture.dropouts.hidden;
+        let Architecture { activation, dropouts, .. } = settings.architecture;
+        let dropout = dropouts.hidden;
 
-        // a_n = dropout(softmax(q_n·k_nᵀ / √D))·v_n within each sequence, heads side by side  [T, H]
+        // a_n = dropout(softmax(q_n·k_nᵀ / √D + bias))·v_n within each sequence, heads side by side [T, H]
         // y = LN(x + dropout(a·Woᵀ + bo))                                                      [T, H]
         let Layer { attention, feed_forward } = self;
-        let (x, attended) = attention.apply(pass, architecture, batch, x, rows);
+        let (x, attended) = attention.apply(pass, settings, batch, x, rows);
         let projected = attention.output.apply(pass, &attended, Activation::None);
         let y = ops::add_norm(pass, &projected, Some(&x), attention.norm, dropout);
 
         // z = LN(y + dropout(gelu(y·W1ᵀ + b1)·W2ᵀ + b2))                                       [T, F] → [T, H]
-        let inner = feed_forward.intermediate.apply(pass, &y, architecture.activation);
+        let inner = feed_forward.intermediate.apply(pass, &y, activation);
         let fed = feed_forward.output.apply(pass, &inner, Activation::None);
         ops::add_norm(pass, &fed, Some(&y), feed_forward.norm, dropout)
     }
@@ -457,23 +478,25 @@ impl Attention {
     fn apply(
         &self,
         pass: &mut Pass,
-        architecture: &Architecture,
+        settings: &LayerSettings,
         batch: &Packed,
         x: &Var,
         rows: Option<&OutputRowsTensors>,
     ) -> (Var, Var) {
-        let Architecture { attention_heads: heads, causal, dropouts, .. } = *architecture;
-        let dropout = dropouts.attention;
+        let Architecture { attention_heads: heads, causal, dropouts, .. } = settings.architecture;
+        let (dropout, bias) = (dropouts.attention, settings.distance_bias.as_ref());
+        let visible = Visible { causal, window: None };
 
         // q, k, v = x·Wqᵀ + bq, x·Wkᵀ + bk, x·Wvᵀ + bv                                        [T, 3H]
         let all_tokens = |pass: &mut Pass| {
             let qkv = self.qkv.apply(pass, x, Activation::None);
-            ops::attention(pass, &qkv, &batch.cu_seqlens, heads, dropout, causal)
+            ops::attention(pass, &qkv, &batch.cu_seqlens, heads, dropout, visible, bias)
         };
         let Some(OutputRowsTensors { tokens, ends }) = rows else {
             return (x.clone(), all_tokens(pass));
         };
-        if causal {
+        // Queries of only some tokens see all keys, without a bias.
+        if visible != Visible::ALL || bias.is_some() {
             let attended = all_tokens(pass);
             return (ops::index_select(pass, x, tokens), ops::index_select(pass, &attended, tokens));
         }

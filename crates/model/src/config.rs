@@ -9,9 +9,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::architecture::{Architecture, Dropouts, SharedParts, Sharing};
+use crate::architecture::{Architecture, DISTANCE_BUCKETS, Dropouts, SharedParts, Sharing};
 use crate::error::ModelError;
-use crate::family::{BERT, DefaultValue, FAMILIES, Family, HeadDropout, Projection};
+use crate::family::{BERT, DefaultValue, FAMILIES, Family, HeadDropout, Positions, Projection};
 use crate::heads::Class;
 use crate::role::Module;
 use crate::schema::Schema;
@@ -159,6 +159,9 @@ pub const PRESETS: [(&str, usize, usize); 6] =
 const MAX_WIDTH: usize = 1 << 24;
 const MAX_LAYERS: usize = 1 << 12;
 const MAX_PARAMETERS: u128 = 1 << 37;
+
+/// The key of the number of rows of the table of distance biases.
+const BUCKETS: &str = "relative_attention_num_buckets";
 
 impl Config {
     /// The preset with this name (see [`PRESETS`]) and BERT's vocabulary size of 30522.
@@ -367,18 +370,29 @@ impl Config {
         if self.num_hidden_groups.is_some() && !self.shared_parts.is_none() {
             problems.push(format!("cloze_shared_parts is set: {} has groups of layers instead", family.title));
         }
-        if family.network.positions_skip_padding {
-            match self.pad_token_id {
+        if family.positions_skip_padding() {
+            match family.padding(self.pad_token_id) {
                 None => {
                     problems.push(format!("pad_token_id is null: the positions of {} start after it", family.title))
                 }
                 Some(padding) if padding as usize + 1 >= self.max_position_embeddings => problems.push(format!(
-                    "max_position_embeddings is {}: expected more than pad_token_id + 1, {}, where positions start",
+                    "max_position_embeddings is {}: expected more than {} + 1, {}, where positions start",
                     self.max_position_embeddings,
+                    if family.network.positions == Positions::AfterPadding {
+                        "pad_token_id"
+                    } else {
+                        "the padding token's id"
+                    },
                     u64::from(padding) + 1
                 )),
                 Some(_) => {}
             }
+        }
+        if family.network.distance_bias && self.distance_buckets() < DISTANCE_BUCKETS {
+            problems.push(format!(
+                "relative_attention_num_buckets is {}: expected {DISTANCE_BUCKETS} or more, because {} always uses {DISTANCE_BUCKETS}",
+                self.extra[BUCKETS], family.title
+            ));
         }
         problems.extend(self.summary_problems());
         let probabilities = [
@@ -451,6 +465,18 @@ impl Config {
         problems
     }
 
+    /// MPNet's `relative_attention_num_buckets`; 0 if it is not a number of rows.
+    fn distance_buckets(&self) -> usize {
+        match self.extra.get(BUCKETS) {
+            None => DISTANCE_BUCKETS,
+            Some(found) => found
+                .as_u64()
+                .and_then(|found| usize::try_from(found).ok())
+                .filter(|&found| found <= MAX_WIDTH)
+                .unwrap_or(0),
+        }
+    }
+
     /// ELECTRA's `summary_activation`.
     fn summary_activation(&self) -> Result<Activation, &Value> {
         match self.extra.get("summary_activation") {
@@ -514,8 +540,8 @@ impl Config {
             attention_heads: self.num_attention_heads,
             intermediate_size: self.intermediate_size,
             positions: self.max_position_embeddings,
-            word_padding: self.pad_token_id,
-            position_padding: self.pad_token_id.filter(|_| network.positions_skip_padding),
+            word_padding: family.padding(self.pad_token_id),
+            position_padding: family.padding(self.pad_token_id).filter(|_| family.positions_skip_padding()),
             segments: if family.has_key("type_vocab_size") { self.type_vocab_size } else { 0 },
             activation,
             mlm_activation: network.mlm_activation.unwrap_or(activation),
@@ -532,6 +558,7 @@ impl Config {
             },
             initializer_range: self.initializer_range as f32,
             layer_norm_eps: self.layer_norm_eps as f32,
+            distance_buckets: network.distance_bias.then(|| self.distance_buckets()),
             causal: self.is_decoder,
             tied_decoder: self.tie_word_embeddings,
             task_input: self.task_input,
@@ -698,6 +725,7 @@ mod tests {
         assert_eq!(sizes("roberta"), ([50265, 768, 768, 12, 512, 2], Some(1)));
         assert_eq!(sizes("xlm-roberta"), ([30522, 768, 768, 12, 512, 2], Some(1)));
         assert_eq!(sizes("camembert"), ([30522, 768, 768, 12, 512, 2], Some(1)));
+        assert_eq!(sizes("mpnet"), ([30527, 768, 768, 12, 512, 0], Some(1)));
         assert_eq!(sizes("distilbert"), ([30522, 768, 768, 6, 512, 0], Some(0)));
         assert_eq!(sizes("albert"), ([30000, 128, 4096, 12, 512, 2], Some(0)));
         assert_eq!(sizes("electra"), ([30522, 128, 256, 12, 512, 2], Some(0)));
@@ -781,6 +809,14 @@ mod tests {
                 "pad_token_id is null: the positions of RoBERTa start",
             ),
             (r#"{"model_type": "roberta", "max_position_embeddings": 2}"#, "expected more than pad_token_id + 1, 2"),
+            (
+                r#"{"model_type": "mpnet", "relative_attention_num_buckets": 31}"#,
+                "relative_attention_num_buckets is 31: expected 32 or more",
+            ),
+            (
+                r#"{"model_type": "mpnet", "pad_token_id": 7, "max_position_embeddings": 2}"#,
+                "expected more than the padding token's id + 1, 2",
+            ),
             (r#"{"model_type": "albert", "num_hidden_groups": 13}"#, "num_hidden_groups is 13: expected 1 to 12"),
             (r#"{"model_type": "albert", "cloze_shared_parts": "all"}"#, "ALBERT has groups of layers instead"),
             (

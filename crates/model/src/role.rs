@@ -9,6 +9,8 @@ pub enum Module {
     EmbeddingNorm,
     /// From the width of the embeddings to the width of the hidden states, if they differ.
     EmbeddingProjection,
+    /// The bias of attention scores for each bucket of distances, which all layers use: only a weight.
+    DistanceBias,
     /// A part of an encoder layer.
     Layer {
         /// The layer, from 0. In models whose layers share weights, the number of the set of weights (see
@@ -168,7 +170,11 @@ impl Module {
     /// The head that this module belongs to; `None` for embeddings and encoder.
     pub fn head(self) -> Option<Head> {
         match self {
-            Module::Embedding(_) | Module::EmbeddingNorm | Module::EmbeddingProjection | Module::Layer { .. } => None,
+            Module::Embedding(_)
+            | Module::EmbeddingNorm
+            | Module::EmbeddingProjection
+            | Module::DistanceBias
+            | Module::Layer { .. } => None,
             Module::Pooler => Some(Head::Pooler),
             Module::MlmTransform | Module::MlmNorm | Module::MlmBias | Module::MlmDecoder => Some(Head::Mlm),
             Module::NspHead => Some(Head::Nsp),
@@ -184,7 +190,7 @@ impl Module {
     /// Whether the module has a parameter of this kind.
     pub fn has(self, kind: Kind) -> bool {
         match self {
-            Module::Embedding(_) | Module::MixWeights | Module::MixScale => kind == Kind::Weight,
+            Module::Embedding(_) | Module::DistanceBias | Module::MixWeights | Module::MixScale => kind == Kind::Weight,
             Module::MlmBias => kind == Kind::Bias,
             _ => true,
         }

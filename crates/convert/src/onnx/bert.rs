@@ -9,7 +9,7 @@
 //! its bias, and the scaling with the product of the scores.
 
 use cloze_engine::ops::Activation;
-use cloze_model::architecture::SequenceHead;
+use cloze_model::architecture::{SequenceHead, distance_bucket};
 use cloze_model::role::{LayerPart, Table};
 use cloze_model::{Architecture, BiLstmSize, Class, Features, Model, Module, SequenceToken};
 
@@ -38,7 +38,7 @@ pub(super) fn build<'a>(
     let mut hidden = bert.embed(&inputs)?;
     let mut states = vec![hidden.clone()];
     if top > 0 {
-        let mask = bert.mask(&inputs);
+        let mask = bert.mask(&inputs)?;
         for number in 0..top {
             hidden = bert.layer(number, &hidden, &mask)?;
             states.push(hidden.clone());
@@ -209,8 +209,9 @@ impl Bert<'_> {
     }
 
     /// (1 − mask)·min, `[B, 1, 1, S]`: added to the scores, it keeps those of real tokens and makes the weights of padding zero.
-    /// The lowest finite float, not −∞, is used, so that a row of padding does not become NaN.
-    fn mask(&mut self, inputs: &Inputs) -> String {
+    /// The lowest finite float, not −∞, is used, so that a row of padding does not become NaN. With the biases of distances, if the
+    /// model has them: `[B, N, S, S]`.
+    fn mask(&mut self, inputs: &Inputs) -> Result<String, OnnxError> {
         let to_float = vec![AttributeProto::int("to", i64::from(FLOAT))];
         let mask = self.graph.node("Cast", "mask.float".to_owned(), &[&inputs.attention_mask], to_float);
         let axes = self.graph.ints("mask_axes", &[1, 2]);
@@ -219,7 +220,52 @@ impl Bert<'_> {
         let padding = self.node("Sub", "mask.padding".to_owned(), &[&one, &mask]);
         let lowest = self.graph.float("least", f32::MIN);
         let mask = self.node("Mul", "mask.scores".to_owned(), &[&padding, &lowest]);
-        if self.architecture.causal { self.causal(&mask, &inputs.input_ids) } else { mask }
+        let mask = if self.architecture.causal { self.causal(&mask, &inputs.input_ids) } else { mask };
+        match self.architecture.distance_buckets {
+            Some(rows) => {
+                let biases = self.distance_biases(rows, &inputs.input_ids)?;
+                Ok(self.node("Add", "mask.biased".to_owned(), &[&mask, &biases]))
+            }
+            None => Ok(mask),
+        }
+    }
+
+    /// The bias of each head for the distances of all pairs of tokens, `[1, N, S, S]`.
+    fn distance_biases(&mut self, rows: usize, input_ids: &str) -> Result<String, OnnxError> {
+        let architecture = self.architecture;
+        let table = self.graph.weight(Module::DistanceBias.weight(), &[rows, architecture.attention_heads])?;
+        let at = |part: &str| format!("distance.{part}");
+        let index = self.distances(input_ids);
+        let farthest = architecture.max_sequence_length() as i64 - 1;
+        let buckets: Vec<i64> = (-farthest..=farthest).map(|distance| distance_bucket(distance) as i64).collect();
+        let buckets = self.graph.ints("distance_buckets", &buckets);
+        let bucket = self.gather(at("bucket"), &buckets, &index, 0);
+        let biases = self.gather(at("biases"), &table, &bucket, 0); // [S, S, N]
+        let perm = vec![AttributeProto::ints("perm", &[2, 0, 1])];
+        let biases = self.graph.node("Transpose", at("heads"), &[&biases], perm);
+        let axis = self.graph.ints("batch_axis", &[0]);
+        Ok(self.node("Unsqueeze", at("batch"), &[&biases, &axis]))
+    }
+
+    /// The distances of all pairs of tokens (key minus query) plus that of the farthest pair, so that none is negative: `[S, S]`.
+    fn distances(&mut self, input_ids: &str) -> String {
+        let at = |part: &str| format!("distance.{part}");
+        let farthest = self.architecture.max_sequence_length() - 1;
+        let keys = self.token_numbers(&at("keys"), input_ids);
+        let perm = vec![AttributeProto::ints("perm", &[1, 0])];
+        let queries = self.graph.node("Transpose", at("queries"), &[&keys], perm);
+        let apart = self.node("Sub", at("apart"), &[&keys, &queries]);
+        let farthest = self.graph.int("farthest", farthest as i64);
+        self.node("Add", at("index"), &[&apart, &farthest])
+    }
+
+    /// 0, 1, … up to the length of the batch: `[1, S]`. A batch that is longer than the model's positions fails.
+    fn token_numbers(&mut self, at: &str, input_ids: &str) -> String {
+        let all = self.graph.arange("position_ids", self.architecture.positions);
+        let start = self.graph.ints("position_start", &[0]);
+        let axis = self.graph.ints("token_axis", &[1]);
+        let length = self.shape(&format!("{at}.length"), input_ids, 1, Some(2));
+        self.node("Slice", at.to_owned(), &[&all, &start, &length, &axis])
     }
 }
 
@@ -287,14 +333,7 @@ impl Bert<'_> {
         let root = self.root;
         let at = |part: &str| format!("{root}.embeddings.{part}");
         match self.architecture.position_padding {
-            // 0, 1, … up to the length of the batch.
-            None => {
-                let all = self.graph.arange("position_ids", self.architecture.positions);
-                let start = self.graph.ints("position_start", &[0]);
-                let axis = self.graph.ints("position_axis", &[1]);
-                let length = self.shape(&at("length"), &inputs.input_ids, 1, Some(2));
-                self.node("Slice", at("position_ids"), &[&all, &start, &length, &axis])
-            }
+            None => self.token_numbers(&at("position_ids"), &inputs.input_ids),
             // cumsum(id ≠ padding)·(id ≠ padding) + padding
             Some(padding) => {
                 let padding = self.graph.int("padding_id", i64::from(padding));

@@ -4,7 +4,7 @@
 use cloze_engine::ops::Activation;
 
 use super::table::{
-    ConfigKeys, DefaultValue, Family, HeadDropout, HeadDropouts, Network, Projection, module, only, part,
+    ConfigKeys, DefaultValue, Family, HeadDropout, HeadDropouts, Network, Positions, Projection, module, only, part,
 };
 use crate::architecture::SequenceHead;
 use crate::heads::Class;
@@ -129,7 +129,8 @@ pub static ALBERT: Family = Family {
         ],
     },
     network: Network {
-        positions_skip_padding: false,
+        positions: Positions::All,
+        distance_bias: false,
         projection: Projection::Always,
         mlm_activation: None,
         classify: POOLED,

@@ -3,7 +3,7 @@
 
 use cloze_engine::ops::Activation;
 
-use super::table::{ConfigKeys, Family, HeadDropout, HeadDropouts, Network, Projection, module, only, part};
+use super::table::{ConfigKeys, Family, HeadDropout, HeadDropouts, Network, Positions, Projection, module, only, part};
 use crate::architecture::SequenceHead;
 use crate::heads::Class;
 use crate::role::{Head, LayerPart, Module, Table};
@@ -99,7 +99,8 @@ pub static BERT: Family = Family {
         defaults: &[],
     },
     network: Network {
-        positions_skip_padding: false,
+        positions: Positions::All,
+        distance_bias: false,
         projection: Projection::Never,
         mlm_activation: None,
         classify: POOLED,

@@ -2,7 +2,9 @@
 
 use cloze_engine::ops::Activation;
 
-use super::table::{ConfigKeys, DefaultValue, Family, HeadDropout, HeadDropouts, Network, Projection, only, only_part};
+use super::table::{
+    ConfigKeys, DefaultValue, Family, HeadDropout, HeadDropouts, Network, Positions, Projection, only, only_part,
+};
 use crate::architecture::SequenceHead;
 use crate::heads::Class;
 use crate::role::{Head, LayerPart, Module, Table};
@@ -80,7 +82,8 @@ pub static DISTILBERT: Family = Family {
         defaults: &[("num_hidden_layers", DefaultValue::Count(6)), ("type_vocab_size", DefaultValue::Count(0))],
     },
     network: Network {
-        positions_skip_padding: false,
+        positions: Positions::All,
+        distance_bias: false,
         projection: Projection::Never,
         mlm_activation: None,
         classify: FIRST_TOKEN,

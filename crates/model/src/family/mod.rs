@@ -5,6 +5,7 @@
 //! | `table.rs` | | the form of the table |
 //! | `bert.rs` | BERT (Devlin et al. 2019) | |
 //! | `roberta.rs` | RoBERTa (Liu et al. 2019), XLM-RoBERTa (Conneau et al. 2020), CamemBERT (Martin et al. 2020) | positions, heads |
+//! | `mpnet.rs` | MPNet (Song et al. 2020) | positions, a bias by distance, heads |
 //! | `distilbert.rs` | DistilBERT (Sanh et al. 2019) | no segments and no pooler, heads, names of keys |
 //! | `albert.rs` | ALBERT (Lan et al. 2020) | factorized embeddings, shared layers |
 //! | `electra.rs` | ELECTRA (Clark et al. 2020) | factorized embeddings, no pooler, heads, discriminator |
@@ -13,6 +14,7 @@ mod albert;
 mod bert;
 mod distilbert;
 mod electra;
+mod mpnet;
 mod roberta;
 mod table;
 
@@ -20,12 +22,13 @@ pub use albert::ALBERT;
 pub use bert::BERT;
 pub use distilbert::DISTILBERT;
 pub use electra::ELECTRA;
+pub use mpnet::MPNET;
 pub use roberta::{CAMEMBERT, ROBERTA, XLM_ROBERTA};
 pub use table::Family;
-pub(crate) use table::{DefaultValue, HeadDropout, ModuleNames, Projection};
+pub(crate) use table::{DefaultValue, HeadDropout, ModuleNames, Positions, Projection};
 
 /// All supported families.
-pub static FAMILIES: [&Family; 7] = [&BERT, &ROBERTA, &XLM_ROBERTA, &CAMEMBERT, &DISTILBERT, &ALBERT, &ELECTRA];
+pub static FAMILIES: [&Family; 8] = [&BERT, &ROBERTA, &XLM_ROBERTA, &CAMEMBERT, &MPNET, &DISTILBERT, &ALBERT, &ELECTRA];
 
 impl Family {
     /// The family with this `model_type`.
@@ -33,9 +36,17 @@ impl Family {
         FAMILIES.into_iter().find(|family| family.model_type == model_type)
     }
 
-    /// Whether positions count only tokens other than padding, from `pad_token_id` + 1, as in RoBERTa.
+    /// Whether positions count only tokens other than padding, from the padding token's id + 1, as in RoBERTa.
     pub fn positions_skip_padding(&self) -> bool {
-        self.network.positions_skip_padding
+        matches!(self.network.positions, Positions::AfterPadding | Positions::After(_))
+    }
+
+    /// The padding token of its embeddings, if a model's `pad_token_id` is `configured`.
+    pub fn padding(&self, configured: Option<u32>) -> Option<u32> {
+        match self.network.positions {
+            Positions::After(padding) => Some(padding),
+            Positions::All | Positions::AfterPadding => configured,
+        }
     }
 
     /// Whether its config.json has the key that has this name in BERT's or ALBERT's.

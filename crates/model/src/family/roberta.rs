@@ -5,7 +5,8 @@
 use cloze_engine::ops::Activation;
 
 use super::table::{
-    ConfigKeys, DefaultValue, Family, HeadDropout, HeadDropouts, ModuleNames, Network, Projection, only, only_part,
+    ConfigKeys, DefaultValue, Family, HeadDropout, HeadDropouts, ModuleNames, Network, Positions, Projection, only,
+    only_part,
 };
 use crate::architecture::SequenceHead;
 use crate::heads::Class;
@@ -43,7 +44,8 @@ const HEADS: &[(Head, &str)] = &[
 ];
 
 const NETWORK: Network = Network {
-    positions_skip_padding: true,
+    positions: Positions::AfterPadding,
+    distance_bias: false,
     projection: Projection::Never,
     // `RobertaLMHead` computes gelu whatever hidden_act is.
     mlm_activation: Some(Activation::Gelu),

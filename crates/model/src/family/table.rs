@@ -65,9 +65,9 @@ pub(crate) enum DefaultValue {
 /// What differs in the network.
 #[derive(Debug)]
 pub(crate) struct Network {
-    /// Whether positions count only tokens other than padding, from `pad_token_id` + 1; otherwise they count all tokens
-    /// from 0.
-    pub(crate) positions_skip_padding: bool,
+    pub(crate) positions: Positions,
+    /// Whether a bias that depends on the distance of two tokens is added to their attention score.
+    pub(crate) distance_bias: bool,
     /// The dense layer from the width of the embeddings to the hidden size.
     pub(crate) projection: Projection,
     /// Activation of the MLM head's transform, if not `hidden_act`.
@@ -75,6 +75,17 @@ pub(crate) struct Network {
     pub(crate) classify: SequenceHead,
     pub(crate) choose: SequenceHead,
     pub(crate) dropouts: HeadDropouts,
+}
+
+/// How a family counts positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Positions {
+    /// All tokens, from 0.
+    All,
+    /// Tokens other than padding, from `pad_token_id` + 1.
+    AfterPadding,
+    /// Tokens other than this one, from its id + 1, whatever `pad_token_id` is. This token counts as padding.
+    After(u32),
 }
 
 /// When there is a dense layer after the embeddings.

@@ -110,8 +110,8 @@ pub struct ModelSection {
     /// A Hugging Face folder from which the run takes initial weights and sizes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
-    /// `model_type` of the [`Family`]: `bert` by default, `roberta`, `xlm-roberta`, `camembert`, `distilbert`, `albert`,
-    /// `electra`.
+    /// `model_type` of the [`Family`]: `bert` by default, `roberta`, `xlm-roberta`, `camembert`, `mpnet`,
+    /// `distilbert`, `albert`, `electra`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
     /// Width of the embeddings, E, in ALBERT and ELECTRA; 128 by default.
@@ -179,7 +179,7 @@ impl ModelSection {
         }
     }
 
-    /// Number of segments of a model with these sizes: by default 2, and 1 in RoBERTa's family; 0 in DistilBERT.
+    /// Number of segments of a model with these sizes: by default 2, and 1 in RoBERTa's family; 0 in families without segments.
     pub fn segments(&self) -> usize {
         let family = self.family();
         match family.has_key("type_vocab_size") {
@@ -195,7 +195,8 @@ impl ModelSection {
     pub fn config(&self, vocab_size: usize, special: Special) -> Result<Config, ModelError> {
         let family = self.family();
         let hidden = self.hidden_size.unwrap_or(768);
-        let first = if family.positions_skip_padding() { special.pad as usize + 1 } else { 0 };
+        let padding = family.padding(Some(special.pad)).filter(|_| family.positions_skip_padding());
+        let first = padding.map_or(0, |padding| padding as usize + 1);
         let mut keys = json!({
             "model_type": family.model_type,
             "vocab_size": vocab_size,

@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn angles_follow_the_equation() {
-        for (position, i, width, theta) in [(0, 3, 64, 1e4), (49, 0, 2, 1e4), (8191, 5, 64, 1.6e5), (100, 31, 64, 1e4f64)]
+        for (position, i, width, theta) in
+            [(0, 3, 64, 1e4), (49, 0, 2, 1e4), (8191, 5, 64, 1.6e5), (100, 31, 64, 1e4f64)]
         {
             let expected = position as f64 * theta.powf(-2.0 * i as f64 / width as f64);
             let found = f64::from(angle(position, i, width, theta));
