@@ -394,7 +394,8 @@ mod tests {
         let [word, position, segment, _, shared, gamma, beta, _, _, frozen, bias] = ids;
         let tensor = |pass: &Pass<'_>, values: [i32; 5]| pass.device().tensor_i32(&values, &[5]);
         let indices = [[1, 7, 7, 2, 0], [0, 1, 2, 3, 4], [0; 5]].map(|values| tensor(pass, values));
-        let mut x = embed(pass, &indices[0], &indices[1], &indices[2], EmbedTables::new(word, position, Some(segment)));
+        let mut x =
+            embed(pass, &indices[0], &indices[1], &indices[2], EmbedTables::new(word, Some(position), Some(segment)));
         pass.no_grad(|pass| linear(pass, &x, frozen, None, Activation::None));
         for _ in 0..2 {
             x = pass.checkpoint(&x, move |pass, x| {

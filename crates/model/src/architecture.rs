@@ -26,8 +26,12 @@ pub struct Architecture {
     pub attention_heads: usize,
     /// F: inner width of the feed-forward block.
     pub intermediate_size: usize,
-    /// Rows of the position embeddings.
+    /// Rows of the position embeddings; with [rotations](Self::rotary), the number of positions.
     pub positions: usize,
+    /// If set, a position is encoded as a rotation of queries and keys, and there are no position embeddings.
+    pub rotary: Option<Rotary>,
+    /// The layers whose tokens attend only to near tokens; in all others, to all tokens.
+    pub local: Option<LocalLayers>,
     /// The row of the word embeddings whose lookups have no gradient: the padding token's.
     pub word_padding: Option<u32>,
     /// If set, positions count only tokens other than this one, from its id + 1, and this token's position is its id
@@ -35,6 +39,19 @@ pub struct Architecture {
     pub position_padding: Option<u32>,
     /// Rows of the segment (token type) embeddings; 0 if there are none.
     pub segments: usize,
+    /// Whether the LayerNorms of a layer are before its blocks instead of after the residual connections. Then the last
+    /// states have one more, and the first layer has none before its attention.
+    pub pre_norm: bool,
+    /// Whether queries, keys and values have one matrix.
+    pub fused_projections: bool,
+    /// Whether the feed-forward block is a gated linear unit.
+    pub gated: bool,
+    /// Which layers have biases.
+    pub biases: Biases,
+    /// Whether the MLM head and the heads of tasks share a dense layer with a LayerNorm ([`Module::PredictionDense`]).
+    pub prediction_head: bool,
+    /// Whether the mean of all states represents a sequence; otherwise, that of the first token.
+    pub mean_pooling: bool,
     /// Activation of the feed-forward block and of the replaced-token head.
     pub activation: Activation,
     /// Activation of the MLM head's transform.
@@ -64,10 +81,16 @@ pub struct Architecture {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Dropouts {
-    /// On the embeddings and on the outputs of both sublayers.
-    pub hidden: f32,
+    /// On the embeddings.
+    pub embeddings: f32,
     /// On the attention weights.
     pub attention: f32,
+    /// On the outputs of the attention.
+    pub attention_output: f32,
+    /// On the inner activations of a gated feed-forward block.
+    pub gated: f32,
+    /// On the outputs of the feed-forward block.
+    pub output: f32,
     /// Before the labels of a sequence.
     pub classify: f32,
     /// Before the labels of tokens.
@@ -94,6 +117,52 @@ pub struct SequenceHead {
     pub drops_input: bool,
     /// The output layer W_o, b_o.
     pub output: Module,
+}
+
+/// Rotary positions (Su et al. 2021, section 3.2.2).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rotary {
+    /// θ of the layers whose tokens attend to all tokens.
+    pub global_theta: f64,
+    /// θ of the [local](LocalLayers) layers.
+    pub local_theta: f64,
+}
+
+/// Layers whose tokens attend only to near tokens (Beltagy et al. 2020, section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalLayers {
+    /// The largest distance of a token that is attended to.
+    pub window: usize,
+    /// Bit n is 1 for layer n.
+    pub layers: u128,
+}
+
+impl LocalLayers {
+    /// Maximum number of layers of a model with local layers.
+    pub const MAX_LAYERS: usize = 128;
+
+    /// Whether layer `number` is one of them.
+    pub fn contains(self, number: usize) -> bool {
+        number < LocalLayers::MAX_LAYERS && self.layers >> number & 1 == 1
+    }
+}
+
+/// Which layers have biases. In most families, all do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Biases {
+    /// LayerNorms.
+    pub norms: bool,
+    /// The projections of the attention.
+    pub attention: bool,
+    /// The feed-forward block.
+    pub feed_forward: bool,
+    /// [`Module::PredictionDense`].
+    pub prediction: bool,
+}
+
+impl Biases {
+    /// All layers have biases.
+    pub const ALL: Biases = Biases { norms: true, attention: true, feed_forward: true, prediction: true };
 }
 
 /// Which layers share weights. Layers with the same *set* of weights share it.
@@ -183,6 +252,39 @@ pub fn distance_bucket(distance: i64) -> usize {
 }
 
 impl Architecture {
+    /// The largest distance of tokens that attend to each other in layer `number`; `None` without a limit.
+    pub fn window(&self, number: usize) -> Option<usize> {
+        self.local.filter(|local| local.contains(number)).map(|local| local.window)
+    }
+
+    /// Whether a module has a bias, if modules of its kind have one.
+    pub fn has_bias(&self, module: Module) -> bool {
+        match module {
+            Module::EmbeddingNorm
+            | Module::FinalNorm
+            | Module::PredictionNorm
+            | Module::Layer { part: LayerPart::AttentionNorm | LayerPart::OutputNorm, .. } => self.biases.norms,
+            Module::Layer { part, .. } if part.is_of_attention() => self.biases.attention,
+            Module::Layer { .. } => self.biases.feed_forward,
+            Module::PredictionDense => self.biases.prediction,
+            _ => true,
+        }
+    }
+
+    /// Standard deviation of the normal distribution that initialises a matrix, before its truncation at two standard
+    /// deviations. In pre-norm models, it is smaller for the matrices whose outputs add up over the layers (`_init_weights` of
+    /// Transformers' `modeling_modernbert.py`, with `initializer_cutoff_factor` 2).
+    pub(crate) fn initial_deviation(&self, module: Module) -> f32 {
+        match module {
+            _ if !self.pre_norm => self.initializer_range,
+            Module::Layer { part: LayerPart::AttentionOutput | LayerPart::Output, .. }
+            | Module::PredictionDense
+            | Module::MlmDecoder => self.initializer_range / (2.0 * self.layers as f32).sqrt(),
+            Module::Classifier => (self.hidden_size as f32).sqrt().recip(),
+            _ => self.initializer_range,
+        }
+    }
+
     /// Maximum number of tokens of a sequence.
     pub fn max_sequence_length(&self) -> usize {
         self.positions - self.first_position()
@@ -212,6 +314,7 @@ impl Architecture {
                 let first = uses.next()?;
                 Some([first + 1, uses.next_back().unwrap_or(first) + 1])
             }
+            Module::FinalNorm => Some([self.layers, self.layers]),
             _ if module.head().is_none() => Some([0, 0]),
             _ => None,
         }

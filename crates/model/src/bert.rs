@@ -11,13 +11,14 @@
 //! parameters their names in checkpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use cloze_engine::ops::{
-    self, Activation, BiLstm, DistanceBias, EmbedTables, LossSum, MixWeights, Norm, TargetLogits, Visible,
+    self, Activation, BiLstm, DistanceBias, EmbedTables, LossSum, MixWeights, Norm, Rotation, TargetLogits, Visible,
 };
-use cloze_engine::{DropoutKey, Init, ParamId, ParametersBuilder, Pass, Tensor, Var};
+use cloze_engine::{Device, DropoutKey, Init, ParamId, ParametersBuilder, Pass, Tensor, Var};
 
-use crate::architecture::{Architecture, SequenceHead, distance_bucket};
+use crate::architecture::{Architecture, Rotary, SequenceHead, distance_bucket};
 use crate::heads::{Heads, TaskHead};
 use crate::output_rows::OutputRowsTensors;
 use crate::role::{LayerPart, Module, Role, Table};
@@ -28,13 +29,13 @@ use crate::task_input::BiLstmSize;
 #[derive(Clone, Copy)]
 struct Dense {
     weight: ParamId,
-    bias: ParamId,
+    bias: Option<ParamId>,
 }
 
 impl Dense {
     /// act(x·Wᵀ + b): `[rows, in]` → `[rows, out]`.
     fn apply(self, pass: &mut Pass, x: &Var, act: Activation) -> Var {
-        ops::linear(pass, x, self.weight, Some(self.bias), act)
+        ops::linear(pass, x, self.weight, self.bias, act)
     }
 }
 
@@ -47,9 +48,13 @@ pub(crate) struct Bert {
     embedding_projection: Option<Dense>,
     /// Added to the attention scores of all layers.
     distance_bias: Option<DistanceBias>,
+    /// The rotations of positions in layers that attend to all tokens, and in local ones; made when they are first needed.
+    rotations: [OnceLock<Rotation>; 2],
     /// In order of application; layers that share weights have the same parameters.
     layers: Vec<Layer>,
+    final_norm: Option<Norm>,
     pooler: Option<Dense>,
+    transform: Option<Transform>,
     mlm: Option<MlmHead>,
     nsp: Option<Dense>,
     rtd: Option<RtdHead>,
@@ -75,26 +80,36 @@ struct Layer {
 struct Attention {
     /// Query, key and value as one matrix `[3H, H]`.
     qkv: Dense,
-    /// The first third of `qkv`.
-    query: Dense,
-    /// The other two thirds, `[2H, H]`.
-    key_value: Dense,
+    /// The first third of `qkv`, and the other two thirds, `[2H, H]`, if they are not one parameter.
+    query_and_key_value: Option<[Dense; 2]>,
     output: Dense,
-    norm: Norm,
+    norms: Norms,
 }
 
 /// The feed-forward block of a layer.
 #[derive(Clone, Copy)]
 struct FeedForward {
+    /// `[F, H]`, or `[2F, H]` of a gated linear unit.
     intermediate: Dense,
     output: Dense,
+    norms: Norms,
+}
+
+/// The LayerNorms of a block of a layer: of its input, or of the sum of its input and its output.
+#[derive(Clone, Copy)]
+struct Norms {
+    before: Option<Norm>,
+    after: Option<Norm>,
+}
+
+/// A dense layer with a LayerNorm, before the decoder of the masked-language-model head or an output layer.
+struct Transform {
+    dense: Dense,
     norm: Norm,
 }
 
-/// The masked-language-model head.
+/// The masked-language-model head, after the [`Transform`].
 struct MlmHead {
-    transform: Dense,
-    norm: Norm,
     /// The word embeddings, or a separate matrix.
     decoder: ParamId,
     bias: ParamId,
@@ -112,7 +127,7 @@ struct TaskLayers {
     mix: Option<MixWeights>,
     /// The layers of the BiLSTM; may be empty.
     bilstm: Vec<BiLstm>,
-    /// The dense layer before the output layer, if that is not the pooler.
+    /// The dense layer before the output layer, if that is neither the pooler nor shared with the MLM head.
     dense: Option<Dense>,
     output: Dense,
 }
@@ -129,8 +144,7 @@ pub(crate) struct Declarations {
     pub(crate) listed: Vec<Declared>,
     schema: Schema,
     init: InitFrom,
-    std: f32,
-    eps: f32,
+    architecture: Architecture,
 }
 
 /// A declared parameter.
@@ -160,8 +174,7 @@ impl Declarations {
         architecture: &Architecture,
         init: InitFrom,
     ) -> Declarations {
-        let Architecture { initializer_range: std, layer_norm_eps: eps, .. } = *architecture;
-        Declarations { builder, prefix, listed: Vec::new(), schema, init, std, eps }
+        Declarations { builder, prefix, listed: Vec::new(), schema, init, architecture: *architecture }
     }
 
     fn declare(&mut self, role: Role, shape: &[usize], init: Init, decay: bool) -> ParamId {
@@ -180,16 +193,19 @@ impl Declarations {
 
     /// N(0, σ²) truncated at 2σ, as in Google's release; Transformers does not truncate. The [PAD] row is not special.
     fn matrix(&mut self, role: Role, shape: [usize; 2]) -> ParamId {
-        self.declare(role, &shape, Init::TruncatedNormal { std: self.std }, true)
+        let std = self.architecture.initial_deviation(role.module);
+        self.declare(role, &shape, Init::TruncatedNormal { std }, true)
     }
 
-    fn bias(&mut self, role: Role, size: usize) -> ParamId {
-        self.declare(role, &[size], Init::Zeros, false)
+    /// The bias of a module, if it has one.
+    fn bias(&mut self, module: Module, size: usize) -> Option<ParamId> {
+        let has = self.architecture.has_bias(module);
+        has.then(|| self.declare(module.bias(), &[size], Init::Zeros, false))
     }
 
     fn dense(&mut self, module: Module, [outputs, inputs]: [usize; 2]) -> Dense {
         let weight = self.matrix(module.weight(), [outputs, inputs]);
-        let bias = self.bias(module.bias(), outputs);
+        let bias = self.bias(module, outputs);
         Dense { weight, bias }
     }
 
@@ -197,15 +213,15 @@ impl Declarations {
     /// can be [stacked](Self::stack).
     fn dense_group<const N: usize>(&mut self, modules: [Module; N], shape: [usize; 2]) -> [Dense; N] {
         let weights = modules.map(|module| self.matrix(module.weight(), shape));
-        let biases = modules.map(|module| self.bias(module.bias(), shape[0]));
+        let biases = modules.map(|module| self.bias(module, shape[0]));
         std::array::from_fn(|i| Dense { weight: weights[i], bias: biases[i] })
     }
 
     /// A view of a group of layers as one: weights and biases stacked.
     fn stack(&mut self, layers: &[Dense]) -> Dense {
-        let [weights, biases] = [|layer: &Dense| layer.weight, |layer: &Dense| layer.bias]
-            .map(|part| layers.iter().map(part).collect::<Vec<ParamId>>());
-        Dense { weight: self.builder.stack(&weights), bias: self.builder.stack(&biases) }
+        let weights: Vec<ParamId> = layers.iter().map(|layer| layer.weight).collect();
+        let biases: Option<Vec<ParamId>> = layers.iter().map(|layer| layer.bias).collect();
+        Dense { weight: self.builder.stack(&weights), bias: biases.map(|biases| self.builder.stack(&biases)) }
     }
 
     /// A layer of a BiLSTM with `size` units in each direction, for inputs of this width. Its weights have the standard
@@ -233,8 +249,8 @@ impl Declarations {
 
     fn norm(&mut self, module: Module, size: usize) -> Norm {
         let gamma = self.declare(module.weight(), &[size], Init::Ones, false);
-        let beta = self.bias(module.bias(), size);
-        Norm { gamma, beta: Some(beta), eps: self.eps }
+        let beta = self.bias(module, size);
+        Norm { gamma, beta, eps: self.architecture.layer_norm_eps }
     }
 }
 
@@ -264,7 +280,7 @@ impl Bert {
         let layers = (0..architecture.layers)
             .map(|number| {
                 let set = |part| architecture.sharing.set(number, part);
-                let (attention, feed_forward) = (set(LayerPart::Query), set(LayerPart::Intermediate));
+                let (attention, feed_forward) = (set(LayerPart::AttentionNorm), set(LayerPart::OutputNorm));
                 Layer {
                     attention: *attentions
                         .entry(attention)
@@ -275,15 +291,23 @@ impl Bert {
                 }
             })
             .collect();
+        let final_norm = architecture.pre_norm.then(|| to.norm(Module::FinalNorm, h));
         let pooler = heads.pooler.then(|| to.dense(Module::Pooler, [h, h]));
+        let transform = match architecture.prediction_head {
+            true => {
+                let reads = heads.mlm || heads.task.is_some_and(|task| task.sequence_head(&architecture).is_some());
+                reads.then_some([Module::PredictionDense, Module::PredictionNorm])
+            }
+            false => heads.mlm.then_some([Module::MlmTransform, Module::MlmNorm]),
+        };
+        let transform =
+            transform.map(|[dense, norm]| Transform { dense: to.dense(dense, [e, h]), norm: to.norm(norm, e) });
         let mlm = heads.mlm.then(|| MlmHead {
-            transform: to.dense(Module::MlmTransform, [e, h]),
-            norm: to.norm(Module::MlmNorm, e),
             decoder: match architecture.tied_decoder {
                 true => embeddings.tables.word,
                 false => to.matrix(Module::MlmDecoder.weight(), [architecture.vocab_size, e]),
             },
-            bias: to.bias(Module::MlmBias.bias(), architecture.vocab_size),
+            bias: to.declare(Module::MlmBias.bias(), &[architecture.vocab_size], Init::Zeros, false),
         });
         let nsp = heads.nsp.then(|| to.dense(Module::NspHead, [2, h]));
         let rtd = heads.rtd.then(|| RtdHead {
@@ -291,7 +315,21 @@ impl Bert {
             output: to.dense(Module::RtdOutput, [1, h]),
         });
         let task = heads.task.map(|task: TaskHead| TaskLayers::declare(to, task, &architecture));
-        Bert { architecture, embeddings, embedding_projection, distance_bias, layers, pooler, mlm, nsp, rtd, task }
+        Bert {
+            architecture,
+            embeddings,
+            embedding_projection,
+            distance_bias,
+            rotations: [const { OnceLock::new() }; 2],
+            layers,
+            final_norm,
+            pooler,
+            transform,
+            mlm,
+            nsp,
+            rtd,
+            task,
+        }
     }
 }
 
@@ -319,7 +357,8 @@ impl TaskLayers {
                 width = 2 * size;
             }
         }
-        let own = task.sequence_head(architecture).filter(|head| head.dense != Module::Pooler);
+        let is_own = |head: &SequenceHead| ![Module::Pooler, Module::PredictionDense].contains(&head.dense);
+        let own = task.sequence_head(architecture).filter(is_own);
         TaskLayers {
             mix,
             bilstm,
@@ -335,7 +374,7 @@ impl Embeddings {
         let table = |to: &mut Declarations, table, rows| to.matrix(Module::Embedding(table).weight(), [rows, e]);
         let tables = EmbedTables {
             word: table(to, Table::Word, architecture.vocab_size),
-            position: table(to, Table::Position, architecture.positions),
+            position: architecture.rotary.is_none().then(|| table(to, Table::Position, architecture.positions)),
             segment: (architecture.segments > 0).then(|| table(to, Table::Segment, architecture.segments)),
             word_padding: architecture.word_padding,
             position_padding: architecture.position_padding,
@@ -348,7 +387,9 @@ impl Embeddings {
         let Architecture { embedding_size: e, vocab_size, positions, segments, .. } = *architecture;
         let EmbedTables { word, position, segment, .. } = self.tables;
         to.share(word, Module::Embedding(Table::Word).weight(), &[vocab_size, e]);
-        to.share(position, Module::Embedding(Table::Position).weight(), &[positions, e]);
+        if let Some(position) = position {
+            to.share(position, Module::Embedding(Table::Position).weight(), &[positions, e]);
+        }
         if let Some(segment) = segment {
             to.share(segment, Module::Embedding(Table::Segment).weight(), &[segments, e]);
         }
@@ -365,14 +406,17 @@ impl Attention {
     fn declare(to: &mut Declarations, number: usize, architecture: &Architecture) -> Attention {
         let h = architecture.hidden_size;
         let at = |part| Module::layer(number, part);
-        let parts = to.dense_group([LayerPart::Query, LayerPart::Key, LayerPart::Value].map(at), [h, h]);
-        Attention {
-            qkv: to.stack(&parts),
-            query: parts[0],
-            key_value: to.stack(&parts[1..]),
-            output: to.dense(at(LayerPart::AttentionOutput), [h, h]),
-            norm: to.norm(at(LayerPart::AttentionNorm), h),
-        }
+        let (qkv, query_and_key_value) = if architecture.fused_projections {
+            (to.dense(at(LayerPart::QueryKeyValue), [3 * h, h]), None)
+        } else {
+            let parts = to.dense_group([LayerPart::Query, LayerPart::Key, LayerPart::Value].map(at), [h, h]);
+            (to.stack(&parts), Some([parts[0], to.stack(&parts[1..])]))
+        };
+        let output = to.dense(at(LayerPart::AttentionOutput), [h, h]);
+        // The embeddings, the input of the first layer, have a norm.
+        let has_norm = !architecture.pre_norm || number > 0;
+        let norm = has_norm.then(|| to.norm(at(LayerPart::AttentionNorm), h));
+        Attention { qkv, query_and_key_value, output, norms: Norms::new(norm, architecture) }
     }
 }
 
@@ -381,10 +425,49 @@ impl FeedForward {
     fn declare(to: &mut Declarations, number: usize, architecture: &Architecture) -> FeedForward {
         let Architecture { hidden_size: h, intermediate_size: f, .. } = *architecture;
         let at = |part| Module::layer(number, part);
-        FeedForward {
-            intermediate: to.dense(at(LayerPart::Intermediate), [f, h]),
-            output: to.dense(at(LayerPart::Output), [h, f]),
-            norm: to.norm(at(LayerPart::OutputNorm), h),
+        let intermediate = match architecture.gated {
+            true => to.dense(at(LayerPart::GatedIntermediate), [2 * f, h]),
+            false => to.dense(at(LayerPart::Intermediate), [f, h]),
+        };
+        let output = to.dense(at(LayerPart::Output), [h, f]);
+        let norm = to.norm(at(LayerPart::OutputNorm), h);
+        FeedForward { intermediate, output, norms: Norms::new(Some(norm), architecture) }
+    }
+
+    /// `[R, H]` → `[R, H]`, without residual connection and norms.
+    fn apply(&self, pass: &mut Pass, architecture: &Architecture, y: &Var) -> Var {
+        let Architecture { activation, gated, dropouts, .. } = *architecture;
+        // act(y·W1ᵀ + b1), or act(u) ∘ g of y·W1ᵀ + b1 = [u g]                                 [R, F]
+        let inner = if gated {
+            let both = self.intermediate.apply(pass, y, Activation::None);
+            let inner = ops::glu(pass, &both, activation);
+            ops::dropout(pass, &inner, dropouts.gated)
+        } else {
+            self.intermediate.apply(pass, y, activation)
+        };
+        self.output.apply(pass, &inner, Activation::None)
+    }
+}
+
+impl Norms {
+    /// The norm of a block, in the place that the architecture gives it.
+    fn new(norm: Option<Norm>, architecture: &Architecture) -> Norms {
+        match architecture.pre_norm {
+            true => Norms { before: norm, after: None },
+            false => Norms { before: None, after: norm },
+        }
+    }
+
+    /// The input of the block: LN(x), or x.
+    fn enter(self, pass: &mut Pass, x: &Var) -> Var {
+        self.before.map_or_else(|| x.clone(), |norm| ops::add_norm(pass, x, None, norm, 0.0))
+    }
+
+    /// The residual connection: LN(x + dropout(output)), or x + dropout(output).
+    fn leave(self, pass: &mut Pass, output: &Var, x: &Var, dropout: f32) -> Var {
+        match self.after {
+            Some(norm) => ops::add_norm(pass, output, Some(x), norm, dropout),
+            None => ops::add(pass, output, x, dropout),
         }
     }
 }
@@ -406,11 +489,11 @@ pub(crate) struct Packed {
 
 impl Bert {
     /// x⁰ = dropout(LN(E_word[id] + E_position[position] + E_segment[segment])): section 3, figure 2. With a projection,
-    /// x⁰·Wᵀ + b (Lan et al. 2020, section 3.1). `[T, H]`
+    /// x⁰·Wᵀ + b (Lan et al. 2020, section 3.1). Tables that a model does not have are left out. `[T, H]`
     pub(crate) fn embed(&self, pass: &mut Pass, batch: &Packed) -> Var {
         let sum = ops::embed(pass, &batch.ids, &batch.positions, &batch.segments, self.embeddings.tables);
         let normed = ops::add_norm(pass, &sum, None, self.embeddings.norm, 0.0);
-        let dropped = ops::dropout(pass, &normed, self.architecture.dropouts.hidden);
+        let dropped = ops::dropout(pass, &normed, self.architecture.dropouts.embeddings);
         match self.embedding_projection {
             Some(projection) => projection.apply(pass, &dropped, Activation::None),
             None => dropped,
@@ -428,26 +511,49 @@ impl Bert {
         rows: Option<&OutputRowsTensors>,
     ) -> Var {
         let (layer, batch, rows) = (self.layers[number], batch.clone(), rows.cloned());
-        let settings = LayerSettings { architecture: self.architecture, distance_bias: self.distance_bias.clone() };
+        let settings = LayerSettings {
+            architecture: self.architecture,
+            window: self.architecture.window(number),
+            distance_bias: self.distance_bias.clone(),
+            rotation: self.rotation(pass.device(), number),
+            final_norm: self.final_norm.filter(|_| number + 1 == self.layers.len()),
+        };
         pass.checkpoint(x, move |pass, x| layer.apply(pass, &settings, &batch, x, rows.as_ref()))
+    }
+
+    /// The rotations of positions in layer `number`; `None` for positions from a table.
+    fn rotation(&self, device: &Device, number: usize) -> Option<Rotation> {
+        let Rotary { global_theta, local_theta } = self.architecture.rotary?;
+        let is_local = self.architecture.window(number).is_some();
+        let (positions, width) = (self.architecture.positions, self.architecture.head_size());
+        let theta = if is_local { local_theta } else { global_theta };
+        let made = self.rotations[usize::from(is_local)].get_or_init(|| Rotation::new(device, positions, width, theta));
+        Some(made.clone())
     }
 }
 
 impl Bert {
-    /// The queries, keys and values of layer `number` from its input `[T, H]`: `[T, 3H]`.
+    /// The queries, keys and values of layer `number` from its input `[T, H]`, before rotations: `[T, 3H]`.
     pub(crate) fn queries_keys_values(&self, pass: &mut Pass, number: usize, x: &Var) -> Var {
-        self.layers[number].attention.qkv.apply(pass, x, Activation::None)
+        let attention = &self.layers[number].attention;
+        let x = attention.norms.enter(pass, x);
+        attention.qkv.apply(pass, &x, Activation::None)
     }
 }
 
 /// What a layer uses in addition to its own parameters.
 struct LayerSettings {
     architecture: Architecture,
+    window: Option<usize>,
     distance_bias: Option<DistanceBias>,
+    rotation: Option<Rotation>,
+    /// After the last layer.
+    final_norm: Option<Norm>,
 }
 
 impl Layer {
-    /// Post-norm as in Vaswani et al. 2017, section 3.1: LN(x + sublayer(x)), twice.
+    /// Post-norm as in Vaswani et al. 2017, section 3.1: LN(x + block(x)), twice. Pre-norm as in Xiong et al. 2020: x +
+    /// block(LN(x)), twice.
     fn apply(
         &self,
         pass: &mut Pass,
@@ -456,20 +562,20 @@ impl Layer {
         x: &Var,
         rows: Option<&OutputRowsTensors>,
     ) -> Var {
-        let Architecture { activation, dropouts, .. } = settings.architecture;
-        let dropout = dropouts.hidden;
+        let Layer { attention, feed_forward } = self;
+        let LayerSettings { architecture, final_norm, .. } = settings;
 
         // a_n = dropout(softmax(q_n·k_nᵀ / √D + bias))·v_n within each sequence, heads side by side [T, H]
         // y = LN(x + dropout(a·Woᵀ + bo))                                                      [T, H]
-        let Layer { attention, feed_forward } = self;
         let (x, attended) = attention.apply(pass, settings, batch, x, rows);
         let projected = attention.output.apply(pass, &attended, Activation::None);
-        let y = ops::add_norm(pass, &projected, Some(&x), attention.norm, dropout);
+        let y = attention.norms.leave(pass, &projected, &x, architecture.dropouts.attention_output);
 
         // z = LN(y + dropout(gelu(y·W1ᵀ + b1)·W2ᵀ + b2))                                       [T, F] → [T, H]
-        let inner = feed_forward.intermediate.apply(pass, &y, activation);
-        let fed = feed_forward.output.apply(pass, &inner, Activation::None);
-        ops::add_norm(pass, &fed, Some(&y), feed_forward.norm, dropout)
+        let input = feed_forward.norms.enter(pass, &y);
+        let fed = feed_forward.apply(pass, architecture, &input);
+        let z = feed_forward.norms.leave(pass, &fed, &y, architecture.dropouts.output);
+        final_norm.map_or_else(|| z.clone(), |norm| ops::add_norm(pass, &z, None, norm, 0.0))
     }
 }
 
@@ -483,28 +589,34 @@ impl Attention {
         x: &Var,
         rows: Option<&OutputRowsTensors>,
     ) -> (Var, Var) {
+        let LayerSettings { window, rotation, distance_bias, .. } = settings;
         let Architecture { attention_heads: heads, causal, dropouts, .. } = settings.architecture;
-        let (dropout, bias) = (dropouts.attention, settings.distance_bias.as_ref());
-        let visible = Visible { causal, window: None };
+        let dropout = dropouts.attention;
+        let visible = Visible { causal, window: *window };
+
+        // Queries of only some tokens see all keys, without rotations and biases.
+        let is_plain = visible == Visible::ALL && rotation.is_none() && distance_bias.is_none();
+        if let (Some(OutputRowsTensors { tokens, ends }), Some([query, key_value]), true, None) =
+            (rows, self.query_and_key_value, is_plain, self.norms.before)
+        {
+            let selected = ops::index_select(pass, x, tokens);
+            let kv = key_value.apply(pass, x, Activation::None);
+            let q = query.apply(pass, &selected, Activation::None);
+            let attended = ops::attention_queries(pass, [&q, &kv], [ends, &batch.cu_seqlens], heads, dropout);
+            return (selected, attended);
+        }
 
         // q, k, v = x·Wqᵀ + bq, x·Wkᵀ + bk, x·Wvᵀ + bv                                        [T, 3H]
-        let all_tokens = |pass: &mut Pass| {
-            let qkv = self.qkv.apply(pass, x, Activation::None);
-            ops::attention(pass, &qkv, &batch.cu_seqlens, heads, dropout, visible, bias)
-        };
-        let Some(OutputRowsTensors { tokens, ends }) = rows else {
-            return (x.clone(), all_tokens(pass));
-        };
-        // Queries of only some tokens see all keys, without a bias.
-        if visible != Visible::ALL || bias.is_some() {
-            let attended = all_tokens(pass);
-            return (ops::index_select(pass, x, tokens), ops::index_select(pass, &attended, tokens));
+        let input = self.norms.enter(pass, x);
+        let mut qkv = self.qkv.apply(pass, &input, Activation::None);
+        if let Some(rotation) = rotation {
+            qkv = ops::rope(pass, &qkv, &batch.positions, rotation, heads);
         }
-        let selected = ops::index_select(pass, x, tokens);
-        let kv = self.key_value.apply(pass, x, Activation::None);
-        let q = self.query.apply(pass, &selected, Activation::None);
-        let attended = ops::attention_queries(pass, [&q, &kv], [ends, &batch.cu_seqlens], heads, dropout);
-        (selected, attended)
+        let attended = ops::attention(pass, &qkv, &batch.cu_seqlens, heads, dropout, visible, distance_bias.as_ref());
+        match rows {
+            Some(rows) => (ops::index_select(pass, x, &rows.tokens), ops::index_select(pass, &attended, &rows.tokens)),
+            None => (x.clone(), attended),
+        }
     }
 }
 
@@ -552,6 +664,7 @@ impl Bert {
     ) -> Option<Var> {
         let dense = match head.dense {
             Module::Pooler => self.pooler?,
+            Module::PredictionDense => return self.transformed(pass, cls),
             _ => self.task.as_ref()?.dense?,
         };
         match head.drops_input {
@@ -581,7 +694,15 @@ impl Bert {
     /// t = LN(gelu(x_m·Wᵀ + b)), what the MLM head's decoder reads, from the last states of M tokens: `[M, E]`; `None`
     /// without this head.
     pub(crate) fn mlm_features(&self, pass: &mut Pass, states: &Var) -> Option<Var> {
-        Some(self.mlm.as_ref()?.transform(pass, self.architecture.mlm_activation, states))
+        self.mlm.as_ref()?;
+        self.transformed(pass, states)
+    }
+
+    /// LN(act(x·Wᵀ + b)): `[R, H]` → `[R, E]`; `None` without such a head.
+    fn transformed(&self, pass: &mut Pass, states: &Var) -> Option<Var> {
+        let Transform { dense, norm } = self.transform.as_ref()?;
+        let active = dense.apply(pass, states, self.architecture.mlm_activation);
+        Some(ops::add_norm(pass, &active, None, *norm, 0.0))
     }
 
     /// Logits over the vocabulary from [features](Self::mlm_features): t·Wᵀ + b with W the word embeddings or a separate
@@ -625,13 +746,5 @@ impl Bert {
         let logits = pass.no_grad(|pass| ops::linear(pass, features, head.decoder, Some(head.bias), Activation::None));
         let samples = ops::multinomial(pass.device(), logits.value(), key);
         Some((self.mlm_loss(pass, features, labels, scale)?, samples))
-    }
-}
-
-impl MlmHead {
-    /// t = LN(gelu(x_m·Wᵀ + b)) at the predicted tokens m: `[M, E]`.
-    fn transform(&self, pass: &mut Pass, activation: Activation, states: &Var) -> Var {
-        let dense = self.transform.apply(pass, states, activation);
-        ops::add_norm(pass, &dense, None, self.norm, 0.0)
     }
 }

@@ -9,11 +9,12 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::architecture::{Architecture, DISTANCE_BUCKETS, Dropouts, SharedParts, Sharing};
+use crate::architecture::{Architecture, Biases, DISTANCE_BUCKETS, Dropouts, SharedParts, Sharing};
 use crate::error::ModelError;
 use crate::family::{BERT, DefaultValue, FAMILIES, Family, HeadDropout, Positions, Projection};
 use crate::heads::Class;
-use crate::role::Module;
+use crate::modern_keys::{EMBEDDING_DROPOUT, ModernKeys};
+use crate::role::{LayerPart, Module};
 use crate::schema::Schema;
 use crate::task_input::TaskInput;
 
@@ -225,21 +226,21 @@ impl Config {
             Some(Value::String(name)) => Family::of(name).ok_or_else(|| unsupported_model_type(name))?,
             Some(other) => return Err(format!("model_type is {other}: expected a name such as \"bert\"")),
         };
-        let stored_name = |key: &str| {
-            let renamed = family.config.renamed.iter().find(|(ours, _)| *ours == key);
-            renamed.map_or(key, |(_, theirs)| *theirs).to_owned()
-        };
+        let stored_name = |key: &str| family.key(key).to_owned();
+        let mut ignored: Vec<(String, Value)> =
+            family.config.absent.iter().filter_map(|key| keys.remove_entry(*key)).collect();
         for (ours, theirs) in family.config.renamed {
-            // Transformers accepts both names (`attribute_map`).
-            if let Some(found) = keys.remove(*theirs)
+            let found = keys.remove(*theirs);
+            if !family.config.also_berts_names {
+                ignored.extend(keys.remove_entry(*ours));
+            }
+            if let Some(found) = found
                 && let Some(other) = keys.insert((*ours).to_owned(), found.clone())
                 && other != found
             {
                 return Err(format!("{theirs} is {found}, but {ours} is {other}: expected only {theirs}"));
             }
         }
-        let ignored: Vec<(String, Value)> =
-            family.config.absent.iter().filter_map(|key| keys.remove_entry(*key)).collect();
         for (key, default) in family.config.defaults {
             keys.entry(*key).or_insert_with(|| match *default {
                 DefaultValue::Count(count) => Value::from(count),
@@ -302,9 +303,15 @@ impl Config {
 
     /// A line for each key that another family has, and that this family ignores.
     pub fn ignored_keys(&self) -> Vec<String> {
-        let title = self.family().title;
-        let is_set = |key: &&str| self.extra.get(*key).is_some_and(|value| !value.is_null() && *value != false);
-        let absent = self.family().config.absent.iter().copied();
+        let (family, own) = (self.family(), self.to_value());
+        let title = family.title;
+        // A key of BERT next to the family's own with the same value is no contradiction.
+        let is_set = |key: &&str| {
+            let found = self.extra.get(*key).filter(|value| !value.is_null() && **value != false);
+            found.is_some_and(|value| family.key(key) == *key || own[family.key(key)] != *value)
+        };
+        let berts = family.config.renamed.iter().map(|(ours, _)| *ours);
+        let absent = family.config.absent.iter().copied().chain(berts);
         let of_others = FAMILIES.iter().flat_map(|family| family.config.renamed.iter().map(|(_, theirs)| *theirs));
         let mut keys: Vec<&str> = absent.chain(of_others).filter(is_set).collect();
         keys.sort_unstable();
@@ -331,9 +338,7 @@ impl Config {
             problems.push(unsupported_model_type(&self.model_type));
         }
         let has = |key: &str| family.has_key(key);
-        let stored = |key: &'static str| {
-            family.config.renamed.iter().find(|(ours, _)| *ours == key).map_or(key, |(_, theirs)| *theirs)
-        };
+        let stored = |key: &'static str| family.key(key);
         let sizes = [
             ("vocab_size", self.vocab_size, MAX_WIDTH),
             ("hidden_size", self.hidden_size, MAX_WIDTH),
@@ -388,7 +393,22 @@ impl Config {
                 Some(_) => {}
             }
         }
-        if family.network.distance_bias && self.distance_buckets() < DISTANCE_BUCKETS {
+        if family.is_modern() {
+            problems.extend(self.modern_keys().err().into_iter().flatten());
+            if heads > 0 && hidden.is_multiple_of(heads) && !(hidden / heads).is_multiple_of(2) {
+                problems.push(format!(
+                    "hidden_size {hidden} with num_attention_heads {heads}: heads of {}, expected an even width, because positions rotate pairs of numbers",
+                    hidden / heads
+                ));
+            }
+            if !self.shared_parts.is_none() {
+                problems.push(format!(
+                    "cloze_shared_parts is set: the layers of {} differ and cannot share weights",
+                    family.title
+                ));
+            }
+        }
+        if family.has_module(Module::DistanceBias) && self.distance_buckets() < DISTANCE_BUCKETS {
             problems.push(format!(
                 "relative_attention_num_buckets is {}: expected {DISTANCE_BUCKETS} or more, because {} always uses {DISTANCE_BUCKETS}",
                 self.extra[BUCKETS], family.title
@@ -407,6 +427,7 @@ impl Config {
         }
         for (key, found) in [("initializer_range", self.initializer_range), ("layer_norm_eps", self.layer_norm_eps)] {
             if !(found > 0.0 && found < 1e3 && found as f32 > 0.0) {
+                let key = stored(key);
                 problems.push(format!("{key} is {found}: expected a small positive number"));
             }
         }
@@ -463,6 +484,24 @@ impl Config {
             problems.push(format!("summary_activation is {found}: expected gelu, relu, silu, tanh or null"));
         }
         problems
+    }
+
+    /// The values of ModernBERT's own keys.
+    fn modern_keys(&self) -> Result<ModernKeys, Vec<String>> {
+        ModernKeys::read(&self.extra, self.num_hidden_layers)
+    }
+
+    /// Sets the dropout on the embeddings and the outputs of both sublayers, and that on the attention weights, if given. In
+    /// ModernBERT, the first is that on the embeddings and within the feed-forward block (`embedding_dropout`,
+    /// `mlp_dropout`).
+    pub fn set_dropout(&mut self, hidden: Option<f64>, attention: Option<f64>) {
+        if let Some(hidden) = hidden {
+            self.hidden_dropout_prob = hidden;
+            if self.family().is_modern() {
+                self.extra.insert(EMBEDDING_DROPOUT.to_owned(), Value::from(hidden));
+            }
+        }
+        self.attention_probs_dropout_prob = attention.unwrap_or(self.attention_probs_dropout_prob);
     }
 
     /// MPNet's `relative_attention_num_buckets`; 0 if it is not a number of rows.
@@ -523,6 +562,9 @@ impl Config {
             choose.activation = self.summary_activation().unwrap_or(choose.activation);
         }
         let inner = self.inner_group_num.unwrap_or(1);
+        let modern = if family.is_modern() { self.modern_keys().ok() } else { None };
+        let hidden = self.hidden_dropout_prob as f32;
+        let attention = self.attention_probs_dropout_prob as f32;
         Architecture {
             vocab_size: self.vocab_size,
             embedding_size,
@@ -540,16 +582,27 @@ impl Config {
             attention_heads: self.num_attention_heads,
             intermediate_size: self.intermediate_size,
             positions: self.max_position_embeddings,
+            rotary: modern.map(|keys| keys.rotary),
+            local: modern.and_then(|keys| keys.local),
+            pre_norm: family.has_module(Module::FinalNorm),
+            fused_projections: family.has_module(Module::layer(0, LayerPart::QueryKeyValue)),
+            gated: family.has_module(Module::layer(0, LayerPart::GatedIntermediate)),
+            biases: modern.map_or(Biases::ALL, |keys| keys.biases),
+            prediction_head: family.has_module(Module::PredictionDense),
+            mean_pooling: modern.is_some_and(|keys| keys.mean_pooling),
             word_padding: family.padding(self.pad_token_id),
             position_padding: family.padding(self.pad_token_id).filter(|_| family.positions_skip_padding()),
             segments: if family.has_key("type_vocab_size") { self.type_vocab_size } else { 0 },
             activation,
-            mlm_activation: network.mlm_activation.unwrap_or(activation),
+            mlm_activation: modern.map(|keys| keys.activation).or(network.mlm_activation).unwrap_or(activation),
             classify: network.classify,
             choose,
             dropouts: Dropouts {
-                hidden: self.hidden_dropout_prob as f32,
-                attention: self.attention_probs_dropout_prob as f32,
+                embeddings: modern.map_or(hidden, |keys| keys.embedding_dropout),
+                attention,
+                attention_output: if family.is_modern() { attention } else { hidden },
+                gated: if family.is_modern() { hidden } else { 0.0 },
+                output: if family.is_modern() { 0.0 } else { hidden },
                 classify: self.head_dropout(network.dropouts.classify),
                 tag: self.head_dropout(network.dropouts.tag),
                 choose: self.head_dropout(network.dropouts.choose),
@@ -558,7 +611,7 @@ impl Config {
             },
             initializer_range: self.initializer_range as f32,
             layer_norm_eps: self.layer_norm_eps as f32,
-            distance_buckets: network.distance_bias.then(|| self.distance_buckets()),
+            distance_buckets: family.has_module(Module::DistanceBias).then(|| self.distance_buckets()),
             causal: self.is_decoder,
             tied_decoder: self.tie_word_embeddings,
             task_input: self.task_input,
@@ -598,7 +651,7 @@ impl Config {
             Some(groups) => (groups * self.inner_group_num.unwrap_or(1)) as u128,
             None => l,
         };
-        (v + p + t) * e + e * h + sets * (4 * h * h + 2 * h * f)
+        (v + p + t) * e + e * h + sets * (4 * h * h + 3 * h * f)
     }
 
     /// The label names of a task in order of their ids (`id2label`), if the file names all of them.
@@ -691,8 +744,10 @@ mod tests {
         assert_eq!((config.intermediate_size, config.hidden_act), (64, HiddenAct::Relu));
         let architecture = config.architecture();
         assert_eq!((architecture.segments, architecture.layer_norm_eps), (0, 1e-12));
-        let Dropouts { hidden, attention, classify, tag, choose, answer, pair } = architecture.dropouts;
-        assert_eq!([hidden, attention, classify, tag, choose, answer, pair], [0.5, 0.25, 0.75, 0.5, 0.75, 0.125, 0.0]);
+        let Dropouts { embeddings, attention, attention_output, gated, output, .. } = architecture.dropouts;
+        assert_eq!([embeddings, attention, attention_output, gated, output], [0.5, 0.25, 0.5, 0.0, 0.5]);
+        let Dropouts { classify, tag, choose, answer, pair, .. } = architecture.dropouts;
+        assert_eq!([classify, tag, choose, answer, pair], [0.75, 0.5, 0.75, 0.125, 0.0]);
         let written: Value = serde_json::from_str(&config.to_json()).unwrap();
         assert_eq!(written, serde_json::from_str::<Value>(text).unwrap());
         assert_eq!(

@@ -376,7 +376,7 @@ mod tests {
                 student.freeze_last_output();
                 let is_frozen = |module: Module| student.rates.of(module, student.architecture()) == 0.0;
                 let parts = LayerPart::ALL.map(|part| is_frozen(Module::layer(1, part)));
-                assert_eq!(parts, [false, false, false, true, true, true, true, true]);
+                assert_eq!(parts, [false, false, false, false, true, true, true, true, true, true]);
                 assert!(!is_frozen(Module::layer(0, LayerPart::Output)));
             }
         }

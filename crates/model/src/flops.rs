@@ -9,9 +9,10 @@
 //! 6·(L−1)·(4h² + 2hf)·T + 6·(2h²·T + (2h² + 2hf)·R) + 12·h·((L−1)·Σs² + Σs·r) + 6·M·(he + eV) + 6·he·T
 //! ```
 //!
-//! The last term is the projection of the embeddings, if there is one. Forward is a third of it. In a causal model a token attends to (s+1)/2 tokens on average instead of s. Padding,
-//! recomputation, embeddings, norms and the pooler do not count. Programs that compute the last layer for all tokens (R
-//! = T) execute more FLOPs for the same result.
+//! The last term is the projection of the embeddings, if there is one. Forward is a third of it. In a causal model a token
+//! attends to (s+1)/2 tokens on average instead of s, in a local layer to those of its window. A gated feed-forward block
+//! has 3hf instead of 2hf. Padding, recomputation, embeddings, norms and the pooler do not count. Programs that compute the
+//! last layer for all tokens (R = T) execute more FLOPs for the same result.
 
 use crate::architecture::Architecture;
 
@@ -34,26 +35,39 @@ pub fn useful_flops(
     of: FlopsOf,
 ) -> f64 {
     let (mut tokens, mut needed, mut pairs, mut needed_pairs) = (0.0, 0.0, 0.0, 0.0);
+    let top = architecture.layers.saturating_sub(1);
+    let local_layers = (0..top).filter(|&number| architecture.window(number).is_some()).count() as f64;
+    let global_layers = top as f64 - local_layers;
     for sequence in sequences {
         let [s, r] = sequence.map(|count| count as f64);
         tokens += s;
         needed += r;
-        let attended = if architecture.causal { (s + 1.0) / 2.0 } else { s };
-        pairs += s * attended;
-        needed_pairs += r * attended;
+        let all = if architecture.causal { (s + 1.0) / 2.0 } else { s };
+        let near = architecture.local.map_or(all, |local| attended(sequence[0], local.window));
+        pairs += s * (global_layers * all + local_layers * near);
+        needed_pairs += r * if architecture.window(top).is_some() { near } else { all };
     }
     let Architecture { hidden_size, embedding_size, intermediate_size, layers, vocab_size, .. } = *architecture;
     let [h, e, f, l, v] = [hidden_size, embedding_size, intermediate_size, layers, vocab_size].map(|size| size as f64);
     let lower_layers = l - 1.0;
-    let both = 6.0 * lower_layers * (4.0 * h * h + 2.0 * h * f) * tokens
-        + 6.0 * (2.0 * h * h * tokens + (2.0 * h * h + 2.0 * h * f) * needed)
-        + 12.0 * h * (lower_layers * pairs + needed_pairs)
+    let feed_forward = if architecture.gated { 3.0 } else { 2.0 } * h * f;
+    let both = 6.0 * lower_layers * (4.0 * h * h + feed_forward) * tokens
+        + 6.0 * (2.0 * h * h * tokens + (2.0 * h * h + feed_forward) * needed)
+        + 12.0 * h * (pairs + needed_pairs)
         + 6.0 * (h * e + e * v) * predicted as f64
         + if architecture.projects_embeddings { 6.0 * h * e * tokens } else { 0.0 };
     match of {
         FlopsOf::Forward => both / 3.0,
         FlopsOf::ForwardBackward => both,
     }
+}
+
+/// The number of tokens within `window` tokens of a token, and this token: the mean over a sequence.
+fn attended(length: usize, window: usize) -> f64 {
+    let reach = window.min(length.saturating_sub(1));
+    // On either side: the first tokens have fewer neighbours than the others.
+    let one_side = (reach * (reach + 1) / 2 + (length - reach).saturating_sub(1) * reach) as f64;
+    1.0 + 2.0 * one_side / length.max(1) as f64
 }
 
 #[cfg(test)]
@@ -78,6 +92,22 @@ mod tests {
         let found = flops([20, 20, 4], 30, FlopsOf::ForwardBackward);
         assert!((found / (full - saved) - 1.0).abs() < 1e-12, "{found}");
         assert_eq!(useful_flops(&architecture, [], 0, FlopsOf::Forward), 0.0);
+    }
+
+    #[test]
+    fn windows_and_gated_units_are_counted() {
+        for (length, window) in [(1, 0), (5, 0), (5, 1), (5, 4), (5, 9), (128, 64), (65, 64)] {
+            let pairs: usize =
+                (0..length as i64).map(|i| (0..length as i64).filter(|j| (i - j).abs() <= window as i64).count()).sum();
+            assert!((attended(length, window) * length as f64 - pairs as f64).abs() < 1e-6, "{length} {window}");
+        }
+        let architecture = Config { model_type: "modernbert".to_owned(), ..Config::default() }.architecture();
+        let found = useful_flops(&architecture, [[512, 512]], 0, FlopsOf::ForwardBackward);
+        // Every third of 12 layers attends to all tokens.
+        let pairs = 512.0 * (4.0 * 512.0 + 8.0 * attended(512, 64));
+        let (h, f) = (768.0, 3072.0);
+        let expected = 6.0 * 12.0 * (4.0 * h * h + 3.0 * h * f) * 512.0 + 12.0 * h * pairs;
+        assert!((found / expected - 1.0).abs() < 1e-12, "{found} {expected}");
     }
 
     #[test]

@@ -302,7 +302,16 @@ impl ModelGraph {
             TaskHead::Answer => None,
         };
         let dropout = task.dropout(architecture);
-        let mut features = self.task_input(pass, inputs, tokens.as_deref())?;
+        let mut features = match task {
+            TaskHead::Classify { .. } | TaskHead::Choose
+                if architecture.mean_pooling && architecture.task_input.is_direct() =>
+            {
+                let states = self.encode(pass, inputs, architecture.layers, None, |_, _| ());
+                let cu_seqlens = indices(pass.device(), &inputs.cu_seqlens);
+                ops::segment_mean(pass, &states, &cu_seqlens)
+            }
+            _ => self.task_input(pass, inputs, tokens.as_deref())?,
+        };
         if let Some(head) = task.sequence_head(architecture) {
             features = self.bert.sequence_features(pass, &features, head, dropout)?;
         }

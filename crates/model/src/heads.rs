@@ -80,20 +80,22 @@ impl TaskHead {
         }
     }
 
-    /// The part with a dense layer before the output layer; `None` for heads of tokens, and for heads that do not read
+    /// The part with a dense layer before the output layer; `None` for most heads of tokens, and for heads that do not read
     /// the last hidden states: neither the pooler nor a dense layer as wide as the hidden states would fit them.
     pub(crate) fn sequence_head(self, architecture: &Architecture) -> Option<SequenceHead> {
         match self {
             _ if !architecture.task_input.is_direct() => None,
             TaskHead::Classify { .. } => Some(architecture.classify),
             TaskHead::Choose => Some(architecture.choose),
-            TaskHead::Tag { .. } | TaskHead::Answer => None,
+            // Of all tokens.
+            TaskHead::Tag { .. } | TaskHead::Answer => architecture.prediction_head.then_some(architecture.classify),
         }
     }
 
     /// The output layer.
     pub(crate) fn output(self, architecture: &Architecture) -> Module {
         match self {
+            TaskHead::Answer if architecture.prediction_head => Module::Classifier,
             TaskHead::Answer => Module::SpanHead,
             TaskHead::Tag { .. } => Module::Classifier,
             TaskHead::Classify { .. } => architecture.classify.output,
@@ -169,11 +171,13 @@ impl Heads {
     pub fn has(self, head: Head) -> bool {
         match head {
             Head::Pooler => self.pooler,
+            Head::Prediction => self.mlm || self.task.is_some(),
             Head::Mlm => self.mlm,
             Head::Nsp => self.nsp,
             Head::Rtd => self.rtd,
             Head::Features => self.task.is_some(),
-            Head::Classifier => self.task.is_some_and(|task| task != TaskHead::Answer),
+            // In ModernBERT, the head of answers is a classifier, too.
+            Head::Classifier => self.task.is_some(),
             Head::Span => self.task == Some(TaskHead::Answer),
         }
     }
@@ -188,7 +192,9 @@ impl Heads {
         labels: Option<usize>,
     ) -> Heads {
         let pretraining = declared(Class::Pretraining);
-        let mlm = pretraining || declared(Class::MaskedLm) || declared(Class::CausalLm) || stored(Head::Mlm);
+        // A prediction head without a task's output layer is that of the MLM head.
+        let of_mlm = stored(Head::Mlm) || stored(Head::Prediction) && !stored(Head::Classifier);
+        let mlm = pretraining || declared(Class::MaskedLm) || declared(Class::CausalLm) || of_mlm;
         let nsp = pretraining || declared(Class::NextSentence) || stored(Head::Nsp);
         let pooler = stored(Head::Pooler);
 

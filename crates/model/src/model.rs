@@ -105,16 +105,14 @@ impl Model {
         Ok(())
     }
 
-    /// Sets the dropout on the embeddings and the outputs of both sublayers, and that on the attention weights.
+    /// Sets the dropouts of the encoder: see [`Config::set_dropout`].
     ///
     /// # Errors
     /// [`ModelError::Config`] for a probability that is not at least 0 and less than 1.
     pub fn set_dropout(&mut self, hidden: f64, attention: f64) -> Result<(), ModelError> {
-        self.set_config(Config {
-            hidden_dropout_prob: hidden,
-            attention_probs_dropout_prob: attention,
-            ..self.config.clone()
-        })
+        let mut config = self.config.clone();
+        config.set_dropout(Some(hidden), Some(attention));
+        self.set_config(config)
     }
 
     /// Sets whether a token attends only to itself and earlier tokens. The weights do not change: causal and masked
@@ -161,7 +159,16 @@ impl Model {
     /// it.
     pub fn freeze_unused_heads(&mut self, used: Heads) {
         let used = used.completed(self.architecture(), self.schema());
-        let all = [Head::Pooler, Head::Mlm, Head::Nsp, Head::Rtd, Head::Classifier, Head::Span, Head::Features];
+        let all = [
+            Head::Pooler,
+            Head::Prediction,
+            Head::Mlm,
+            Head::Nsp,
+            Head::Rtd,
+            Head::Classifier,
+            Head::Span,
+            Head::Features,
+        ];
         self.graph.rates.unused = all.into_iter().filter(|&head| !used.has(head)).collect();
         self.graph.apply_rates(&mut self.params);
     }

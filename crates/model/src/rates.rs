@@ -23,8 +23,14 @@ impl Default for Rates {
 }
 
 /// Whether a module computes queries, keys or values.
-fn projects_inputs(module: Module) -> bool {
-    matches!(module, Module::Layer { part: LayerPart::Query | LayerPart::Key | LayerPart::Value, .. })
+fn projects_inputs(module: Module, architecture: &Architecture) -> bool {
+    match module {
+        Module::Layer {
+            part: LayerPart::Query | LayerPart::Key | LayerPart::Value | LayerPart::QueryKeyValue, ..
+        } => true,
+        Module::Layer { part: LayerPart::AttentionNorm, .. } => architecture.pre_norm,
+        _ => false,
+    }
 }
 
 impl Rates {
@@ -38,7 +44,11 @@ impl Rates {
     pub(crate) fn of(&self, module: Module, architecture: &Architecture) -> f32 {
         match architecture.heights(module) {
             Some([_, last]) if self.is_frozen(last) => 0.0,
-            Some([first, _]) if self.unused_output && first == architecture.layers && !projects_inputs(module) => 0.0,
+            Some([first, _])
+                if self.unused_output && first == architecture.layers && !projects_inputs(module, architecture) =>
+            {
+                0.0
+            }
             Some([_, last]) => self.decay.powi((architecture.layers + 1 - last) as i32),
             None if module.head().is_some_and(|head| self.unused.contains(&head)) => 0.0,
             None => 1.0,

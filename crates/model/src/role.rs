@@ -7,6 +7,8 @@ pub enum Module {
     Embedding(Table),
     /// LayerNorm of the summed embeddings.
     EmbeddingNorm,
+    /// LayerNorm of the last hidden states, in models with LayerNorms before the blocks of a layer.
+    FinalNorm,
     /// From the width of the embeddings to the width of the hidden states, if they differ.
     EmbeddingProjection,
     /// The bias of attention scores for each bucket of distances, which all layers use: only a weight.
@@ -21,6 +23,11 @@ pub enum Module {
     },
     /// Dense layer with tanh on `[CLS]`.
     Pooler,
+    /// The dense layer before the MLM head's decoder and before the output layer of every task, in families in which they
+    /// share it.
+    PredictionDense,
+    /// The LayerNorm after that dense layer.
+    PredictionNorm,
     /// The MLM head's dense layer.
     MlmTransform,
     /// The MLM head's LayerNorm.
@@ -83,15 +90,20 @@ pub enum LayerPart {
     Key,
     /// Projection to values.
     Value,
+    /// Projection to queries, keys and values, in families that have one matrix for them.
+    QueryKeyValue,
     /// From the concatenated outputs of the attention heads to the hidden size.
     AttentionOutput,
-    /// LayerNorm after attention.
+    /// LayerNorm after attention, or before it.
     AttentionNorm,
     /// From the hidden size to the inner width of the feed-forward block.
     Intermediate,
+    /// From the hidden size to twice the inner width, in families with a gated linear unit: one half is multiplied by the
+    /// activation of the other.
+    GatedIntermediate,
     /// From the inner width back to the hidden size.
     Output,
-    /// LayerNorm after the feed-forward block.
+    /// LayerNorm after the feed-forward block, or before it.
     OutputNorm,
 }
 
@@ -118,6 +130,8 @@ pub struct Role {
 pub enum Head {
     /// Dense layer with tanh on `[CLS]`.
     Pooler,
+    /// The dense layer with a LayerNorm that the masked-language-model head and the heads of tasks share.
+    Prediction,
     /// Masked-language-model head.
     Mlm,
     /// Next-sentence head, or sentence-order head.
@@ -134,20 +148,25 @@ pub enum Head {
 
 impl LayerPart {
     /// All of them.
-    pub const ALL: [LayerPart; 8] = [
+    pub const ALL: [LayerPart; 10] = [
         LayerPart::Query,
         LayerPart::Key,
         LayerPart::Value,
+        LayerPart::QueryKeyValue,
         LayerPart::AttentionOutput,
         LayerPart::AttentionNorm,
         LayerPart::Intermediate,
+        LayerPart::GatedIntermediate,
         LayerPart::Output,
         LayerPart::OutputNorm,
     ];
 
     /// Whether it belongs to the attention; otherwise, to the feed-forward block.
     pub const fn is_of_attention(self) -> bool {
-        !matches!(self, LayerPart::Intermediate | LayerPart::Output | LayerPart::OutputNorm)
+        !matches!(
+            self,
+            LayerPart::Intermediate | LayerPart::GatedIntermediate | LayerPart::Output | LayerPart::OutputNorm
+        )
     }
 }
 
@@ -173,9 +192,11 @@ impl Module {
             Module::Embedding(_)
             | Module::EmbeddingNorm
             | Module::EmbeddingProjection
+            | Module::FinalNorm
             | Module::DistanceBias
             | Module::Layer { .. } => None,
             Module::Pooler => Some(Head::Pooler),
+            Module::PredictionDense | Module::PredictionNorm => Some(Head::Prediction),
             Module::MlmTransform | Module::MlmNorm | Module::MlmBias | Module::MlmDecoder => Some(Head::Mlm),
             Module::NspHead => Some(Head::Nsp),
             Module::RtdDense | Module::RtdOutput => Some(Head::Rtd),
@@ -213,6 +234,7 @@ impl Head {
     pub fn name(self) -> &'static str {
         match self {
             Head::Pooler => "pooler",
+            Head::Prediction => "prediction head",
             Head::Mlm => "masked-language-model head",
             Head::Nsp => "next-sentence head",
             Head::Rtd => "replaced-token head",

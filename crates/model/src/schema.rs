@@ -173,10 +173,10 @@ impl Schema {
 
     /// The prefix that an exporter added to all names: `module.` by DistributedDataParallel, `model.` by Lightning, or
     /// the attribute name in a class that contains the encoder. It is what precedes the name of the position
-    /// embeddings, which a model has only once. If there are several tables, returns an empty prefix and the list of
+    /// embeddings, which a model has only once; without position embeddings, that of the word embeddings. If there are several tables, returns an empty prefix and the list of
     /// prefixes.
     fn added_prefix<'a>(&self, stored: &[&'a str]) -> (&'a str, Vec<&'a str>) {
-        let table = self.name(Module::Embedding(Table::Position).weight());
+        let table = self.only_table();
         let table = table.strip_prefix(self.family.prefix).unwrap_or(&table);
         let before = |name: &&'a str| {
             let before = name.strip_suffix(table).filter(|before| before.is_empty() || before.ends_with('.'))?;
@@ -189,6 +189,12 @@ impl Schema {
             _ if found.contains("") => ("", Vec::new()),
             _ => ("", found.into_iter().collect()),
         }
+    }
+
+    /// The name of the table that is searched for an added prefix.
+    fn only_table(&self) -> String {
+        let position = Module::Embedding(Table::Position);
+        self.name(if self.has(position) { position } else { Module::Embedding(Table::Word) }.weight())
     }
 
     /// `module` with the number of the layer found in `name`, if the name matches the pattern.
@@ -292,7 +298,12 @@ impl Inventory {
     pub fn of<'a>(schema: Schema, stored: impl IntoIterator<Item = &'a str>) -> Inventory {
         let stored: Vec<&str> = stored.into_iter().collect();
         let (prefix, models) = schema.added_prefix(&stored);
-        let is_other = |family: &&Family| family.prefix != schema.family.prefix && prefix.ends_with(family.prefix);
+        let table = |schema: Schema| schema.only_table().strip_prefix(schema.family.prefix).map(str::to_owned);
+        let is_other = |family: &&'static Family| {
+            family.prefix != schema.family.prefix
+                && prefix.ends_with(family.prefix)
+                && table(Schema::new(family, 1)) == table(schema)
+        };
         let other_family = FAMILIES.into_iter().find(is_other).map(|family| family.title);
         let models = models.into_iter().map(str::to_owned).collect();
         let mut inventory = Inventory { models, other_family, ..Inventory::default() };

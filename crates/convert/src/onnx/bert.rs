@@ -8,8 +8,8 @@
 //! The subgraphs are those that PyTorch's exporter creates from Transformers' `modeling_bert.py`. onnxruntime fuses GELU with
 //! its bias, and the scaling with the product of the scores.
 
-use cloze_engine::ops::Activation;
-use cloze_model::architecture::{SequenceHead, distance_bucket};
+use cloze_engine::ops::{Activation, Rotation};
+use cloze_model::architecture::{Rotary, SequenceHead, distance_bucket};
 use cloze_model::role::{LayerPart, Table};
 use cloze_model::{Architecture, BiLstmSize, Class, Features, Model, Module, SequenceToken};
 
@@ -38,9 +38,9 @@ pub(super) fn build<'a>(
     let mut hidden = bert.embed(&inputs)?;
     let mut states = vec![hidden.clone()];
     if top > 0 {
-        let mask = bert.mask(&inputs)?;
+        let settings = bert.layer_settings(&inputs, top)?;
         for number in 0..top {
-            hidden = bert.layer(number, &hidden, &mask)?;
+            hidden = bert.layer(number, &hidden, &settings)?;
             states.push(hidden.clone());
         }
     }
@@ -81,6 +81,13 @@ struct Inputs {
     token_type_ids: Option<String>,
 }
 
+/// What all layers use: for layers whose tokens attend to all tokens, and for local ones.
+struct LayerSettings {
+    masks: [Option<String>; 2],
+    /// Cosines and sines.
+    rotations: [Option<[String; 2]>; 2],
+}
+
 fn named(name: &str) -> Dimension {
     Dimension::Named(name.to_owned())
 }
@@ -108,11 +115,14 @@ impl Bert<'_> {
         self.graph.node(op_type, name, inputs, Vec::new())
     }
 
-    /// x·Wᵀ + b with the module's weight `[out, in]` and bias. The weight is stored as `[in, out]`, the constant operand of a
+    /// x·Wᵀ + b with the module's weight `[out, in]` and bias, if it has one. The weight is stored as `[in, out]`, the constant operand of a
     /// plain MatMul. Fusions and quantizers support this form, and no transposition is necessary when the file is loaded.
     fn dense(&mut self, module: Module, x: &str, shape: [usize; 2]) -> Result<String, OnnxError> {
         let at = self.graph.module_node(module);
         let weight = self.graph.transposed(module.weight(), shape)?;
+        if !self.architecture.has_bias(module) {
+            return Ok(self.node("MatMul", at, &[x, &weight]));
+        }
         let bias = self.graph.weight(module.bias(), &shape[..1])?;
         let product = self.node("MatMul", format!("{at}.product"), &[x, &weight]);
         Ok(self.node("Add", at, &[&product, &bias]))
@@ -121,10 +131,14 @@ impl Bert<'_> {
     fn norm(&mut self, module: Module, x: &str, width: usize) -> Result<String, OnnxError> {
         let at = self.graph.module_node(module);
         let weight = self.graph.weight(module.weight(), &[width])?;
-        let bias = self.graph.weight(module.bias(), &[width])?;
+        let mut inputs = vec![x.to_owned(), weight];
+        if self.architecture.has_bias(module) {
+            inputs.push(self.graph.weight(module.bias(), &[width])?);
+        }
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let epsilon = AttributeProto::float("epsilon", self.architecture.layer_norm_eps);
         let attributes = vec![AttributeProto::int("axis", -1), epsilon];
-        Ok(self.graph.node("LayerNormalization", at, &[x, &weight, &bias], attributes))
+        Ok(self.graph.node("LayerNormalization", at, &inputs, attributes))
     }
 
     fn activation(&mut self, activation: Activation, at: &str, x: &str) -> String {
@@ -235,8 +249,11 @@ impl Bert<'_> {
         let architecture = self.architecture;
         let table = self.graph.weight(Module::DistanceBias.weight(), &[rows, architecture.attention_heads])?;
         let at = |part: &str| format!("distance.{part}");
-        let index = self.distances(input_ids);
+        let apart = self.distances(input_ids);
+        // From 0, which is the farthest pair.
         let farthest = architecture.max_sequence_length() as i64 - 1;
+        let most = self.graph.int("farthest", farthest);
+        let index = self.node("Add", at("index"), &[&apart, &most]);
         let buckets: Vec<i64> = (-farthest..=farthest).map(|distance| distance_bucket(distance) as i64).collect();
         let buckets = self.graph.ints("distance_buckets", &buckets);
         let bucket = self.gather(at("bucket"), &buckets, &index, 0);
@@ -247,16 +264,44 @@ impl Bert<'_> {
         Ok(self.node("Unsqueeze", at("batch"), &[&biases, &axis]))
     }
 
-    /// The distances of all pairs of tokens (key minus query) plus that of the farthest pair, so that none is negative: `[S, S]`.
+    /// The mask of local layers, `[B, 1, S, S]`: no token attends to tokens that are farther away than `window`. The smaller of
+    /// both masks, not their sum, which would be −∞.
+    fn local(&mut self, mask: &str, window: usize, input_ids: &str) -> String {
+        let at = |part: &str| format!("mask.{part}");
+        let apart = self.distances(input_ids);
+        let distance = self.node("Abs", at("distance"), &[&apart]);
+        let window = self.graph.int("window", window as i64);
+        let is_far = self.node("Greater", at("is_far"), &[&distance, &window]);
+        let lowest = self.graph.float("least", f32::MIN);
+        let zero = self.graph.float("zero", 0.0);
+        let far = self.node("Where", at("far"), &[&is_far, &lowest, &zero]);
+        self.node("Min", at("local"), &[mask, &far])
+    }
+
+    /// The cosines and sines of the rotations of all positions, for heads of width D: `[S, D]`.
+    fn rotation(&mut self, name: &str, theta: f64, input_ids: &str) -> [String; 2] {
+        let at = |part: &str| format!("rotation.{name}.{part}");
+        let width = self.architecture.head_size();
+        let numbers = self.token_numbers(&at("positions"), input_ids);
+        let to_float = vec![AttributeProto::int("to", i64::from(FLOAT))];
+        let numbers = self.graph.node("Cast", at("float"), &[&numbers], to_float);
+        let perm = vec![AttributeProto::ints("perm", &[1, 0])];
+        let column = self.graph.node("Transpose", at("column"), &[&numbers], perm);
+        let frequencies = (0..width / 2).map(|i| Rotation::frequency(i, width, theta)).collect();
+        let frequencies = self.graph.floats(&at("frequencies"), frequencies);
+        let half = self.node("Mul", at("half"), &[&column, &frequencies]);
+        let axis = vec![AttributeProto::int("axis", -1)];
+        let angles = self.graph.node("Concat", at("angles"), &[&half, &half], axis);
+        [self.node("Cos", at("cos"), &[&angles]), self.node("Sin", at("sin"), &[&angles])]
+    }
+
+    /// The distances of all pairs of tokens (key minus query): `[S, S]`.
     fn distances(&mut self, input_ids: &str) -> String {
         let at = |part: &str| format!("distance.{part}");
-        let farthest = self.architecture.max_sequence_length() - 1;
         let keys = self.token_numbers(&at("keys"), input_ids);
         let perm = vec![AttributeProto::ints("perm", &[1, 0])];
         let queries = self.graph.node("Transpose", at("queries"), &[&keys], perm);
-        let apart = self.node("Sub", at("apart"), &[&keys, &queries]);
-        let farthest = self.graph.int("farthest", farthest as i64);
-        self.node("Add", at("index"), &[&apart, &farthest])
+        self.node("Sub", at("apart"), &[&keys, &queries])
     }
 
     /// 0, 1, … up to the length of the batch: `[1, S]`. A batch that is longer than the model's positions fails.
@@ -299,16 +344,14 @@ impl Bert<'_> {
 // ------------------------------------------------------------------------------------------------ embeddings and encoder
 
 impl Bert<'_> {
-    /// `x⁰ = LN(E_word[id] + E_position[position] + E_segment[segment])`, and its projection if there is one: `[B, S, H]`.
+    /// `x⁰ = LN(E_word[id] + E_position[position] + E_segment[segment])`, of the tables that the model has, and its projection if there
+    /// is one: `[B, S, H]`.
     fn embed(&mut self, inputs: &Inputs) -> Result<String, OnnxError> {
         let Architecture { hidden_size: h, embedding_size: e, segments, .. } = *self.architecture;
         let root = self.root;
         let at = |part: &str| format!("{root}.embeddings.{part}");
         let table = |bert: &mut Self, table, rows| bert.graph.weight(Module::Embedding(table).weight(), &[rows, e]);
         let words = table(self, Table::Word, self.architecture.vocab_size)?;
-        let positions = table(self, Table::Position, self.architecture.positions)?;
-        let position_ids = self.position_ids(inputs);
-
         let mut sum = self.node("Gather", at("word_embeddings"), &[&words, &inputs.input_ids]);
         if segments > 0 {
             let rows = table(self, Table::Segment, segments)?;
@@ -319,8 +362,12 @@ impl Bert<'_> {
             };
             sum = self.node("Add", at("word_and_type"), &[&sum, &segment]);
         }
-        let position = self.node("Gather", at("position_embeddings"), &[&positions, &position_ids]);
-        let sum = self.node("Add", at("sum"), &[&sum, &position]);
+        if self.architecture.rotary.is_none() {
+            let positions = table(self, Table::Position, self.architecture.positions)?;
+            let position_ids = self.position_ids(inputs);
+            let position = self.node("Gather", at("position_embeddings"), &[&positions, &position_ids]);
+            sum = self.node("Add", at("sum"), &[&sum, &position]);
+        }
         let normed = self.norm(Module::EmbeddingNorm, &sum, e)?;
         match self.architecture.projects_embeddings {
             true => self.dense(Module::EmbeddingProjection, &normed, [h, e]),
@@ -349,44 +396,146 @@ impl Bert<'_> {
         }
     }
 
-    /// Layer `number`: LN(x + attention(x)), then LN(y + feed-forward(y)). `[B, S, H]` → `[B, S, H]`
-    fn layer(&mut self, number: usize, x: &str, mask: &str) -> Result<String, OnnxError> {
-        let (h, f) = (self.architecture.hidden_size, self.architecture.intermediate_size);
+    /// What all layers use: masks and rotations.
+    fn layer_settings(&mut self, inputs: &Inputs, layers: usize) -> Result<LayerSettings, OnnxError> {
+        let architecture = self.architecture;
+        let all = self.mask(inputs)?;
+        let [is_local, is_global] =
+            [true, false].map(|local| (0..layers).any(|number| architecture.window(number).is_some() == local));
+        let window = architecture.local.filter(|_| is_local).map(|local| local.window);
+        let local = window.map(|window| self.local(&all, window, &inputs.input_ids));
+        let mut rotations = [None, None];
+        if let Some(Rotary { global_theta, local_theta }) = architecture.rotary {
+            if is_global {
+                rotations[0] = Some(self.rotation("global", global_theta, &inputs.input_ids));
+            }
+            if is_local {
+                rotations[1] = Some(self.rotation("local", local_theta, &inputs.input_ids));
+            }
+        }
+        Ok(LayerSettings { masks: [Some(all), local], rotations })
+    }
+
+    /// Layer `number`: LN(x + attention(x)), then LN(y + feed-forward(y)), or x + attention(LN(x)), then y + feed-forward(LN(y)). `[B,
+    /// S, H]` → `[B, S, H]`
+    fn layer(&mut self, number: usize, x: &str, settings: &LayerSettings) -> Result<String, OnnxError> {
+        let h = self.architecture.hidden_size;
         let root = self.root;
         let at = |part: &str| format!("{root}.encoder.layer.{number}.{part}");
         let architecture = self.architecture;
         let module = |part| architecture.layer_module(number, part);
+        let norm = |bert: &mut Self, part, x: &str| bert.norm(module(part), x, h);
 
-        let attended = self.attention(number, &at("attention.self"), x, mask)?;
+        let input = match architecture.pre_norm && number > 0 {
+            true => norm(self, LayerPart::AttentionNorm, x)?,
+            false => x.to_owned(),
+        };
+        let attended = self.attention(number, &at("attention.self"), &input, settings)?;
         let projected = self.dense(module(LayerPart::AttentionOutput), &attended, [h, h])?;
-        let sum = self.node("Add", at("attention.output.sum"), &[&projected, x]);
-        let y = self.norm(module(LayerPart::AttentionNorm), &sum, h)?;
+        let mut y = self.node("Add", at("attention.output.sum"), &[&projected, x]);
+        if !architecture.pre_norm {
+            y = norm(self, LayerPart::AttentionNorm, &y)?;
+        }
 
-        let inner = self.dense(module(LayerPart::Intermediate), &y, [f, h])?;
-        let inner = self.activation(architecture.activation, &at("intermediate"), &inner);
-        let fed = self.dense(module(LayerPart::Output), &inner, [h, f])?;
+        let input = if architecture.pre_norm { norm(self, LayerPart::OutputNorm, &y)? } else { y.clone() };
+        let fed = self.feed_forward(number, &at("intermediate"), &input)?;
         let sum = self.node("Add", at("output.sum"), &[&fed, &y]);
-        self.norm(module(LayerPart::OutputNorm), &sum, h)
+        match architecture.pre_norm {
+            false => norm(self, LayerPart::OutputNorm, &sum),
+            true if number + 1 == architecture.layers => self.norm(Module::FinalNorm, &sum, h),
+            true => Ok(sum),
+        }
+    }
+
+    /// gelu(y·W1ᵀ + b1)·W2ᵀ + b2, or (gelu(u) ∘ g)·W2ᵀ + b2 of y·W1ᵀ + b1 = \[u g\].
+    fn feed_forward(&mut self, number: usize, at: &str, y: &str) -> Result<String, OnnxError> {
+        let Architecture { hidden_size: h, intermediate_size: f, activation, gated, .. } = *self.architecture;
+        let module = |part| self.architecture.layer_module(number, part);
+        let output = module(LayerPart::Output);
+        let inner = if gated {
+            let both = self.dense(module(LayerPart::GatedIntermediate), y, [2 * f, h])?;
+            let split = self.graph.ints("split_gate", &[0, 0, 2, f as i64]);
+            let both = self.node("Reshape", format!("{at}.both"), &[&both, &split]);
+            let [unit, gate] = [("first", 0, "linear"), ("second", 1, "multiplier")].map(|(constant, index, part)| {
+                let index = self.graph.int(constant, index);
+                self.gather(format!("{at}.{part}"), &both, &index, 2)
+            });
+            let active = self.activation(activation, at, &unit);
+            self.node("Mul", format!("{at}.unit"), &[&active, &gate])
+        } else {
+            let inner = self.dense(module(LayerPart::Intermediate), y, [f, h])?;
+            self.activation(activation, at, &inner)
+        };
+        self.dense(output, &inner, [h, f])
+    }
+
+    /// Queries, keys and values: `[B, S, H]` each, or `[B, S, N, D]` if they have one matrix.
+    fn projections(&mut self, number: usize, at: &str, x: &str) -> Result<[String; 3], OnnxError> {
+        let Architecture { hidden_size: h, attention_heads: n, fused_projections, .. } = *self.architecture;
+        let module = |part| self.architecture.layer_module(number, part);
+        if !fused_projections {
+            let [q, k, v] = [LayerPart::Query, LayerPart::Key, LayerPart::Value].map(module);
+            return Ok([self.dense(q, x, [h, h])?, self.dense(k, x, [h, h])?, self.dense(v, x, [h, h])?]);
+        }
+        let all = self.dense(module(LayerPart::QueryKeyValue), x, [3 * h, h])?;
+        let split = self.graph.ints("split_projections", &[0, 0, 3, n as i64, (h / n) as i64]);
+        let all = self.node("Reshape", format!("{at}.projections"), &[&all, &split]);
+        Ok([("first", 0, "query"), ("second", 1, "key"), ("third", 2, "value")].map(|(constant, index, part)| {
+            let index = self.graph.int(constant, index);
+            self.gather(format!("{at}.{part}"), &all, &index, 2)
+        }))
+    }
+
+    /// x cos + \[−x₂ x₁\] sin, where x₁ and x₂ are the halves of x: `[B, N, S, D]`.
+    fn rotated(&mut self, x: &str, [cos, sin]: &[String; 2]) -> String {
+        let width = self.architecture.head_size() as i64;
+        let axis = self.graph.ints("width_axis", &[3]);
+        let [start, middle, end] = [("width_start", 0), ("width_middle", width / 2), ("width_end", width)]
+            .map(|(name, at)| self.graph.ints(name, &[at]));
+        let first = self.node("Slice", format!("{x}.first"), &[x, &start, &middle, &axis]);
+        let second = self.node("Slice", format!("{x}.second"), &[x, &middle, &end, &axis]);
+        let negative = self.node("Neg", format!("{x}.negative"), &[&second]);
+        let last = vec![AttributeProto::int("axis", -1)];
+        let turned = self.graph.node("Concat", format!("{x}.turned"), &[&negative, &first], last);
+        let kept = self.node("Mul", format!("{x}.cos"), &[x, cos]);
+        let moved = self.node("Mul", format!("{x}.sin"), &[&turned, sin]);
+        self.node("Add", format!("{x}.rotated"), &[&kept, &moved])
     }
 
     /// softmax(q·kᵀ / √D + mask)·v in each head, with the heads concatenated: `[B, S, H]` → `[B, S, H]`.
-    fn attention(&mut self, number: usize, at: &str, x: &str, mask: &str) -> Result<String, OnnxError> {
+    fn attention(&mut self, number: usize, at: &str, x: &str, settings: &LayerSettings) -> Result<String, OnnxError> {
         let Architecture { hidden_size: h, attention_heads: n, .. } = *self.architecture;
         let d = self.architecture.head_size();
         // A size of 0 is copied from the input, so one shape works for all batches and lengths.
-        let split = self.graph.ints("split_heads", &[0, 0, n as i64, d as i64]);
         let join = self.graph.ints("join_heads", &[0, 0, h as i64]);
         let root = self.graph.float("sqrt_head_size", (d as f32).sqrt());
         let perm = |axes: [i64; 4]| vec![AttributeProto::ints("perm", &axes)];
 
-        let heads = |bert: &mut Self, part, axes: [i64; 4]| {
-            let projected = bert.dense(bert.architecture.layer_module(number, part), x, [h, h])?;
-            let parts = bert.node("Reshape", format!("{projected}.split"), &[&projected, &split]);
-            Ok::<String, OnnxError>(bert.graph.node("Transpose", format!("{projected}.heads"), &[&parts], perm(axes)))
+        let kind = usize::from(self.architecture.window(number).is_some());
+        let mask = settings.masks[kind].as_deref().unwrap_or_default();
+        let rotation = settings.rotations[kind].as_ref();
+        let parts = self.projections(number, at, x)?;
+        let transposed = |bert: &mut Self, projected: &str, axes: [i64; 4]| {
+            bert.graph.node("Transpose", format!("{projected}.heads"), &[projected], perm(axes))
         };
-        let q = heads(self, LayerPart::Query, [0, 2, 1, 3])?; //  [B, N, S, D]
-        let k = heads(self, LayerPart::Key, [0, 2, 3, 1])?; //    [B, N, D, S]
-        let v = heads(self, LayerPart::Value, [0, 2, 1, 3])?; //  [B, N, S, D]
+        let [q, k, v] = parts.map(|projected| {
+            if self.architecture.fused_projections {
+                return projected;
+            }
+            let split = self.graph.ints("split_heads", &[0, 0, n as i64, d as i64]);
+            self.node("Reshape", format!("{projected}.split"), &[&projected, &split])
+        });
+        let mut q = transposed(self, &q, [0, 2, 1, 3]); //  [B, N, S, D]
+        let v = transposed(self, &v, [0, 2, 1, 3]); //      [B, N, S, D]
+        let k = match rotation {
+            None => transposed(self, &k, [0, 2, 3, 1]), //  [B, N, D, S]
+            Some(rotation) => {
+                let k = transposed(self, &k, [0, 2, 1, 3]);
+                q = self.rotated(&q, rotation);
+                let k = self.rotated(&k, rotation);
+                transposed(self, &k, [0, 1, 3, 2])
+            }
+        };
 
         let scores = self.node("MatMul", format!("{at}.scores"), &[&q, &k]);
         let scaled = self.node("Div", format!("{at}.scaled"), &[&scores, &root]);
@@ -444,10 +593,13 @@ impl Bert<'_> {
     ) -> Result<String, OnnxError> {
         let Architecture { hidden_size: h, task_input, .. } = *self.architecture;
         let mut features = match task_input.token {
+            _ if self.architecture.mean_pooling && task_input.is_direct() => self.mean(hidden, attention_mask),
             SequenceToken::First => self.first_token(hidden),
             SequenceToken::Last => self.last_token(hidden, attention_mask),
         };
-        if task_input.is_direct() {
+        if head.dense == Module::PredictionDense {
+            features = self.token_features(&features)?;
+        } else if task_input.is_direct() {
             let (at, activation) = match head.dense {
                 Module::Pooler => (format!("{}.pooler", self.root), Activation::Tanh),
                 _ => ("classifier.dense".to_owned(), head.activation),
@@ -546,14 +698,50 @@ impl Bert<'_> {
         Ok(())
     }
 
+    /// LN(gelu(x·Wᵀ + b)), before the decoder or the output layer of a task: `[…, E]`.
+    fn transform(&mut self, hidden: &str) -> Result<String, OnnxError> {
+        let Architecture { hidden_size: h, embedding_size: e, mlm_activation, prediction_head, .. } =
+            *self.architecture;
+        let (dense, norm) = match prediction_head {
+            true => (Module::PredictionDense, Module::PredictionNorm),
+            false => (Module::MlmTransform, Module::MlmNorm),
+        };
+        let dense = self.dense(dense, hidden, [e, h])?;
+        let active = self.activation(mlm_activation, "cls.predictions.transform", &dense);
+        self.norm(norm, &active, e)
+    }
+
+    /// What the head of a token's label reads: the state, or what the prediction head makes of it.
+    fn token_features(&mut self, hidden: &str) -> Result<String, OnnxError> {
+        match self.architecture.prediction_head && self.architecture.task_input.is_direct() {
+            true => self.transform(hidden),
+            false => Ok(hidden.to_owned()),
+        }
+    }
+
+    /// The mean of the states of a sequence, without padding: `[B, H]`.
+    fn mean(&mut self, hidden: &str, attention_mask: &str) -> String {
+        let at = |part: &str| format!("mean.{part}");
+        let to_float = || vec![AttributeProto::int("to", i64::from(FLOAT))];
+        let mask = self.graph.node("Cast", at("mask"), &[attention_mask], to_float());
+        let last = self.graph.ints("last_axis", &[2]);
+        let mask = self.node("Unsqueeze", at("column"), &[&mask, &last]);
+        let states = self.node("Mul", at("states"), &[hidden, &mask]);
+        let axis = self.graph.ints("token_axis", &[1]);
+        let keep = vec![AttributeProto::int("keepdims", 0)];
+        let sum = self.graph.node("ReduceSum", at("sum"), &[&states, &axis], keep);
+        let lengths = self.lengths(attention_mask);
+        let lengths = self.graph.node("Cast", at("lengths"), &[&lengths], to_float());
+        let lengths = self.node("Unsqueeze", at("divisor"), &[&lengths, &axis]);
+        self.node("Div", "mean".to_owned(), &[&sum, &lengths])
+    }
+
     /// LN(gelu(x·Wᵀ + b))·E_wordᵀ + b for every token: `[B, S, V]`. The product transposes the word embeddings while reading them
     /// (Gemm's `transB`), so they are stored once, and no runtime needs a transposed copy.
     fn mlm(&mut self, hidden: &str, input_ids: &str, output: &str) -> Result<(), OnnxError> {
-        let Architecture { hidden_size: h, embedding_size: e, vocab_size: v, .. } = *self.architecture;
+        let Architecture { embedding_size: e, vocab_size: v, .. } = *self.architecture;
         let at = |part: &str| format!("cls.predictions.{part}");
-        let dense = self.dense(Module::MlmTransform, hidden, [e, h])?;
-        let active = self.activation(self.architecture.mlm_activation, &at("transform"), &dense);
-        let normed = self.norm(Module::MlmNorm, &active, e)?;
+        let normed = self.transform(hidden)?;
 
         let decoder = match self.architecture.tied_decoder {
             true => Module::Embedding(Table::Word),
@@ -607,7 +795,8 @@ impl Bert<'_> {
     /// A label for each token: `[B, S, L]`.
     fn tag(&mut self, features: &str) -> Result<(), OnnxError> {
         let labels = self.labels(Module::Classifier)?;
-        let logits = self.dense(Module::Classifier, features, [labels, self.width()])?;
+        let features = self.token_features(features)?;
+        let logits = self.dense(Module::Classifier, &features, [labels, self.width()])?;
         self.publish(&logits, "logits", &[batch(), length(), fixed(labels)]);
         Ok(())
     }
@@ -631,7 +820,9 @@ impl Bert<'_> {
 
     /// The scores of the answer's start and end: `[B, S]` each.
     fn answer(&mut self, hidden: &str) -> Result<(), OnnxError> {
-        let both = self.dense(Module::SpanHead, hidden, [2, self.width()])?;
+        let output = if self.architecture.prediction_head { Module::Classifier } else { Module::SpanHead };
+        let features = self.token_features(hidden)?;
+        let both = self.dense(output, &features, [2, self.width()])?;
         for (number, output) in ["start_logits", "end_logits"].into_iter().enumerate() {
             let index = self.graph.int(output, number as i64);
             let logits = self.gather(format!("{both}.{output}"), &both, &index, 2);

@@ -218,6 +218,12 @@ impl<'a> GraphBuilder<'a> {
         self.initializer(format!("constant.{name}"), dims, Data::Ints(values.to_vec()))
     }
 
+    /// A matrix with one row of floats, shared by operators.
+    pub(super) fn floats(&mut self, name: &str, values: Vec<f32>) -> String {
+        let dims = vec![1, values.len() as i64];
+        self.initializer(format!("constant.{name}"), dims, Data::Weight(Cow::Owned(values)))
+    }
+
     /// A matrix with one row: 0, 1, …, `end` − 1.
     pub(super) fn arange(&mut self, name: &str, end: usize) -> String {
         let values = (0..end as i64).collect();

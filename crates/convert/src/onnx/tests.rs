@@ -166,7 +166,7 @@ fn every_family_and_head() {
             (config.num_hidden_groups, config.inner_group_num) = (Some(1), Some(2));
         }
         config.type_vocab_size = match family.model_type {
-            "distilbert" | "mpnet" => 0,
+            "distilbert" | "mpnet" | "modernbert" => 0,
             "bert" | "albert" | "electra" => 2,
             _ => 1,
         };

@@ -112,6 +112,7 @@ pub static ALBERT: Family = Family {
     orders_sentences: true,
     pair_logits: "sop_logits",
     config: ConfigKeys {
+        also_berts_names: true,
         renamed: &[],
         absent: &["is_decoder", "add_cross_attention"],
         // AlbertConfig's defaults are those of xxlarge.
@@ -130,7 +131,6 @@ pub static ALBERT: Family = Family {
     },
     network: Network {
         positions: Positions::All,
-        distance_bias: false,
         projection: Projection::Always,
         mlm_activation: None,
         classify: POOLED,

@@ -94,13 +94,13 @@ pub static BERT: Family = Family {
     orders_sentences: false,
     pair_logits: "seq_relationship_logits",
     config: ConfigKeys {
+        also_berts_names: true,
         renamed: &[],
         absent: &["embedding_size", "num_hidden_groups", "inner_group_num"],
         defaults: &[],
     },
     network: Network {
         positions: Positions::All,
-        distance_bias: false,
         projection: Projection::Never,
         mlm_activation: None,
         classify: POOLED,

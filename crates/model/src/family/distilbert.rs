@@ -61,6 +61,7 @@ pub static DISTILBERT: Family = Family {
     orders_sentences: false,
     pair_logits: "seq_relationship_logits",
     config: ConfigKeys {
+        also_berts_names: true,
         renamed: &[
             ("hidden_size", "dim"),
             ("num_hidden_layers", "n_layers"),
@@ -83,7 +84,6 @@ pub static DISTILBERT: Family = Family {
     },
     network: Network {
         positions: Positions::All,
-        distance_bias: false,
         projection: Projection::Never,
         mlm_activation: None,
         classify: FIRST_TOKEN,

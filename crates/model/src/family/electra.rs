@@ -104,6 +104,7 @@ pub static ELECTRA: Family = Family {
     orders_sentences: false,
     pair_logits: "seq_relationship_logits",
     config: ConfigKeys {
+        also_berts_names: true,
         renamed: &[],
         absent: &["num_hidden_groups", "inner_group_num"],
         // ElectraConfig's defaults are those of small.
@@ -116,7 +117,6 @@ pub static ELECTRA: Family = Family {
     },
     network: Network {
         positions: Positions::All,
-        distance_bias: false,
         projection: Projection::IfNeeded,
         // `ElectraGeneratorPredictions` computes gelu whatever hidden_act is.
         mlm_activation: Some(Activation::Gelu),

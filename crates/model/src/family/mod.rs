@@ -6,6 +6,7 @@
 //! | `bert.rs` | BERT (Devlin et al. 2019) | |
 //! | `roberta.rs` | RoBERTa (Liu et al. 2019), XLM-RoBERTa (Conneau et al. 2020), CamemBERT (Martin et al. 2020) | positions, heads |
 //! | `mpnet.rs` | MPNet (Song et al. 2020) | positions, a bias by distance, heads |
+//! | `modernbert.rs` | ModernBERT (Warner et al. 2024) | LayerNorm before each block, rotary positions, windows, gated units, heads |
 //! | `distilbert.rs` | DistilBERT (Sanh et al. 2019) | no segments and no pooler, heads, names of keys |
 //! | `albert.rs` | ALBERT (Lan et al. 2020) | factorized embeddings, shared layers |
 //! | `electra.rs` | ELECTRA (Clark et al. 2020) | factorized embeddings, no pooler, heads, discriminator |
@@ -14,6 +15,7 @@ mod albert;
 mod bert;
 mod distilbert;
 mod electra;
+mod modernbert;
 mod mpnet;
 mod roberta;
 mod table;
@@ -22,13 +24,17 @@ pub use albert::ALBERT;
 pub use bert::BERT;
 pub use distilbert::DISTILBERT;
 pub use electra::ELECTRA;
+pub use modernbert::MODERNBERT;
 pub use mpnet::MPNET;
 pub use roberta::{CAMEMBERT, ROBERTA, XLM_ROBERTA};
 pub use table::Family;
 pub(crate) use table::{DefaultValue, HeadDropout, ModuleNames, Positions, Projection};
 
+use crate::role::Module;
+
 /// All supported families.
-pub static FAMILIES: [&Family; 8] = [&BERT, &ROBERTA, &XLM_ROBERTA, &CAMEMBERT, &MPNET, &DISTILBERT, &ALBERT, &ELECTRA];
+pub static FAMILIES: [&Family; 9] =
+    [&BERT, &ROBERTA, &XLM_ROBERTA, &CAMEMBERT, &MPNET, &MODERNBERT, &DISTILBERT, &ALBERT, &ELECTRA];
 
 impl Family {
     /// The family with this `model_type`.
@@ -47,6 +53,22 @@ impl Family {
             Positions::After(padding) => Some(padding),
             Positions::All | Positions::AfterPadding => configured,
         }
+    }
+
+    /// The name of a key of BERT's config.json in its own.
+    pub fn key<'a>(&self, berts: &'a str) -> &'a str {
+        self.config.renamed.iter().find(|(ours, _)| *ours == berts).map_or(berts, |(_, theirs)| *theirs)
+    }
+
+    /// Whether it is ModernBERT, whose config.json has keys for parts of the network that other families do not have:
+    /// rotary positions, windows, layers without biases.
+    pub fn is_modern(&self) -> bool {
+        self.has_module(Module::FinalNorm)
+    }
+
+    /// Whether it has this module, where the modules of a layer are those of layer 0.
+    pub(crate) fn has_module(&self, module: Module) -> bool {
+        self.modules.iter().any(|names| names.module == module)
     }
 
     /// Whether its config.json has the key that has this name in BERT's or ALBERT's.

@@ -56,6 +56,7 @@ pub static MPNET: Family = Family {
     orders_sentences: false,
     pair_logits: "seq_relationship_logits",
     config: ConfigKeys {
+        also_berts_names: true,
         renamed: &[],
         absent: &[
             "type_vocab_size",
@@ -74,7 +75,6 @@ pub static MPNET: Family = Family {
     network: Network {
         // `MPNetEmbeddings` does not read `pad_token_id`.
         positions: Positions::After(1),
-        distance_bias: true,
         projection: Projection::Never,
         // `MPNetLMHead` computes gelu whatever hidden_act is.
         mlm_activation: Some(Activation::Gelu),

@@ -45,7 +45,6 @@ const HEADS: &[(Head, &str)] = &[
 
 const NETWORK: Network = Network {
     positions: Positions::AfterPadding,
-    distance_bias: false,
     projection: Projection::Never,
     // `RobertaLMHead` computes gelu whatever hidden_act is.
     mlm_activation: Some(Activation::Gelu),
@@ -89,7 +88,7 @@ const fn family(
         classes,
         orders_sentences: false,
         pair_logits: "seq_relationship_logits",
-        config: ConfigKeys { renamed: &[], absent: ABSENT, defaults },
+        config: ConfigKeys { also_berts_names: true, renamed: &[], absent: ABSENT, defaults },
         network: NETWORK,
     }
 }

@@ -22,6 +22,8 @@ pub struct Family {
     pub(crate) buffers: &'static [&'static str],
     /// The modules of a layer are listed once, for layer 0; `{}` in a name is the number of the layer. In a name with
     /// two `{}`, they are the number of the group and the number of the layer in its group.
+    ///
+    /// The modules determine the network: for example, positions are rotations if there is no table of positions.
     pub(crate) modules: &'static [ModuleNames],
     /// Prefixes of the names of each head's tensors.
     pub(crate) heads: &'static [(Head, &'static str)],
@@ -46,6 +48,8 @@ pub(crate) struct ModuleNames {
 /// How a family's config.json differs from BERT's.
 #[derive(Debug)]
 pub(crate) struct ConfigKeys {
+    /// Whether Transformers also accepts BERT's names of renamed keys (`attribute_map`).
+    pub(crate) also_berts_names: bool,
     /// Keys of BERT with the names that the family has for them.
     pub(crate) renamed: &'static [(&'static str, &'static str)],
     /// Keys of BERT that the family does not have.
@@ -66,8 +70,6 @@ pub(crate) enum DefaultValue {
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) positions: Positions,
-    /// Whether a bias that depends on the distance of two tokens is added to their attention score.
-    pub(crate) distance_bias: bool,
     /// The dense layer from the width of the embeddings to the hidden size.
     pub(crate) projection: Projection,
     /// Activation of the MLM head's transform, if not `hidden_act`.

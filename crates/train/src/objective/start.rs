@@ -59,10 +59,9 @@ pub(super) fn initial_model(
     }
     recipe.check_fit(model.architecture().max_sequence_length(), model.architecture().segments)?;
     model.check_tokenizer(init, tokens, segments)?;
-    let (dropouts, config) = (&recipe.model, model.config());
-    let hidden = dropouts.hidden_dropout_prob.unwrap_or(config.hidden_dropout_prob);
-    let attention = dropouts.attention_probs_dropout_prob.unwrap_or(config.attention_probs_dropout_prob);
-    model.set_dropout(hidden, attention)?;
+    let mut config = model.config().clone();
+    config.set_dropout(recipe.model.hidden_dropout_prob, recipe.model.attention_probs_dropout_prob);
+    model.set_config(config)?;
     Ok((model, report))
 }
 

@@ -107,6 +107,8 @@ impl Recipe {
             ("model.embedding_size", m.embedding_size),
             ("model.num_hidden_groups", m.num_hidden_groups),
             ("model.inner_group_num", m.inner_group_num),
+            ("model.global_attn_every_n_layers", m.global_attn_every_n_layers),
+            ("model.local_attention", m.local_attention),
         ];
         for (key, size) in sizes {
             require(size != Some(0), key, || "is 0; expected at least 1".into())?;
@@ -145,6 +147,23 @@ impl Recipe {
             ("type_vocab_size", m.type_vocab_size.is_some()),
             ("layer_norm_eps", m.layer_norm_eps.is_some()),
         ];
+        for (key, given) in [
+            ("global_attn_every_n_layers", m.global_attn_every_n_layers.is_some()),
+            ("local_attention", m.local_attention.is_some()),
+        ] {
+            require(!given || family.is_modern(), &format!("model.{key}"), || {
+                format!("does not exist in the family {}, only in modernbert", family.model_type)
+            })?;
+        }
+        if let Some(tokens) = m.local_attention {
+            require(tokens.is_multiple_of(2), "model.local_attention", || {
+                format!("is {tokens}; expected an even number of tokens, of which one half is on each side")
+            })?;
+            let positions = m.positions().unwrap_or_default();
+            require(tokens <= positions, "model.local_attention", || {
+                format!("is {tokens}, longer than the model's {positions} positions (model.max_position_embeddings)")
+            })?;
+        }
         for (key, given) in given {
             require(!given || family.has_key(key), &format!("model.{key}"), || {
                 let has: Vec<&str> =
@@ -160,6 +179,12 @@ impl Recipe {
         let (hidden, heads) = (m.hidden_size.unwrap_or(1), m.num_attention_heads.unwrap_or(1));
         require(hidden.is_multiple_of(heads), "model.hidden_size", || {
             format!("is {hidden}, not divisible by model.num_attention_heads = {heads}")
+        })?;
+        require(!family.is_modern() || (hidden / heads).is_multiple_of(2), "model.hidden_size", || {
+            format!(
+                "is {hidden}, which gives {heads} heads of {}; expected an even width, because positions rotate pairs of numbers",
+                hidden / heads
+            )
         })?;
         for (key, x) in [("model.initializer_range", m.initializer_range), ("model.layer_norm_eps", m.layer_norm_eps)] {
             x.map_or(Ok(()), |x| require_positive(x, key))?;
@@ -540,8 +565,20 @@ mod tests {
             ("data=", "is missing"),
             ("model.hidden_dropout_prob=1", "not including, 1"),
             ("phase=[]", "at least one [[phase]]"),
+            ("model.local_attention=64", "does not exist in the family bert, only in modernbert"),
         ] {
             let line = error(&[bad]);
+            assert!(line.contains(expected), "{bad}: {line}");
+        }
+        for (bad, expected) in [
+            ("model.local_attention=7", "`model.local_attention` is 7; expected an even number"),
+            ("model.local_attention=0", "`model.local_attention` is 0; expected at least 1"),
+            ("model.local_attention=8194", "is 8194, longer than the model's 8192 positions"),
+            ("model.global_attn_every_n_layers=0", "`model.global_attn_every_n_layers` is 0"),
+            ("model.hidden_size=62", "gives 2 heads of 31; expected an even width"),
+            ("model.type_vocab_size=2", "does not exist in the family modernbert"),
+        ] {
+            let line = error(&["model.family=modernbert", "objective.nsp=false", bad]);
             assert!(line.contains(expected), "{bad}: {line}");
         }
         let trapezoid = ["schedule.kind=trapezoid", "schedule.warmup_steps=6", "schedule.decay_share=0.6"];

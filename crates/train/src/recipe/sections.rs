@@ -111,7 +111,7 @@ pub struct ModelSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
     /// `model_type` of the [`Family`]: `bert` by default, `roberta`, `xlm-roberta`, `camembert`, `mpnet`,
-    /// `distilbert`, `albert`, `electra`.
+    /// `modernbert`, `distilbert`, `albert`, `electra`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
     /// Width of the embeddings, E, in ALBERT and ELECTRA; 128 by default.
@@ -135,19 +135,26 @@ pub struct ModelSection {
     /// Number of attention heads; must divide `hidden_size`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_attention_heads: Option<usize>,
-    /// Width of the feed-forward block, F; 4·H by default.
+    /// Width of the feed-forward block, F; 4·H by default, and in ModernBERT, whose block has three matrices, 8/3·H rounded up
+    /// to a multiple of 32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intermediate_size: Option<usize>,
     /// Activation of the feed-forward block; `gelu` (erf) by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_act: Option<HiddenAct>,
-    /// Dropout on the embeddings and both sublayers; 0.1 by default.
+    /// Dropout on the embeddings and both sublayers; 0.1 by default, 0 in ModernBERT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hidden_dropout_prob: Option<f64>,
-    /// Dropout on the attention weights; 0.1 by default.
+    /// Dropout on the attention weights; 0.1 by default, 0 in ModernBERT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention_probs_dropout_prob: Option<f64>,
-    /// Number of learned positions; 512 by default.
+    /// ModernBERT: every n-th layer attends to all tokens, the others only to near ones; 3 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global_attn_every_n_layers: Option<usize>,
+    /// ModernBERT: tokens of the window of the other layers, of which one half is on each side; 128 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_attention: Option<usize>,
+    /// Number of positions; 512 by default, 8,192 in ModernBERT, which learns no table of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_position_embeddings: Option<usize>,
     /// Number of segments (token types); 2 by default.
@@ -156,7 +163,7 @@ pub struct ModelSection {
     /// Standard deviation of the truncated normal that initialises matrices; 0.02 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initializer_range: Option<f64>,
-    /// LayerNorm's ε; 1e-12 by default.
+    /// LayerNorm's ε; 1e-12 by default, 1e-5 in RoBERTa's family, MPNet and ModernBERT.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_norm_eps: Option<f64>,
 }
@@ -174,9 +181,14 @@ impl ModelSection {
             Some(_) => None,
             None => {
                 let first = if self.family().positions_skip_padding() { 2 } else { 0 };
-                Some(self.max_position_embeddings.map_or(DEFAULT_LENGTH, |rows| rows.saturating_sub(first)))
+                Some(self.max_position_embeddings.map_or(self.default_length(), |rows| rows.saturating_sub(first)))
             }
         }
+    }
+
+    /// Length of a sequence by default.
+    fn default_length(&self) -> usize {
+        if self.family().is_modern() { 8192 } else { 512 }
     }
 
     /// Number of segments of a model with these sizes: by default 2, and 1 in RoBERTa's family; 0 in families without segments.
@@ -197,6 +209,9 @@ impl ModelSection {
         let hidden = self.hidden_size.unwrap_or(768);
         let padding = family.padding(Some(special.pad)).filter(|_| family.positions_skip_padding());
         let first = padding.map_or(0, |padding| padding as usize + 1);
+        let dropout = if family.is_modern() { 0.0 } else { 0.1 };
+        // The default has as many weights: a gated block has three matrices.
+        let inner = if family.is_modern() { (8 * hidden / 3).next_multiple_of(32) } else { 4 * hidden };
         let mut keys = json!({
             "model_type": family.model_type,
             "vocab_size": vocab_size,
@@ -204,13 +219,11 @@ impl ModelSection {
             "hidden_size": hidden,
             "num_hidden_layers": self.num_hidden_layers.unwrap_or(12),
             "num_attention_heads": self.num_attention_heads.unwrap_or(12),
-            "intermediate_size": self.intermediate_size.unwrap_or(4 * hidden),
-            "hidden_dropout_prob": self.hidden_dropout_prob.unwrap_or(0.1),
-            "attention_probs_dropout_prob": self.attention_probs_dropout_prob.unwrap_or(0.1),
-            "max_position_embeddings": self.max_position_embeddings.unwrap_or(DEFAULT_LENGTH + first),
+            "intermediate_size": self.intermediate_size.unwrap_or(inner),
+            "max_position_embeddings": self.max_position_embeddings.unwrap_or(self.default_length() + first),
             "initializer_range": self.initializer_range.unwrap_or(0.02),
         });
-        let mut set = |key: &str, value: serde_json::Value| keys[key] = value;
+        let mut set = |key: &str, value: serde_json::Value| keys[family.key(key)] = value;
         // Absent keys have the defaults of the family.
         self.hidden_act.into_iter().for_each(|act| set("hidden_act", json!(act)));
         let sizes = [
@@ -224,7 +237,7 @@ impl ModelSection {
         }
         if family.has_key("layer_norm_eps") {
             // 1e-5 is the value of the published models of RoBERTa's family.
-            let default = if family.positions_skip_padding() { 1e-5 } else { 1e-12 };
+            let default = if family.positions_skip_padding() || family.is_modern() { 1e-5 } else { 1e-12 };
             set("layer_norm_eps", json!(self.layer_norm_eps.unwrap_or(default)));
         }
         if !self.shared_parts.is_none() {
@@ -234,15 +247,21 @@ impl ModelSection {
             set("bos_token_id", json!(special.cls));
             set("eos_token_id", json!(special.sep));
         }
+        if family.is_modern() {
+            set("cls_token_id", json!(special.cls));
+            set("sep_token_id", json!(special.sep));
+            // Transformers derives the kinds of all layers from these keys.
+            set("global_attn_every_n_layers", json!(self.global_attn_every_n_layers.unwrap_or(3)));
+            set("local_attention", json!(self.local_attention.unwrap_or(128)));
+        }
         let problem = |problem: String| ModelError::Config { path: None, problem };
-        let config: Config = serde_json::from_value(keys).map_err(|e| problem(e.to_string()))?;
+        let mut config: Config = serde_json::from_value(keys).map_err(|e| problem(e.to_string()))?;
+        let [hidden, attention] = [self.hidden_dropout_prob, self.attention_probs_dropout_prob];
+        config.set_dropout(Some(hidden.unwrap_or(dropout)), Some(attention.unwrap_or(dropout)));
         config.validate()?;
         Ok(config)
     }
 }
-
-/// Length of the position table by default, in tokens of a sequence.
-const DEFAULT_LENGTH: usize = 512;
 
 /// `[objective]`: masked language modelling, with next-sentence prediction unless `nsp = false` or with sentence-order
 /// prediction (`sop = true`); causal language modelling; replaced tokens; or distillation.

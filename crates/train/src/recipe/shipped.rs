@@ -50,9 +50,10 @@ macro_rules! variant {
     };
 }
 
-const VARIANTS: [Variant; 5] = [
+const VARIANTS: [Variant; 6] = [
     variant!("roberta", "RoBERTa with mini's sizes"),
     variant!("albert", "ALBERT with mini's sizes: shared layers, sentence order"),
+    variant!("modern", "ModernBERT with mini's sizes: rotary positions, windows, gated units"),
     variant!("electra", "ELECTRA-small: replaced-token detection"),
     variant!("left-to-right", "the left-to-right ablation with mini's sizes"),
     variant!("distil", "DistilBERT: a student of half the layers learns from a teacher"),
@@ -227,7 +228,7 @@ mod tests {
     #[test]
     fn every_recipe_has_a_description_and_no_placeholders() {
         let all = shipped();
-        assert_eq!(all.len(), 17);
+        assert_eq!(all.len(), 18);
         for recipe in all {
             assert!(!recipe.purpose.is_empty(), "{}", recipe.name);
             assert!(recipe.parameters.ends_with(" M"), "{}: {}", recipe.name, recipe.parameters);

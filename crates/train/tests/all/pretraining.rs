@@ -804,7 +804,8 @@ fn every_family_is_pretrained_and_resumes_bit_exactly() {
     let dir = tempfile::tempdir().unwrap();
     let shards = make_shards(dir.path(), 0);
     let electra = ["model.family=electra", "model.embedding_size=8"];
-    let cases: [(&str, &[&str], &str); 7] = [
+    let cases: [(&str, &[&str], &str); 8] = [
+        ("modernbert", &["model.family=modernbert", "model.local_attention=4"], "ModernBertForMaskedLM"),
         ("mpnet", &["model.family=mpnet", "model.max_position_embeddings=66"], "MPNetForMaskedLM"),
         ("roberta", &["model.family=roberta", "model.max_position_embeddings=66"], "RobertaForMaskedLM"),
         ("distilbert", &["model.family=distilbert"], "DistilBertForMaskedLM"),

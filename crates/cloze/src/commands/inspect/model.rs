@@ -77,6 +77,10 @@ pub(super) fn show(dir: &Path, arguments: &Arguments, terminal: &Terminal) -> Re
         architecture.head_size(),
         config.intermediate_size,
     )?;
+    if let Some(local) = architecture.local {
+        let count = (0..architecture.layers).filter(|&number| local.contains(number)).count();
+        writeln!(out, "  windows        {} tokens on each side in {count} layers", local.window)?;
+    }
     let width = match architecture.embedding_size {
         same if same == config.hidden_size => String::new(),
         other => format!(" of width {other}"),

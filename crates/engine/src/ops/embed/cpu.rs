@@ -24,12 +24,15 @@ impl Embed for Cpu {
             (indices.ids.slice::<i32>(), indices.positions.slice::<i32>(), indices.segments.slice::<i32>());
         let hidden = params.shape(tables.word)[1];
         check_indices(ids, params.shape(tables.word)[0], "word");
-        check_indices(positions, params.shape(tables.position)[0], "position");
-        if let Some(segment) = tables.segment {
-            check_indices(segments, params.shape(segment)[0], "segment");
+        for (table, indices, name) in [(tables.position, positions, "position"), (tables.segment, segments, "segment")]
+        {
+            if let Some(table) = table {
+                check_indices(indices, params.shape(table)[0], name);
+            }
         }
-        let [word, position] = [tables.word, tables.position].map(|table| weights(params, table));
-        let segment = tables.segment.map(|table| weights(params, table));
+        let word = weights(params, tables.word);
+        let [position, segment] =
+            [tables.position, tables.segment].map(|table| table.map(|table| weights(params, table)));
         let mut y = Tensor::host(&[ids.len(), hidden], dtype);
         with_real!(dtype, E => {
             let parts = DisjointSlice::new(y.slice_mut::<E>());
@@ -38,7 +41,8 @@ impl Embed for Cpu {
                     let rows = |index: i32| index as usize * hidden..(index as usize + 1) * hidden;
                     // SAFETY: each token belongs to one task.
                     let y = unsafe { parts.part(t * hidden..(t + 1) * hidden) };
-                    let (w, p) = (&word[rows(ids[t])], &position[rows(positions[t])]);
+                    let w = &word[rows(ids[t])];
+                    let p = position.map(|position| &position[rows(positions[t])]);
                     let s = segment.map(|segment| &segment[rows(segments[t])]);
                     self.level.run(SumRows { w, p, s, y });
                 }
@@ -56,11 +60,15 @@ impl Embed for Cpu {
         grads: &mut Gradients,
     ) {
         let (tokens, hidden) = dy.matrix("embed_backward");
-        let mut columns = vec![
-            (indices.ids.slice::<i32>(), params.range(tables.word), tables.word_padding),
-            (indices.positions.slice::<i32>(), params.range(tables.position), tables.position_padding),
+        let all = [
+            (Some(tables.word), &indices.ids, tables.word_padding),
+            (tables.position, &indices.positions, tables.position_padding),
+            (tables.segment, &indices.segments, None),
         ];
-        columns.extend(tables.segment.map(|table| (indices.segments.slice::<i32>(), params.range(table), None)));
+        let columns: Vec<_> = all
+            .into_iter()
+            .filter_map(|(table, indices, padding)| Some((indices.slice::<i32>(), params.range(table?), padding)))
+            .collect();
         for (_, table, _) in &columns {
             gradient_sums(grads, table.clone());
         }
@@ -87,8 +95,8 @@ impl Embed for Cpu {
 
 struct SumRows<'a, E> {
     w: &'a [f32],
-    p: &'a [f32],
-    /// Not in all models.
+    /// Not in all models, like `s`.
+    p: Option<&'a [f32]>,
     s: Option<&'a [f32]>,
     y: &'a mut [E],
 }
@@ -97,10 +105,11 @@ impl<E: Real> Vectorized for SumRows<'_, E> {
     type Output = ();
     #[inline(always)]
     fn call<I: Isa>(self) {
-        let sums = self.y.iter_mut().zip(self.w).zip(self.p);
-        match self.s {
-            Some(s) => sums.zip(s).for_each(|(((y, w), p), s)| *y = E::from_f32(w + p + s)),
-            None => sums.for_each(|((y, w), p)| *y = E::from_f32(w + p)),
+        let words = self.y.iter_mut().zip(self.w);
+        match (self.p, self.s) {
+            (Some(p), Some(s)) => words.zip(p).zip(s).for_each(|(((y, w), p), s)| *y = E::from_f32(w + p + s)),
+            (Some(one), None) | (None, Some(one)) => words.zip(one).for_each(|((y, w), x)| *y = E::from_f32(w + x)),
+            (None, None) => words.for_each(|(y, w)| *y = E::from_f32(*w)),
         }
     }
 }

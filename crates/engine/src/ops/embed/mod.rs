@@ -1,4 +1,5 @@
-//! Embeddings (Devlin et al. 2019, figure 2): y\[t\] = word[id\[t\]] + position[pos\[t\]] + segment[seg\[t\]].
+//! Embeddings (Devlin et al. 2019, figure 2): y\[t\] = word[id\[t\]] + position[pos\[t\]] + segment[seg\[t\]],
+//! where models without a table of positions or segments leave out that term.
 //!
 //! Backward: each row of a table gets the sum of the gradients of the tokens that use it; padding rows get none.
 
@@ -13,8 +14,8 @@ use crate::{DType, Gradients, ParamId, Parameters, Pass, Tensor, Var};
 pub struct EmbedTables {
     /// One row per vocabulary entry.
     pub word: ParamId,
-    /// One row per position.
-    pub position: ParamId,
+    /// One row per position; some models have none.
+    pub position: Option<ParamId>,
     /// One row per segment (token type); some models have none.
     pub segment: Option<ParamId>,
     /// The row of `word` that gets no gradient (`padding_idx` of PyTorch's `Embedding`).
@@ -25,7 +26,7 @@ pub struct EmbedTables {
 
 impl EmbedTables {
     /// These tables, without padding rows.
-    pub fn new(word: ParamId, position: ParamId, segment: Option<ParamId>) -> EmbedTables {
+    pub fn new(word: ParamId, position: Option<ParamId>, segment: Option<ParamId>) -> EmbedTables {
         EmbedTables { word, position, segment, word_padding: None, position_padding: None }
     }
 }
@@ -53,18 +54,16 @@ pub(crate) trait Embed {
     );
 }
 
-/// The sum of the word, position and segment embeddings of T tokens. The indices are \[T\] each; returns [T, H]. Without
-/// a table of segments, `segments` is not read. Panics on an index outside its table.
+/// The sum of the word, position and segment embeddings of T tokens. The indices are \[T\] each; returns [T, H]. The
+/// indices of a missing table are not read. Panics on an index outside its table.
 pub fn embed(pass: &mut Pass<'_>, ids: &Tensor, positions: &Tensor, segments: &Tensor, tables: EmbedTables) -> Var {
     let indices = EmbedIndices { ids: ids.clone(), positions: positions.clone(), segments: segments.clone() };
     let value = pass.device().backend().embed(&indices, pass.parameters(), tables, pass.precision());
-    let count = 2 + usize::from(tables.segment.is_some());
+    let used: Vec<ParamId> = [Some(tables.word), tables.position, tables.segment].into_iter().flatten().collect();
+    let count = used.len();
     let (bytes, rows) = (value.bytes(), count * 4 * value.count());
     pass.costs(Cost::new(0, bytes + rows), Cost::new(0, bytes + 2 * rows));
-    match tables.segment {
-        Some(segment) => pass.uses(&[tables.word, tables.position, segment]),
-        None => pass.uses(&[tables.word, tables.position]),
-    }
+    pass.uses(&used);
     pass.record("embed", value, |slot| {
         Box::new(move |backward| {
             let Some(gradient) = backward.finish(slot) else {
@@ -95,7 +94,7 @@ mod tests {
                         pass.device().tensor_i32(&v, &[v.len()])
                     };
                     let (i, o, s) = (tensor(&ids), tensor(&positions), tensor(&segments));
-                    embed(pass, &i, &o, &s, EmbedTables::new(p[0], p[1], Some(p[2])))
+                    embed(pass, &i, &o, &s, EmbedTables::new(p[0], Some(p[1]), Some(p[2])))
                 },
                 |_, p| {
                     let row = |table: usize, r: usize, h: usize| p[table][r * hidden + h];
@@ -117,7 +116,7 @@ mod tests {
             &[("word", &[5, hidden]), ("position", &[3, hidden])],
             |pass, _, p| {
                 let [i, o, s] = [ids, positions, [9; 4]].map(|v| pass.device().tensor_i32(&v, &[4]));
-                embed(pass, &i, &o, &s, EmbedTables::new(p[0], p[1], None))
+                embed(pass, &i, &o, &s, EmbedTables::new(p[0], Some(p[1]), None))
             },
             |_, p| {
                 let row = |table: usize, r: i32, h: usize| p[table][r as usize * hidden + h];
@@ -130,14 +129,32 @@ mod tests {
     }
 
     #[test]
+    fn embed_with_only_words_matches_its_oracle() {
+        let (ids, hidden) = ([3, 0, 3, 4], 33);
+        check_op(
+            "embed",
+            &[],
+            &[("word", &[5, hidden])],
+            |pass, _, p| {
+                let [i, o, s] = [ids, [9; 4], [9; 4]].map(|v| pass.device().tensor_i32(&v, &[4]));
+                embed(pass, &i, &o, &s, EmbedTables::new(p[0], None, None))
+            },
+            |_, p| ids.iter().flat_map(|id| p[0][*id as usize * hidden..][..hidden].to_vec()).collect(),
+        );
+    }
+
+    #[test]
     fn padding_rows_get_no_gradient() {
         let device = crate::Device::cpu(Some(1)).expect("a CPU device");
         let mut builder = crate::Parameters::builder();
         let [word, position] =
             ["word", "position"].map(|name| builder.declare(name, &[3, 1], crate::Init::Zeros, true));
         let params = builder.build(&device, 0);
-        let tables =
-            EmbedTables { word_padding: Some(1), position_padding: Some(0), ..EmbedTables::new(word, position, None) };
+        let tables = EmbedTables {
+            word_padding: Some(1),
+            position_padding: Some(0),
+            ..EmbedTables::new(word, Some(position), None)
+        };
         let mut gradients = Gradients::zeros_like(&params);
         let mut pass = Pass::recording(&device, &params, &mut gradients, DType::F32, None);
         let [ids, positions] = [[1, 2, 1, 0], [0, 1, 1, 0]].map(|indices| device.tensor_i32(&indices, &[4]));
@@ -160,7 +177,7 @@ mod tests {
             let mut pass = Pass::inference(&device, &params, crate::DType::F32);
             let [ids, positions, segments] =
                 [word_index, position_index, segment_index].map(|index| device.tensor_i32(&[0, index, 2], &[3]));
-            embed(&mut pass, &ids, &positions, &segments, EmbedTables::new(word, position, Some(segment)));
+            embed(&mut pass, &ids, &positions, &segments, EmbedTables::new(word, Some(position), Some(segment)));
         };
         run([1, 1, 1]);
         for table in 0..3 {

@@ -30,12 +30,18 @@ impl Rotation {
         let table: Vec<f32> = (0..positions).flat_map(row).collect();
         Rotation { table: device.tensor_f32(&table, &[positions, width]) }
     }
+
+    /// θ^(−2i/D), the angle of pair `i` from one position to the next in heads of `width` D, rounded to f32 at the same
+    /// places as in Transformers: at position 8,192 a rounding is visible.
+    pub fn frequency(i: usize, width: usize, theta: f64) -> f32 {
+        let exponent = (2 * i) as f32 / width as f32;
+        1.0 / (theta.powf(f64::from(exponent)) as f32)
+    }
 }
 
-/// position · θ^(−2i/D), rounded to f32 at the same places as in Transformers: at position 8,192 a rounding is visible.
+/// position · θ^(−2i/D).
 fn angle(position: usize, i: usize, width: usize, theta: f64) -> f32 {
-    let exponent = (2 * i) as f32 / width as f32;
-    position as f32 * (1.0 / (theta.powf(f64::from(exponent)) as f32))
+    position as f32 * Rotation::frequency(i, width, theta)
 }
 
 /// The inputs of both directions.

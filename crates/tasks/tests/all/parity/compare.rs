@@ -178,8 +178,10 @@ fn cancels(name: &str, theirs: &Named, schema: Schema) -> Option<Module> {
         // The bias of the head of answers and of the last LayerNorm add the same value to the logits of all tokens,
         // which does not change the softmax over them.
         Module::SpanHead => true,
+        Module::Classifier => theirs.contains_key("output.start_logits"),
         Module::Layer { part: LayerPart::OutputNorm, .. } => {
-            theirs.contains_key(&format!("grad.{}", schema.name(Module::SpanHead.bias())))
+            schema.has(Module::SpanHead)
+                && theirs.contains_key(&format!("grad.{}", schema.name(Module::SpanHead.bias())))
         }
         _ => false,
     };
