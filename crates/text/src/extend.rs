@@ -9,7 +9,6 @@ use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::{Decoder, Model, ModelWrapper};
 
 use crate::family::{merges_of, pieces_of};
-use crate::folder::word_piece;
 use crate::kind::Other;
 use crate::source::Source;
 use crate::vocabulary::Vocabulary;
@@ -128,7 +127,7 @@ impl Tokenizer {
             ModelWrapper::WordPiece(model) => {
                 let vocabulary = Vocabulary::new([self.tokens(), words].concat(), Path::new("vocabulary"))?;
                 let (unk, prefix) = (model.unk_token.clone(), model.continuing_subword_prefix.clone());
-                let model = word_piece(&vocabulary, &unk, &prefix, model.max_input_chars_per_word)?;
+                let model = vocabulary.word_piece(&unk, &prefix, model.max_input_chars_per_word)?;
                 let mut hf = self.hf().clone();
                 hf.with_model(model);
                 (vocabulary, hf)

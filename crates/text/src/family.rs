@@ -1,4 +1,4 @@
-//! Builds the tokenizers of RoBERTa, XLM-RoBERTa, CamemBERT and ALBERT as the classes of Transformers 5 do: from the vocabulary
+//! Builds the tokenizers of RoBERTa, XLM-RoBERTa, CamemBERT, ALBERT and MPNet as the classes of Transformers 5 do: from the vocabulary
 //! and tokenizer_config.json. From tokenizer.json, they take the vocabulary, the merges, the added tokens and SentencePiece's
 //! normaliser (ALBERT's also the sequence template); all else in it is built again.
 
@@ -8,12 +8,15 @@ use ahash::AHashMap;
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::decoders::DecoderWrapper;
+use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::bpe::BPE;
 use tokenizers::models::unigram::Unigram;
+use tokenizers::normalizers::BertNormalizer;
 use tokenizers::normalizers::precompiled::Precompiled;
 use tokenizers::normalizers::replace::Replace;
 use tokenizers::normalizers::unicode::NFKD;
 use tokenizers::normalizers::{Lowercase, Sequence, StripAccents};
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
@@ -26,9 +29,9 @@ use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper};
 use crate::sentencepiece::SentencePiece;
 use crate::settings::{AddedTokens, ExtraTokens, Family};
 use crate::source::Source;
-use crate::special::{ALBERT_NAMES, OTHER_NAMES};
-use crate::vocabulary::Vocabulary;
-use crate::{Template, TextError, Tokenizer, merges, validate};
+use crate::special::{ALBERT_NAMES, MPNET_NAMES, OTHER_NAMES};
+use crate::vocabulary::{CONTINUATION, MAX_WORD_CHARS, Vocabulary};
+use crate::{Template, TextError, Tokenizer, files, merges, validate};
 
 /// What the files of a tokenizer give.
 pub(crate) struct Parts {
@@ -50,6 +53,8 @@ enum Model {
     Unigram(Pieces),
     /// Of a SentencePiece model, with the id of its unknown piece.
     SentencePiece(Pieces, usize),
+    /// Of vocab.txt or tokenizer.json.
+    WordPiece(Vocabulary),
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -68,6 +73,7 @@ impl Family {
         match self {
             Family::Roberta => "BPE",
             Family::XlmRoberta | Family::Camembert | Family::Albert => "Unigram",
+            Family::MpNet => "WordPiece",
         }
     }
 
@@ -99,6 +105,7 @@ impl Family {
         // In the order of `special::KEYS`.
         let [pad, unk, cls, sep, mask] = match self {
             Family::Albert => ALBERT_NAMES,
+            Family::MpNet => MPNET_NAMES,
             Family::Roberta | Family::XlmRoberta | Family::Camembert => OTHER_NAMES,
         };
         let name = match key {
@@ -106,7 +113,9 @@ impl Family {
             "unk_token" => unk,
             "cls_token" | "bos_token" => cls,
             "sep_token" | "eos_token" => sep,
-            "mask_token" => return Some(AddedToken::from(mask, true).lstrip(self == Family::Camembert)),
+            "mask_token" => {
+                return Some(AddedToken::from(mask, true).lstrip(matches!(self, Family::Camembert | Family::MpNet)));
+            }
             _ => return None,
         };
         Some(AddedToken::from(name, true))
@@ -155,6 +164,13 @@ impl Parts {
         let model = match family {
             Family::Roberta => merges_of(model).map(Model::Bpe),
             Family::XlmRoberta | Family::Camembert | Family::Albert => pieces_of(model).map(Model::Unigram),
+            Family::MpNet => {
+                let ids = model["vocab"].as_object().map(|ids| {
+                    ids.iter().map(|(token, id)| Some((token.clone(), u32::try_from(id.as_u64()?).ok()?))).collect()
+                });
+                let ids: Option<AHashMap<String, u32>> = ids.flatten();
+                ids.map(|ids| Model::WordPiece(Vocabulary { tokens: Vec::new(), ids }))
+            }
         };
         let processor = Some(&json["post_processor"]).filter(|processor| !processor.is_null());
         let processor = processor.map(PostProcessorWrapper::deserialize).transpose();
@@ -170,6 +186,9 @@ impl Parts {
     pub(crate) fn of_files(family: Family, dir: &Path) -> Result<Parts, TextError> {
         let paths: Vec<_> = family.files().iter().map(|name| dir.join(name)).collect();
         let (model, charsmap, extra) = match paths.as_slice() {
+            [list] if family == Family::MpNet => {
+                (Model::WordPiece(Vocabulary::parse(&files::read(list)?, list)?.0), None, None)
+            }
             [vocabulary, merges] => (Model::BpeFiles(merges::read(vocabulary, merges)?), None, None),
             _ => {
                 let SentencePiece { pieces, unknown, added, charsmap } = SentencePiece::read(&paths[0])?;
@@ -190,6 +209,9 @@ impl Model {
                     builder.continuing_subword_prefix(String::new()).end_of_word_suffix(String::new()).build()?;
                 return Ok(model.into());
             }
+            Model::WordPiece(vocabulary) => {
+                return Ok(vocabulary.word_piece(&name("unk_token"), CONTINUATION, MAX_WORD_CHARS)?.into());
+            }
             Model::Unigram(pieces) => pieces,
             Model::SentencePiece(pieces, unknown) => fairseq_ids(family, pieces, unknown, &name)?,
         };
@@ -199,7 +221,7 @@ impl Model {
                 let unknown = name("unk_token");
                 pieces.iter().position(|(piece, _)| *piece == unknown).unwrap_or(0)
             }
-            Family::Roberta | Family::XlmRoberta => 3,
+            Family::Roberta | Family::XlmRoberta | Family::MpNet => 3,
         };
         if pieces.len() <= unknown {
             let size = pieces.len();
@@ -221,7 +243,7 @@ fn fairseq_ids(
     let (expected, first, replaced) = match family {
         Family::Albert => (1, Vec::new(), 0),
         Family::Camembert => (0, vec!["<s>NOTUSED".to_owned(), pad, "</s>NOTUSED".to_owned(), unk], 1),
-        Family::Roberta | Family::XlmRoberta => (0, vec![bos, pad, eos, unk], 3),
+        Family::Roberta | Family::XlmRoberta | Family::MpNet => (0, vec![bos, pad, eos, unk], 3),
     };
     if unknown != expected || pieces.len() < replaced {
         let (size, class) = (pieces.len(), family.class_name());
@@ -271,6 +293,9 @@ pub(crate) fn build(
     if family == Family::Roberta {
         hf.with_pre_tokenizer(Some(ByteLevel::new(spaced.unwrap_or_default(), true, true)));
         hf.with_decoder(Some(ByteLevel::default()));
+    } else if family == Family::MpNet {
+        hf.with_pre_tokenizer(Some(BertPreTokenizer));
+        hf.with_decoder(Some(WordPieceDecoder::new(CONTINUATION.into(), true)));
     } else {
         let scheme = if spaced.unwrap_or(true) { PrependScheme::Always } else { PrependScheme::Never };
         let metaspace = Metaspace::new('▁', scheme, true);
@@ -281,7 +306,7 @@ pub(crate) fn build(
     let vocabulary = Vocabulary::unchecked(Vocabulary::in_order(hf.get_vocab(true), path)?);
     let special = vocabulary.find_special(|key| added.named(key), None, path)?;
     let processor: PostProcessorWrapper = match (family, parts.post_processor) {
-        (Family::Roberta, _) => {
+        (Family::Roberta | Family::MpNet, _) => {
             let ends = RobertaProcessing::new((name("sep_token"), special.sep), (name("cls_token"), special.cls));
             ends.trim_offsets(trims).add_prefix_space(spaced.unwrap_or_default()).into()
         }
@@ -333,6 +358,12 @@ fn normalizers(
     settings: &crate::settings::Settings,
 ) -> Result<Option<NormalizerWrapper>, TextError> {
     let failed = engine("set the normaliser");
+    if family == Family::MpNet {
+        let [chinese, lowercase] =
+            ["tokenize_chinese_chars", "do_lower_case"].map(|key| settings.flag(key).unwrap_or(true));
+        let normalizer = BertNormalizer::new(true, chinese, settings.flag("strip_accents"), lowercase);
+        return Ok(Some(normalizer.into()));
+    }
     let charsmap = charsmap.map(|map| Precompiled::from(&map)).transpose().map_err(|e| failed(e.into()))?;
     let charsmap = charsmap.map(NormalizerWrapper::from);
     if family != Family::Albert {

@@ -26,13 +26,13 @@ fn engine(action: &'static str) -> impl Fn(Box<dyn std::error::Error + Send + Sy
 
 impl Tokenizer {
     /// Opens a folder or one of its files, as `AutoTokenizer` of Transformers 5 does. The files are `tokenizer.json`, which is
-    /// preferred, or those of the tokenizer's class: `vocab.txt` (BERT, DistilBERT, ELECTRA), `vocab.json` with `merges.txt`
+    /// preferred, or those of the tokenizer's class: `vocab.txt` (BERT, DistilBERT, ELECTRA, MPNet), `vocab.json` with `merges.txt`
     /// (RoBERTa), `sentencepiece.bpe.model` (XLM-RoBERTa, CamemBERT) or `spiece.model` (ALBERT).
     ///
     /// The class is named by tokenizer_config.json; without a name, it follows from config.json. The classes above take only the
     /// vocabulary, the merges, the added tokens and SentencePiece's normaliser from a tokenizer.json, and all else from
-    /// tokenizer_config.json: `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` for BERT, `add_prefix_space` for the
-    /// others, `trim_offsets` for RoBERTa, `do_lower_case` and `keep_accents` for ALBERT. For any other class, tokenizer.json is
+    /// tokenizer_config.json: `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` for BERT and MPNet, `add_prefix_space` for
+    /// the others, `trim_offsets` for RoBERTa, `do_lower_case` and `keep_accents` for ALBERT. For any other class, tokenizer.json is
     /// used unchanged; its model may be WordPiece, BPE, Unigram or WordLevel.
     ///
     /// There are two differences, and [`notes`](Self::notes) reports them. If BERT's `do_lower_case` is not set, Transformers
@@ -306,7 +306,14 @@ fn from_json_unchanged(
 
 fn open_list(path: &Path) -> Result<Tokenizer, TextError> {
     let (vocabulary, has_blank_end) = Vocabulary::parse(&files::read(path)?, path)?;
-    let settings = Settings::read(path.parent().unwrap_or(Path::new("")))?;
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let settings = Settings::read(dir)?;
+    if let Class::Family(family) = settings.class()
+        && family.files() == [LIST]
+        && path.file_name().is_some_and(|name| name == LIST)
+    {
+        return open_files(family, dir, settings);
+    }
     if let (Class::AsWritten | Class::Family(_), Some(origin)) = (settings.class(), settings.class_origin()) {
         let reason = format!(
             "{origin}, for which a vocab.txt is not enough; expected a BERT class such as BertTokenizer, or a {JSON}"
@@ -373,7 +380,7 @@ fn bert(
     }
     let name = |role: usize| added.named(KEYS[role]).unwrap_or_default();
     let [unk, cls, sep] = [1, 2, 3].map(name);
-    let mut hf = tokenizers::Tokenizer::new(word_piece(&vocabulary, unk, CONTINUATION, MAX_WORD_CHARS)?);
+    let mut hf = tokenizers::Tokenizer::new(vocabulary.word_piece(unk, CONTINUATION, MAX_WORD_CHARS)?);
     hf.with_normalizer(Some(normalizer))
         .map_err(engine("set the normaliser"))?
         .with_pre_tokenizer(Some(BertPreTokenizer))
@@ -391,22 +398,6 @@ fn bert(
         .map_err(|e| engine("build the template")(e.into()))?;
     hf.with_post_processor(Some(template));
     Tokenizer::assemble(vocabulary, special, Template::bert(special.cls, special.sep), hf, source)
-}
-
-/// A WordPiece model over `vocabulary`.
-pub(crate) fn word_piece(
-    vocabulary: &Vocabulary,
-    unk: &str,
-    prefix: &str,
-    max_chars: usize,
-) -> Result<WordPiece, TextError> {
-    WordPiece::builder()
-        .vocab(vocabulary.ids.clone())
-        .unk_token(unk.to_owned())
-        .continuing_subword_prefix(prefix.to_owned())
-        .max_input_chars_per_word(max_chars)
-        .build()
-        .map_err(engine("build the model"))
 }
 
 #[cfg(test)]

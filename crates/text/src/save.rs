@@ -19,8 +19,8 @@ type Files = Vec<(&'static str, Vec<u8>)>;
 impl Tokenizer {
     /// Writes the tokenizer into the folder `dir` (created if it does not exist). Transformers' `AutoTokenizer` reads the same
     /// ids from it as from the folder that this tokenizer was read from. A `BertTokenizer` is written as `vocab.txt`,
-    /// `tokenizer.json` and `tokenizer_config.json`; the tokenizers of RoBERTa, XLM-RoBERTa, CamemBERT and ALBERT without the
-    /// first; any other tokenizer as the files that it was read from.
+    /// `tokenizer.json` and `tokenizer_config.json`; the tokenizers of RoBERTa, XLM-RoBERTa, CamemBERT, ALBERT and MPNet without
+    /// the first; any other tokenizer as the files that it was read from.
     ///
     /// # Errors
     /// A folder or file that cannot be written. No incomplete file remains under these names.
@@ -150,8 +150,13 @@ fn bert_config(tokenizer: &Tokenizer, config: &mut Map<String, Value>) {
         let listed: Map<String, Value> = added.iter().map(|(id, token)| (id.to_string(), json!(token))).collect();
         config.insert(DECODER.to_owned(), listed.into());
     }
-    let normalizer = tokenizer.normalizer();
     config.entry("clean_up_tokenization_spaces").or_insert(true.into());
+    normalizer_config(tokenizer, config);
+}
+
+/// Sets the keys of BERT's normaliser.
+fn normalizer_config(tokenizer: &Tokenizer, config: &mut Map<String, Value>) {
+    let normalizer = tokenizer.normalizer();
     let lowercase = normalizer.is_none_or(|n| n.lowercase);
     config.insert("do_lower_case".to_owned(), lowercase.into());
     config.insert("strip_accents".to_owned(), normalizer.and_then(|n| n.strip_accents).into());
@@ -169,11 +174,15 @@ fn family_config(tokenizer: &Tokenizer, family: Family, config: &mut Map<String,
     let defaults: &[(&str, bool)] = match family {
         Family::Roberta => &[("add_prefix_space", false), ("trim_offsets", true)],
         Family::XlmRoberta | Family::Camembert => &[("add_prefix_space", true)],
+        Family::MpNet => &[],
         Family::Albert => &[("add_prefix_space", true), ("do_lower_case", true), ("keep_accents", false)],
     };
     for (key, default) in defaults {
         let value = config.get(*key).and_then(Value::as_bool).unwrap_or(*default);
         config.insert((*key).to_owned(), value.into());
+    }
+    if family == Family::MpNet {
+        normalizer_config(tokenizer, config);
     }
     if tokenizer.template().segments(true) > 1 {
         // Transformers' AlbertTokenizer would give no segments.

@@ -82,6 +82,8 @@ pub(crate) enum Family {
     Camembert,
     /// Unigram with the ids of its SentencePiece model.
     Albert,
+    /// WordPiece as in BERT, with RoBERTa's special tokens and template.
+    MpNet,
 }
 
 /// Where a [`Family`] is named, and its files.
@@ -96,7 +98,7 @@ struct FamilyNames {
 }
 
 /// From `TOKENIZER_MAPPING_NAMES` of Transformers.
-const FAMILIES: [FamilyNames; 4] = [
+const FAMILIES: [FamilyNames; 5] = [
     FamilyNames {
         family: Family::Roberta,
         classes: &["RobertaTokenizer", "BartTokenizer", "LEDTokenizer", "LongformerTokenizer"],
@@ -133,6 +135,7 @@ const FAMILIES: [FamilyNames; 4] = [
         models: &["albert", "yoso"],
         files: &["spiece.model"],
     },
+    FamilyNames { family: Family::MpNet, classes: &["MPNetTokenizer"], models: &["mpnet"], files: &[LIST] },
 ];
 
 impl Family {

@@ -28,6 +28,9 @@ pub(crate) const KEYS: [&str; 5] = ["pad_token", "unk_token", "cls_token", "sep_
 /// RoBERTa's names for these tokens, in the same order.
 pub(crate) const OTHER_NAMES: [&str; 5] = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"];
 
+/// MPNet's names for these tokens, in the same order.
+pub(crate) const MPNET_NAMES: [&str; 5] = ["<pad>", "[UNK]", "<s>", "</s>", "<mask>"];
+
 /// ALBERT's names for these tokens, in the same order, which is also that of their ids.
 pub(crate) const ALBERT_NAMES: [&str; 5] = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"];
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ahash::AHashMap;
+use tokenizers::models::wordpiece::WordPiece;
 
 use crate::{Special, Template, TextError, files};
 
@@ -61,6 +62,13 @@ impl Vocabulary {
     pub(crate) fn unchecked(tokens: Vec<String>) -> Vocabulary {
         let ids = tokens.iter().cloned().zip(0..).collect();
         Vocabulary { tokens, ids }
+    }
+
+    /// A WordPiece model over these tokens.
+    pub(crate) fn word_piece(&self, unk: &str, prefix: &str, max_chars: usize) -> Result<WordPiece, TextError> {
+        let builder = WordPiece::builder().vocab(self.ids.clone()).unk_token(unk.to_owned());
+        let builder = builder.continuing_subword_prefix(prefix.to_owned()).max_input_chars_per_word(max_chars);
+        builder.build().map_err(|e| TextError::Engine { action: "build the model", reason: e.to_string() })
     }
 
     /// Finds the special tokens (see [`Special::find`]). `path` is used in the error.

@@ -1,4 +1,4 @@
-//! The tokenizers of RoBERTa, XLM-RoBERTa, CamemBERT and ALBERT: ids, offsets, pairs and words equal those of Transformers'
+//! The tokenizers of RoBERTa, XLM-RoBERTa, CamemBERT, ALBERT and MPNet: ids, offsets, pairs and words equal those of Transformers'
 //! AutoTokenizer, also after saving.
 
 use std::fs;
