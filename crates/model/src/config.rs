@@ -793,6 +793,27 @@ mod tests {
         assert_eq!(shorter.architecture().max_sequence_length(), 510);
     }
 
+    /// Keys of ModernBERT: those of BERT are ignored, and only reported if they contradict the family's own.
+    #[test]
+    fn names_of_bert_are_not_read_where_transformers_does_not_read_them() {
+        let text = r#"{"model_type": "modernbert", "layer_norm_eps": 1e-05, "norm_eps": 1e-05, "hidden_act": "relu",
+            "hidden_activation": "gelu", "mlp_dropout": 0.25, "embedding_dropout": 0.5, "attention_dropout": 0.125,
+            "local_attention": 10, "pad_token_id": 0}"#;
+        let config = parse(text).unwrap();
+        assert_eq!((config.hidden_act, config.layer_norm_eps), (HiddenAct::Gelu, 1e-5));
+        assert_eq!(config.ignored_keys(), ["config.json: ModernBERT ignores hidden_act (\"relu\")"]);
+        let Dropouts { embeddings, attention, attention_output, gated, output, .. } = config.architecture().dropouts;
+        assert_eq!([embeddings, attention, attention_output, gated, output], [0.5, 0.125, 0.125, 0.25, 0.0]);
+        let architecture = config.architecture();
+        assert_eq!([0, 1, 2, 3].map(|number| architecture.window(number)), [None, Some(5), Some(5), None]);
+        assert_eq!((architecture.segments, architecture.layers, architecture.positions), (0, 22, 8192));
+        let mut written = parse(&config.to_json()).unwrap();
+        assert_eq!(written, config);
+        written.set_dropout(Some(0.75), None);
+        let dropouts = written.architecture().dropouts;
+        assert_eq!([dropouts.embeddings, dropouts.gated, dropouts.attention], [0.75, 0.75, 0.125]);
+    }
+
     /// A configuration that a program makes can have values that no file of the family has.
     #[test]
     fn values_that_the_family_does_not_have_never_reach_the_network() {
@@ -872,6 +893,10 @@ mod tests {
                 r#"{"model_type": "mpnet", "pad_token_id": 7, "max_position_embeddings": 2}"#,
                 "expected more than the padding token's id + 1, 2",
             ),
+            (r#"{"model_type": "modernbert", "local_attention": 9}"#, "local_attention is 9: expected an even number"),
+            (r#"{"model_type": "modernbert", "num_attention_heads": 256}"#, "heads of 3, expected an even width"),
+            (r#"{"model_type": "modernbert", "cloze_shared_parts": "all"}"#, "layers of ModernBERT differ"),
+            (r#"{"model_type": "modernbert", "norm_eps": 0}"#, "norm_eps is 0"),
             (r#"{"model_type": "albert", "num_hidden_groups": 13}"#, "num_hidden_groups is 13: expected 1 to 12"),
             (r#"{"model_type": "albert", "cloze_shared_parts": "all"}"#, "ALBERT has groups of layers instead"),
             (

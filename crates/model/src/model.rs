@@ -196,7 +196,7 @@ mod tests {
     use crate::output_rows::indices;
     use crate::role::{LayerPart, Module, Table};
     use crate::task_input::{BiLstmSize, Features, SequenceToken, TaskInput};
-    use crate::testing::{device, inputs, labels, small};
+    use crate::testing::{device, inputs, labels, modern, small};
     use cloze_engine::{DType, Gradients, Pass, ops};
 
     /// First and last element, recorded when parameters were still declared by name.
@@ -251,12 +251,62 @@ mod tests {
         }
     }
 
+    /// `_init_weights` of Transformers' `modeling_modernbert.py`.
+    #[test]
+    fn matrices_whose_outputs_add_up_are_smaller_in_pre_norm_models() {
+        let model = Model::new(modern(), Heads::of(TaskHead::Answer), &device(), 1).unwrap();
+        let largest = |module: Module| {
+            let values = model.params.read(model.find(module.weight()).unwrap());
+            values.iter().fold(0f32, |largest, value| largest.max(value.abs()))
+        };
+        for (module, std) in [
+            (Module::Embedding(Table::Word), 0.02),
+            (Module::layer(1, LayerPart::QueryKeyValue), 0.02),
+            (Module::layer(1, LayerPart::GatedIntermediate), 0.02),
+            (Module::layer(0, LayerPart::AttentionOutput), 0.01),
+            (Module::layer(0, LayerPart::Output), 0.01),
+            (Module::PredictionDense, 0.01),
+            (Module::Classifier, 0.25),
+        ] {
+            let found = largest(module);
+            assert!(found <= 2.0 * std + 1e-6 && found > 1.2 * std, "{module:?}: {found}");
+        }
+        assert!(model.find(Module::layer(0, LayerPart::AttentionNorm).weight()).is_none());
+        assert!(model.find(Module::layer(1, LayerPart::AttentionNorm).weight()).is_some());
+        assert!(model.find(Module::layer(1, LayerPart::AttentionNorm).bias()).is_none());
+    }
+
+    /// The weights of the MLM head's dense layer are those of the heads of tasks, as in Transformers.
+    #[test]
+    fn the_prediction_head_is_kept_for_tasks() {
+        let (device, dir) = (device(), tempfile::tempdir().unwrap());
+        let start = Model::new(modern(), Heads::MLM, &device, 1).unwrap();
+        start.save(dir.path()).unwrap();
+        for task in [TaskHead::Classify { labels: 3 }, TaskHead::Tag { labels: 3 }, TaskHead::Answer, TaskHead::Choose]
+        {
+            let (model, report) = Model::load_with(dir.path(), Heads::of(task), &[], &device, 2).unwrap();
+            let read = |model: &Model, role| model.params.read(model.find(role).unwrap()).to_vec();
+            for role in [Module::PredictionDense.weight(), Module::PredictionNorm.weight()] {
+                assert_eq!(read(&model, role), read(&start, role), "{task:?}");
+            }
+            let new: Vec<&str> = report.newly_initialized.iter().map(|tensor| tensor.name.as_str()).collect();
+            assert_eq!(new, ["classifier.bias", "classifier.weight"]);
+            let unused: Vec<&str> = report.unused.iter().map(|tensor| tensor.name.as_str()).collect();
+            assert_eq!(unused, ["decoder.bias"]);
+        }
+        let (_, report) = Model::load_encoder(dir.path(), &device).unwrap();
+        assert_eq!(report.unused.len(), 3);
+    }
+
     /// Includes dropout: recomputation drops the same elements.
     #[test]
     fn recomputation_gives_identical_bits() {
         let device = device();
-        let model = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
-        for precision in [DType::F32, DType::BF16] {
+        let bert = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
+        let modern = Model::new(modern(), Heads::MLM, &device, 1).unwrap();
+        for (model, precision) in
+            [(&bert, DType::F32), (&bert, DType::BF16), (&modern, DType::F32), (&modern, DType::BF16)]
+        {
             let [stored, recomputed] = [false, true].map(|recomputes| {
                 let mut gradients = Gradients::zeros_like(&model.params);
                 let key = cloze_engine::DropoutKey { seed: 3, step: 1, micro: 0 };
@@ -294,11 +344,23 @@ mod tests {
         let device = device();
         let encoder = Model::new(small(), Heads::PRETRAINING, &device, 1).unwrap();
         let causal = Model::new(small().causal(), Heads::MLM, &device, 1).unwrap();
+        let modern = Model::new(modern(), Heads::MLM, &device, 1).unwrap();
+        let biased = Config { model_type: "mpnet".to_owned(), type_vocab_size: 0, ..small() };
+        let biased = Model::new(biased, Heads::MLM, &device, 1).unwrap();
         // With next-sentence labels, the first token of each sequence is needed; without, no token of the second
         // sequence is.
         let one = PretrainLabels { mlm_rows: vec![2], mlm_labels: vec![11], nsp_labels: vec![] };
         let two = PretrainLabels { nsp_labels: vec![], ..labels() };
-        for (model, labels) in [(&encoder, labels()), (&encoder, one.clone()), (&causal, one), (&causal, two)] {
+        for (model, labels) in [
+            (&encoder, labels()),
+            (&encoder, one.clone()),
+            (&causal, one.clone()),
+            (&causal, two.clone()),
+            (&modern, one.clone()),
+            (&modern, two.clone()),
+            (&biased, one),
+            (&biased, two),
+        ] {
             let scale = LossScale::mean(&labels);
             let [found, expected] = [false, true].map(|full| {
                 let mut gradients = Gradients::zeros_like(&model.params);

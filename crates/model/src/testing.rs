@@ -21,6 +21,15 @@ pub(crate) fn small() -> Config {
     }
 }
 
+/// Of the other network: pre-norm, rotary positions, windows of one token on each side in the second layer, dropout
+/// everywhere.
+pub(crate) fn modern() -> Config {
+    let mut config = Config { model_type: "modernbert".to_owned(), type_vocab_size: 0, ..small() };
+    config.extra.insert("local_attention".to_owned(), 2.into());
+    config.set_dropout(Some(0.1), Some(0.1));
+    config
+}
+
 pub(crate) fn inputs() -> Inputs {
     let mut inputs = Inputs::default();
     inputs.push(&[2, 9, 4, 3], &[0, 0, 1, 1]);
