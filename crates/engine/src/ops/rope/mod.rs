@@ -58,7 +58,7 @@ pub(crate) trait Rope {
 }
 
 /// Rotates the queries and keys of `qkv` [T, 3H], which contains queries, keys and values side by side, by their
-/// positions [T]. Returns [T, 3H]. Panics on a position outside the rotations.
+/// positions \[T\]. Returns [T, 3H]. Panics on a position outside the rotations.
 pub fn rope(pass: &mut Pass<'_>, qkv: &Var, positions: &Tensor, rotation: &Rotation, heads: usize) -> Var {
     let inputs = RopeInputs { positions: positions.clone(), rotation: rotation.clone(), heads };
     let value = pass.device().backend().rope(qkv.value(), &inputs, false);
