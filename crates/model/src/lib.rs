@@ -3,7 +3,6 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`config`] | the file format: Hugging Face's `config.json`, presets with the papers' sizes, validation |
-//! | `modern_keys` | ModernBERT's own keys of config.json |
 //! | [`architecture`] | sizes and settings of the network |
 //! | [`family`] | one table per model family: RoBERTa, DistilBERT, ALBERT, ELECTRA, … |
 //! | [`role`] | the roles of parameters |
@@ -66,7 +65,6 @@ pub mod inputs;
 pub mod layout;
 pub mod losses;
 pub mod model;
-mod modern_keys;
 mod output_rows;
 mod rates;
 pub mod resize_vocab;

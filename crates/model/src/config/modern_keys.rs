@@ -4,8 +4,8 @@ use cloze_engine::ops::Activation;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::HiddenAct;
 use crate::architecture::{Biases, LocalLayers, Rotary};
-use crate::config::HiddenAct;
 
 /// The values of the keys, as `ModernBertConfig` of Transformers reads them.
 #[derive(Debug, Clone, Copy, PartialEq)]
