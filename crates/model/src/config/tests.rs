@@ -198,6 +198,8 @@ fn invalid_configs_are_explained() {
         (r#"{"model_type": "modernbert", "local_attention": 9}"#, "local_attention is 9: expected an even number"),
         (r#"{"model_type": "modernbert", "num_attention_heads": 256}"#, "heads of 3, expected an even width"),
         (r#"{"model_type": "modernbert", "cloze_shared_parts": "all"}"#, "layers of ModernBERT differ"),
+        // Regression: a list of that many layers was allocated.
+        (r#"{"model_type": "modernbert", "num_hidden_layers": 18446744073709551615}"#, "num_hidden_layers is 184467"),
         (r#"{"model_type": "modernbert", "norm_eps": 0}"#, "norm_eps is 0"),
         (r#"{"model_type": "albert", "num_hidden_groups": 13}"#, "num_hidden_groups is 13: expected 1 to 12"),
         (r#"{"model_type": "albert", "cloze_shared_parts": "all"}"#, "ALBERT has groups of layers instead"),

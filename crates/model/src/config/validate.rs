@@ -90,7 +90,10 @@ impl Config {
             }
         }
         if family.is_modern() {
-            problems.extend(self.modern_keys().err().into_iter().flatten());
+            // The keys describe each layer, so that their number must be known to be possible.
+            if (1..=MAX_LAYERS).contains(&self.num_hidden_layers) {
+                problems.extend(self.modern_keys().err().into_iter().flatten());
+            }
             if heads > 0 && hidden.is_multiple_of(heads) && !(hidden / heads).is_multiple_of(2) {
                 problems.push(format!(
                     "hidden_size {hidden} with num_attention_heads {heads}: heads of {}, expected an even width, because positions rotate pairs of numbers",
