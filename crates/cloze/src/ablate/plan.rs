@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use cloze_text::Tokenizer;
 use cloze_train::Recipe;
-use cloze_train::pretrain::text_of_run;
+use cloze_train::pretrain::{TextOfRun, text_of_run};
 use cloze_train::recipe::{CheckpointSection, Eval, Log, ObjectiveKind, Precision};
 use toml::{Table, Value};
 
@@ -74,6 +74,7 @@ pub struct Options<'a> {
 /// The runs of an ablation.
 #[derive(Debug)]
 pub struct Plan {
+    /// The study, with the tasks that it did not have as columns. There are runs for the chosen rows only.
     pub study: Study,
     /// The columns for which there is data, and their tasks.
     pub tasks: Vec<(Column, TaskSource)>,
@@ -84,10 +85,10 @@ pub struct Plan {
 }
 
 /// A row with a seed.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Run {
     pub row: Row,
-    pub seed: u64,
+    /// With the seed and the budget.
     pub recipe: Recipe,
     /// The fingerprint of the pre-training: rows with the same one share its model.
     pub settings: String,
@@ -107,7 +108,6 @@ impl Plan {
                 bail!("`rows`: `{}` has no row {name:?}; its rows are {}", study.name, names.join(", "));
             }
         }
-        study.rows.retain(|row| options.rows.is_empty() || options.rows.contains(&row.name));
         let (tasks, notes) = tasks_of(&mut study, &options.tasks);
         if let Some(column) = study.columns.iter().find(|column| is_reserved(&column.name)) {
             bail!(
@@ -117,23 +117,34 @@ impl Plan {
         }
         let shards = Shards::open(&options.shards)?;
         let mut plan = Plan { tasks, runs: Vec::new(), notes, study };
-        let mut first = Vec::new();
-        for row in plan.study.rows.clone() {
-            let (data, note) = shards.of_row(&row);
-            plan.notes.extend(note);
-            first.push(plan.first_run(row, data, options)?);
+        let mut rows = Vec::new();
+        for row in &plan.study.rows {
+            if options.rows.is_empty() || options.rows.contains(&row.name) {
+                let (data, note) = shards.of_row(row);
+                plan.notes.extend(note);
+                rows.push(PreparedRow::new(row, data, options)?);
+            }
         }
         for number in 0..options.seeds {
-            for run in &first {
-                let run = run.with_seed(number)?;
-                plan.add(run);
+            for row in &rows {
+                let run = row.run(number, &plan.runs)?;
+                plan.runs.push(run);
             }
         }
         Ok(plan)
     }
+}
 
-    /// The run of a row with the seed of its recipe.
-    fn first_run(&self, row: Row, data: &Path, options: &Options<'_>) -> Result<Run> {
+/// A row with its recipe, and what is known of the text that it trains on.
+struct PreparedRow<'a> {
+    row: &'a Row,
+    recipe: Recipe,
+    text: TextOfRun,
+}
+
+impl<'a> PreparedRow<'a> {
+    /// A row with its budget, on the shards in `data`.
+    fn new(row: &'a Row, data: &Path, options: &Options<'_>) -> Result<PreparedRow<'a>> {
         let sets = |key: &str| {
             let all = options.set.iter().chain(&row.overrides);
             all.filter_map(|set| set.split_once('=')).any(|(name, value)| name.trim() == key && !value.is_empty())
@@ -163,27 +174,25 @@ impl Plan {
         for model in [&mut recipe.model.init, &mut recipe.objective.teacher].into_iter().flatten() {
             *model = (options.find_model)(model)?;
         }
-        let tokens = recipe.plan().total_steps().map(|steps| steps as f64 * text.step_tokens);
-        Ok(Run { row, seed: recipe.seed, recipe, settings: text.fingerprint, folder: String::new(), tokens })
+        Ok(PreparedRow { row, recipe, text })
     }
 
-    /// Adds a run, in the folder of the run with the same pre-training if there is one.
-    fn add(&mut self, mut run: Run) {
-        let same = self.runs.iter().find(|other| other.settings == run.settings);
-        run.folder = same.map_or_else(|| format!("{}-seed{}", run.row.name, run.seed), |other| other.folder.clone());
-        self.runs.push(run);
+    /// The run with the recipe's seed increased by `number`, in the folder of the earlier one with the same pre-training if
+    /// there is one.
+    fn run(&self, number: u64, earlier: &[Run]) -> Result<Run> {
+        let mut recipe = self.recipe.clone();
+        recipe.seed = recipe.seed.saturating_add(number);
+        let settings = fingerprint(&format!("{}{}", what_matters(&recipe).to_toml()?, self.text.fingerprint));
+        let same = earlier.iter().find(|run| run.settings == settings);
+        let folder = same.map_or_else(|| format!("{}-seed{}", self.row.name, recipe.seed), |run| run.folder.clone());
+        let tokens = recipe.plan().total_steps().map(|steps| steps as f64 * self.text.step_tokens);
+        Ok(Run { row: self.row.clone(), recipe, settings, folder, tokens })
     }
 }
 
 impl Run {
-    /// This run with its seed increased by `number`. `self.settings` is the fingerprint of the text.
-    fn with_seed(&self, number: u64) -> Result<Run> {
-        let mut run = self.clone();
-        run.seed = run.seed.saturating_add(number);
-        run.recipe.seed = run.seed;
-        let definition = format!("{}{}", what_matters(&run.recipe).to_toml()?, self.settings);
-        run.settings = fingerprint(&definition);
-        Ok(run)
+    pub fn seed(&self) -> u64 {
+        self.recipe.seed
     }
 
     /// The options of the fine-tuning for a column, without those that name the model and the run folder.
@@ -198,7 +207,7 @@ impl Run {
         for more in [common, &column.finetune, &self.row.finetune] {
             options.extend(more.clone());
         }
-        options.insert("seed".to_owned(), Value::Integer(self.seed.min(i64::MAX as u64) as i64));
+        options.insert("seed".to_owned(), Value::Integer(self.seed().min(i64::MAX as u64) as i64));
         options
     }
 

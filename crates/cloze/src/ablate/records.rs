@@ -100,13 +100,17 @@ impl Records {
         self.all.iter().filter(move |record| record.settings == settings)
     }
 
-    /// Adds records and writes the file. A record that exists is not added again.
+    /// Adds records and writes the file, if there is a new one. A record that exists is not added again.
     pub fn add(&mut self, records: impl IntoIterator<Item = Record>) -> Result<()> {
+        let before = self.all.len();
         for record in records {
             let key = Key { study: &record.study, row: &record.row, seed: record.seed, measure: &record.measure };
             if !self.all.iter().any(|found| key.is_of(found)) {
                 self.all.push(record);
             }
+        }
+        if self.all.len() == before {
+            return Ok(());
         }
         let mut writer = csv::Writer::from_writer(Vec::new());
         self.all.iter().try_for_each(|record| writer.serialize(record))?;

@@ -1,5 +1,6 @@
 //! Runs what has no record yet: pre-training, held-out text, minimal pairs, fine-tuning.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,9 +31,12 @@ use crate::terminal::Terminal;
 const HELD_OUT_BATCHES: u64 = 64;
 
 /// Minimal pairs of sentences.
+#[derive(Debug)]
 pub struct Pairs {
-    pub file: PathBuf,
-    pub pairs: Vec<MinimalPair>,
+    file: PathBuf,
+    pairs: Vec<MinimalPair>,
+    /// Of their texts.
+    fingerprint: String,
 }
 
 impl Pairs {
@@ -40,19 +44,20 @@ impl Pairs {
     pub fn read(file: &Path, most: Option<usize>) -> Result<Pairs> {
         let mut pairs = MinimalPair::read(file)?;
         if let Some(most) = most {
-            let mut counts = std::collections::HashMap::new();
+            let mut counts = HashMap::new();
             pairs.retain(|pair| {
                 let count = counts.entry(pair.paradigm.clone()).or_insert(0);
                 *count += 1;
                 *count <= most
             });
         }
-        Ok(Pairs { file: file.to_owned(), pairs })
+        let texts: String = pairs.iter().map(|pair| format!("{}\n{}\n", pair.good, pair.bad)).collect();
+        Ok(Pairs { file: file.to_owned(), pairs, fingerprint: fingerprint(&texts) })
     }
 
+    /// The fingerprint of a run's accuracy on these pairs.
     fn settings(&self, run: &Run) -> String {
-        let texts: String = self.pairs.iter().map(|pair| format!("{}\n{}\n", pair.good, pair.bad)).collect();
-        fingerprint(&format!("{}{texts}", run.settings))
+        fingerprint(&format!("{}{}", run.settings, self.fingerprint))
     }
 }
 
@@ -89,7 +94,7 @@ pub fn run(
         if context.missing(run, records)?.is_empty() {
             continue;
         }
-        context.terminal.note(&format!("run {} of {}: {}, seed {}", number + 1, runs.len(), run.row.title, run.seed));
+        context.terminal.note(&format!("run {} of {}: {}, seed {}", number + 1, runs.len(), run.row.title, run.seed()));
         if complete(context, run, records)? == Ended::Interrupted {
             return Ok(Ended::Interrupted);
         }
@@ -103,7 +108,7 @@ pub fn run(
 pub enum Missing<'a> {
     Pretraining,
     HeldOut,
-    Pairs,
+    Pairs(&'a Pairs),
     Task { column: &'a Column, task: &'a TaskSource },
 }
 
@@ -126,7 +131,7 @@ impl Context<'_> {
         if let Some(pairs) = self.pairs
             && lacks(BLIMP, &pairs.settings(run))?
         {
-            missing.push(Missing::Pairs);
+            missing.push(Missing::Pairs(pairs));
         }
         for (column, task) in &self.plan.tasks {
             if lacks(&column.name, &self.finetune_settings(run, column, task))? {
@@ -137,7 +142,7 @@ impl Context<'_> {
     }
 
     fn key<'k>(&'k self, run: &'k Run, measure: &'k str) -> Key<'k> {
-        Key { study: &self.plan.study.name, row: &run.row.name, seed: run.seed, measure }
+        Key { study: &self.plan.study.name, row: &run.row.name, seed: run.seed(), measure }
     }
 
     fn finetune_settings(&self, run: &Run, column: &Column, task: &TaskSource) -> String {
@@ -152,13 +157,18 @@ impl Context<'_> {
         Record {
             study: self.plan.study.name.clone(),
             row: run.row.name.clone(),
-            seed: run.seed,
+            seed: run.seed(),
             measure: measure.to_owned(),
             value: value.to_string(),
             settings: settings.to_owned(),
             machine: self.device.describe(),
             version: VERSION.to_owned(),
         }
+    }
+
+    /// A folder that does not exist, for estimates.
+    pub fn dry_run(&self) -> PathBuf {
+        self.out.join("dry-run")
     }
 
     /// The run folder of a pre-training.
@@ -169,7 +179,7 @@ impl Context<'_> {
     /// The folder of a fine-tuning.
     fn finetuning(&self, run: &Run, column: &Column) -> PathBuf {
         let name: String = column.name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
-        self.out.join("finetune").join(format!("{}-seed{}", run.row.name, run.seed)).join(name)
+        self.out.join("finetune").join(format!("{}-seed{}", run.row.name, run.seed())).join(name)
     }
 }
 
@@ -178,8 +188,8 @@ fn copy_shared(context: &Context<'_>, run: &Run, records: &mut Records) -> Resul
     let of_pairs = context.pairs.map_or_else(String::new, |pairs| pairs.settings(run));
     let shared = records.with_settings(&run.settings).chain(records.with_settings(&of_pairs));
     let shared: Vec<Record> = shared.filter(|record| is_reserved(&record.measure)).cloned().collect();
-    let of_row = |record: Record| Record { row: run.row.name.clone(), seed: run.seed, ..record };
-    if shared.is_empty() { Ok(()) } else { records.add(shared.into_iter().map(of_row)) }
+    let of_row = |record: Record| Record { row: run.row.name.clone(), seed: run.seed(), ..record };
+    records.add(shared.into_iter().map(of_row))
 }
 
 /// Does what a run still needs.
@@ -221,7 +231,7 @@ fn complete(context: &Context<'_>, run: &Run, records: &mut Records) -> Result<E
         match what {
             Missing::Pretraining => {}
             Missing::HeldOut => records.add(held_out(context, run, &predicts)?)?,
-            Missing::Pairs => records.add(minimal_pairs(context, run, &predicts)?)?,
+            Missing::Pairs(pairs) => records.add([minimal_pairs(context, run, pairs, &predicts)?])?,
             Missing::Task { column, task } => match fine_tune(context, run, column, task, &encodes)? {
                 Some(new) => records.add(new)?,
                 None => return Ok(Ended::Interrupted),
@@ -296,19 +306,20 @@ fn held_out(context: &Context<'_>, run: &Run, model: &Path) -> Result<Vec<Record
     Ok(HELD_OUT.into_iter().zip(values).map(record).collect())
 }
 
-fn minimal_pairs(context: &Context<'_>, run: &Run, model: &Path) -> Result<Vec<Record>> {
-    let Some(Pairs { file, pairs }) = context.pairs else { return Ok(Vec::new()) };
-    let settings = context.pairs.map_or_else(String::new, |pairs| pairs.settings(run));
+/// The accuracy on minimal pairs; no value for an objective that does not predict tokens.
+fn minimal_pairs(context: &Context<'_>, run: &Run, pairs: &Pairs, model: &Path) -> Result<Record> {
+    let settings = pairs.settings(run);
     if !run.recipe.objective.predicts_tokens() {
-        return Ok(vec![context.record(run, BLIMP, "", &settings)]);
+        return Ok(context.record(run, BLIMP, "", &settings));
     }
+    let Pairs { file, pairs, .. } = pairs;
     let model = Arc::new(Pretrained::open(model, context.device.clone(), DType::F32)?);
     let scorer = Scorer::new(model, None)?;
     let bar = context.terminal.progress_fraction("scoring");
     let scores = score_pairs(&scorer, file, pairs, &mut |fraction| bar.set_fraction(fraction, "pairs"));
     bar.finish();
     let found = report(pairs, &scores?);
-    Ok(vec![context.record(run, BLIMP, found.accuracy, &settings)])
+    Ok(context.record(run, BLIMP, found.accuracy, &settings))
 }
 
 /// Fine-tunes on a task; `None` if interrupted. The records are the score and the minutes.

@@ -157,7 +157,6 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         threads: terminal.threads,
         find_model: &|init| arguments.hub.find(init, Contents::Model, terminal),
     };
-    let complete_study = study.clone();
     let plan = Plan::new(study, &options)?;
     plan.notes.iter().for_each(|note| terminal.note(note));
     let pairs = arguments.blimp.as_deref().map(|file| Pairs::read(file, arguments.blimp_pairs)).transpose()?;
@@ -180,10 +179,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     }
     terminal.note(&describe(&costs));
     std::fs::create_dir_all(out)?;
-    let columns = plan.study.columns.clone();
-    let study = Study { columns, ..complete_study };
-    let ended = run_plan(&context, &mut records, &mut |records| write_results(out, &study, records).map(drop))?;
-    let results = write_results(out, &study, &records)?;
+    let ended = run_plan(&context, &mut records, &mut |records| write_results(out, &plan.study, records).map(drop))?;
+    let results = write_results(out, &plan.study, &records)?;
     let mut stdout = crate::output::stdout();
     if arguments.json {
         let line = json!({

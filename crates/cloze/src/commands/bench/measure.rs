@@ -10,9 +10,11 @@ use cloze_engine::{
     UpdateRule, optimizer_step,
 };
 use cloze_model::family::BERT;
+use cloze_model::losses::RTD;
 use cloze_model::{Class, Config, FAMILIES, FlopsOf, Heads, Inputs, LossScale, Model, PretrainLabels, RtdPair};
 use cloze_text::Special;
 use cloze_train::Recipe;
+use cloze_train::objective::{Objective, ReplacedTokens};
 use cloze_train::recipe::{Optimizer, OptimizerKind, Precision};
 use serde_json::{Map, Value, json};
 
@@ -177,9 +179,6 @@ pub enum Lengths {
 pub const WARM_UP: usize = 2;
 /// The fraction of tokens predicted in training.
 const PREDICTED: f64 = 0.15;
-
-/// The weight of ELECTRA's second loss.
-const RTD_WEIGHT: f32 = 50.0;
 
 /// Measures training or inference and prints the result.
 pub fn run(arguments: &Arguments, training: bool, terminal: &Terminal) -> Result<()> {
@@ -389,7 +388,9 @@ impl Bench {
         match &self.subject {
             Subject::Model(model) => drop(model.loss(&mut pass, &self.inputs, &self.labels, scale)),
             Subject::Pair(pair) => {
-                let scales = [scale.mlm, RTD_WEIGHT / self.inputs.tokens() as f32];
+                let weight =
+                    ReplacedTokens.terms().iter().find(|term| term.name == RTD).map_or(1.0, |term| term.weight);
+                let scales = [scale.mlm, weight as f32 / self.inputs.tokens() as f32];
                 drop(pair.loss(&mut pass, &self.inputs, &self.labels, scales, key));
             }
         }
