@@ -2,4 +2,5 @@
 
 mod corpus;
 mod killed;
+mod objectives;
 mod pretraining;
