@@ -11,7 +11,7 @@
 use cloze_engine::ops::{Activation, Rotation};
 use cloze_model::architecture::{Rotary, SequenceHead, distance_bucket};
 use cloze_model::role::{LayerPart, Table};
-use cloze_model::{Architecture, BiLstmSize, Class, Features, Model, Module, SequenceToken};
+use cloze_model::{Architecture, BiLstmSize, Class, Model, Module, SequenceToken};
 
 use super::error::OnnxError;
 use super::graph::{Graph, GraphBuilder};
@@ -615,10 +615,10 @@ impl Bert<'_> {
         let Architecture { hidden_size: h, layers, task_input, .. } = *self.architecture;
         let chosen: Vec<&str> =
             task_input.features.states(layers).into_iter().map(|number| states[number].as_str()).collect();
-        let features = match (task_input.features, chosen.as_slice()) {
-            (Features::SumLast(_) | Features::SumAll, chosen) => self.mixed(chosen)?,
-            (_, &[one]) => one.to_owned(),
-            (_, several) => {
+        let features = match chosen.as_slice() {
+            states if task_input.features.is_sum() => self.mixed(states)?,
+            &[one] => one.to_owned(),
+            several => {
                 let axis = vec![AttributeProto::int("axis", -1)];
                 self.graph.node("Concat", "classifier.features".to_owned(), several, axis)
             }
