@@ -1,4 +1,4 @@
-"""Trains Transformers' BertForPreTraining on the same batches as Cloze, from the same initial weights.
+"""Trains Transformers' BertForPreTraining, or ModernBertForMaskedLM, on the same batches as Cloze, from the same initial weights.
 
     python pytorch_twin.py --init FOLDER --batches FILE --minutes 30 --lr 5e-4 --warmup-steps 100 --total-steps 2000 --out CURVE.jsonl
 
@@ -23,7 +23,7 @@ import numpy
 import pyarrow
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import BertForPreTraining
+from transformers import AutoConfig, BertForPreTraining, ModernBertForMaskedLM
 
 IGNORED = -100  # the label of a token that is not predicted
 
@@ -39,6 +39,7 @@ def parse():
     p.add_argument("--decay", choices=["linear", "cosine", "constant"], default="linear")
     p.add_argument("--clip", type=float, default=1.0, help="largest global gradient norm; 0 for none")
     p.add_argument("--weight-decay", type=float, default=0.01, help="on parameters with two dimensions or more")
+    p.add_argument("--beta2", type=float, default=0.999)
     p.add_argument("--epsilon", type=float, default=1e-6)
     p.add_argument("--bias-correction", action=argparse.BooleanOptionalAction, default=True)
     p.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="bf16: torch.autocast")
@@ -132,12 +133,21 @@ class Losses(torch.nn.Module):
         self.model = model
 
     def forward(self, ids, mask, segments, labels, nsp):
+        if isinstance(self.model, ModernBertForMaskedLM):
+            chosen = labels != IGNORED
+            return cross_entropy(modern_logits(self.model, ids, mask, chosen), labels[chosen]), None
         inputs = dict(input_ids=ids, attention_mask=mask, token_type_ids=segments)
         if nsp is None:
             logits = self.model(**inputs).prediction_logits
             return cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED), None
         out = self.model(**inputs, labels=labels, next_sentence_label=nsp)
         return out.loss, cross_entropy(out.seq_relationship_logits.detach().float(), nsp)
+
+
+def modern_logits(model, ids, mask, chosen):
+    """The logits of the chosen tokens: the head need not run for the others."""
+    hidden = model.model(input_ids=ids, attention_mask=mask).last_hidden_state
+    return model.decoder(model.head(hidden[chosen]))
 
 
 @torch.inference_mode()
@@ -147,9 +157,13 @@ def evaluate(model, batches):
     loss = right = predicted = nsp_right = pairs = 0
     for k in range(len(batches)):
         ids, mask, segments, labels, nsp = batches[k]
-        hidden, pooled = model.bert(ids, attention_mask=mask, token_type_ids=segments, return_dict=False)
         chosen = labels != IGNORED
-        logits, wanted = model.cls.predictions(hidden[chosen]), labels[chosen]
+        wanted = labels[chosen]
+        if isinstance(model, ModernBertForMaskedLM):
+            logits = modern_logits(model, ids, mask, chosen)
+        else:
+            hidden, pooled = model.bert(ids, attention_mask=mask, token_type_ids=segments, return_dict=False)
+            logits = model.cls.predictions(hidden[chosen])
         loss += float(cross_entropy(logits, wanted, reduction="sum"))
         right += int((logits.argmax(-1) == wanted).sum())
         predicted += len(wanted)
@@ -182,7 +196,8 @@ def main():
     batches = Batches(a.batches)
     held_out = Batches(a.eval_batches) if a.eval_batches else None
     total = a.total_steps or len(batches)
-    model = BertForPreTraining.from_pretrained(a.init).train()
+    is_modern = AutoConfig.from_pretrained(a.init).model_type == "modernbert"
+    model = (ModernBertForMaskedLM if is_modern else BertForPreTraining).from_pretrained(a.init).train()
     losses = Losses(model)
     run = torch.compile(losses) if a.compile else losses
     parameters = [p for _, p in model.named_parameters()]
@@ -191,7 +206,7 @@ def main():
         dict(params=[p for p in parameters if p.dim() <= 1], weight_decay=0.0),
     ]
     if a.bias_correction:
-        optimizer = torch.optim.AdamW(groups, lr=a.lr, eps=a.epsilon, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=a.lr, betas=(0.9, a.beta2), eps=a.epsilon, fused=True)
     else:
         optimizer = BertAdamW(groups, lr=a.lr, eps=a.epsilon)
 
@@ -212,7 +227,7 @@ def main():
             seen.add(batch[0].shape)
             forward(batch)[0].backward()
             forget_gradients()
-    if without_pooler:  # parameters that do not contribute to the loss have no gradient
+    if without_pooler and not is_modern:  # parameters that do not contribute to the loss have no gradient
         for g in optimizer.param_groups:
             unreached = {id(p) for p in itertools.chain(model.bert.pooler.parameters(), model.cls.seq_relationship.parameters())}
             keep = [i for i, p in enumerate(g["params"]) if id(p) not in unreached]

@@ -8,7 +8,6 @@ mod embed;
 mod evaluate;
 mod failures;
 mod fill;
-mod find_lr;
 mod inspect;
 mod man;
 mod model;

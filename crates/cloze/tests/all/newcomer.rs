@@ -238,3 +238,46 @@ fn an_interrupt_is_reported_once_and_leaves_a_model() {
     assert!(shell.status.success(), "{resume}: {}", String::from_utf8_lossy(&shell.stderr));
     assert_eq!(json(&newcomer.succeeds("cloze inspect runs/tiny --json"))["finished"], true);
 }
+
+/// `--text` does vocabulary, shards and training in one command. A resumed run keeps what was chosen for it, and `--from`
+/// continues a model with its own vocabulary.
+#[test]
+fn one_command_goes_from_text_to_a_model() {
+    let newcomer = Newcomer::with_thirty_texts();
+    let few = "--set eval.every=0 --set checkpoint.every=0 --out";
+    let output = newcomer.types(&format!("cloze pretrain --text texts/ --minutes 1 --set steps=3 {few} run"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for expected in
+        ["budget ", "vocabulary ", "shards ", "recipe      modern: 3 layers, hidden size 128, steps of 16 × 64"]
+    {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let recipe = || fs::read_to_string(newcomer.path("run/recipe.toml")).unwrap();
+    assert!(recipe().contains("hidden_size = 128"), "{}", recipe());
+    newcomer.succeeds("cloze fill --model run/model the[MASK].");
+    newcomer.succeeds("cloze evaluate pretrain --model run/model --data run/shards");
+
+    // A longer run would have a larger model, if it were new.
+    let line = format!("cloze pretrain --text texts/ --minutes 600000 --set steps=5 {few} run");
+    assert!(String::from_utf8_lossy(&newcomer.types(&line).stderr).contains("resume"));
+    newcomer.succeeds(&format!("{line} --resume"));
+    assert!(recipe().contains("hidden_size = 128") && recipe().contains("steps = 5"), "{}", recipe());
+
+    newcomer.succeeds(&format!("cloze pretrain --from run --text texts/ --set steps=2 {few} more"));
+    let vocabulary = |run: &str| fs::read(newcomer.path(run).join("model/tokenizer.json")).unwrap();
+    assert!(vocabulary("run") == vocabulary("more"));
+
+    for (line, expected) in [
+        ("cloze pretrain --text missing/ --out x", "missing/"),
+        ("cloze pretrain --text - --out x", "standard input"),
+        ("cloze pretrain --text texts/ --set minutes= --set steps=3 --out x", "--minutes"),
+        ("cloze pretrain --text texts/ --out x --resume", "x"),
+        ("cloze pretrain --minutes 3 --out x", "<RECIPE>"),
+    ] {
+        let output = newcomer.types(line);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(expected), "{line}: {said}");
+        assert!(newcomer.is_empty("x"), "{line}");
+    }
+}

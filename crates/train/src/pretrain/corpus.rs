@@ -11,7 +11,7 @@ use crate::TrainError;
 use crate::evaluate::{HeldOut, held_out};
 use crate::network::Network;
 use crate::objective::{Objective, PhaseObjectives};
-use crate::recipe::Recipe;
+use crate::recipe::{Phase, Recipe};
 
 /// The shards of a run with their tokenizer.
 pub(super) struct Corpus {
@@ -43,6 +43,7 @@ impl Corpus {
         for (phase, objective) in objectives.iter().enumerate() {
             let pairs = self.phase_source(recipe, &**objective, phase)?.options().pairs;
             let mut notes: Vec<String> = self.one_sentence_note(pairs).into_iter().collect();
+            notes.extend(self.small_text_note(&recipe.phase[phase]));
             if !recipe.eval.every.is_never() {
                 let held_out = self.phase_held_out(recipe, &**objective, phase)?;
                 if pairs.has_pairs() && !held_out.source.options().pairs.has_pairs() {
@@ -73,6 +74,18 @@ impl Corpus {
             format!(
                 "{percent:.0} % of the documents have only one sentence, {consequence}; if there are blank lines between sentences, \
                  remove them and prepare the text again"
+            )
+        })
+    }
+
+    /// A note if the text does not fill a batch.
+    fn small_text_note(&self, phase: &Phase) -> Option<String> {
+        let tokens = self.shards.split(Split::Train).tokens();
+        let sequences = phase.batch_sequences.map(|sequences| sequences * phase.seq_len);
+        let batch = sequences.or(phase.batch_tokens).unwrap_or_default() as u64;
+        (tokens < batch).then(|| {
+            format!(
+                "the training text has only {tokens} tokens, fewer than a batch of {batch}: each batch is all of it; expected more                  text, or a smaller `batch_sequences`"
             )
         })
     }

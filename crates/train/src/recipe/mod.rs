@@ -11,8 +11,10 @@
 //! | `checks.rs` | validation of values |
 //! | `derived.rs` | the plan of a run, its learning-rate schedule, its batches |
 //! | `shipped.rs` | the built-in recipes |
+//! | `chosen.rs` | sizes for a text, a machine and a time |
 
 mod checks;
+mod chosen;
 mod derived;
 mod every;
 mod reading;
@@ -20,6 +22,7 @@ mod sections;
 mod shipped;
 
 pub use crate::schedule::ScheduleKind;
+pub use chosen::{Budget, Chosen};
 pub use every::Every;
 pub use sections::{
     CheckpointSection, Eval, Log, MaskingKind, ModelSection, ObjectiveKind, ObjectiveSection, Optimizer, OptimizerKind,

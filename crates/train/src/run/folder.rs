@@ -62,7 +62,8 @@ impl RunFolder {
     /// leftovers of a run that was killed at its very start.
     fn has_no_settings(&self) -> Result<bool, TrainError> {
         let is_of_started_run = |name: &String| match name.as_str() {
-            ".lock" => false,
+            // Text may be prepared in the folder before the run starts.
+            ".lock" | "shards" => false,
             "checkpoints" | "data.json" => !self.checkpoints().is_dir(),
             // Earlier versions did not add a dot at the beginning.
             name => !name.ends_with(".partial"),
@@ -113,13 +114,14 @@ mod tests {
     fn a_run_killed_at_its_start_can_be_started_again() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(&dir.path().join("run"));
-        let states: [&[&str]; 6] = [
+        let states: [&[&str]; 7] = [
             &[],
             &["checkpoints"],
             &["checkpoints", ".lock"],
             &["checkpoints", ".lock", ".recipe.toml.7-0.partial"],
             &["checkpoints", ".lock", "data.json", ".finetune.toml.7-1.partial"],
             &[".results.json.7-0.partial"],
+            &["shards"],
         ];
         for state in states {
             fs::create_dir_all(folder.root()).unwrap();

@@ -1,5 +1,8 @@
 //! `cloze pretrain`: trains a model with a recipe.
 
+mod find_lr;
+mod text;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,15 +11,16 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use cloze_hub::Contents;
 use cloze_model::rtd_pair::{DISCRIMINATOR, GENERATOR};
-use cloze_train::Recipe;
 use cloze_train::plan::End;
 use cloze_train::pretrain::{DryRun, Estimate, Outcome, PretrainEvent, device_of_run, dry_run, pretrain};
 use cloze_train::recipe::ObjectiveKind;
 use cloze_train::run::{EvalLine, LossFigure, RunFolder, TrainLine};
 use cloze_train::train_loop::{Event, StepEvent};
+use cloze_train::{Recipe, TrainError};
 use serde_json::json;
 
-use super::find_lr::{self, FindLrArguments};
+use self::find_lr::FindLrArguments;
+use self::text::TextArguments;
 use super::model::HubArguments;
 use crate::failure::INTERRUPTED;
 use crate::interrupt::GracefulStop;
@@ -26,14 +30,21 @@ use crate::{format, program};
 /// `cloze pretrain RECIPE`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  cloze pretrain mini --set data=shards --out runs/mini",
+    after_help = "Examples:\n  cloze pretrain --text texts/ --minutes 60 --out runs/first\n  \
+        cloze pretrain mini --set data=shards --out runs/mini",
     after_long_help = "RECIPE is a name listed by `cloze recipe`, or a TOML file. Recipes such as `mini` train for half an hour \
         (--set minutes=3 for a first test), those such as `mini-paper` for the million steps of the paper.\n\n\
         The run folder contains recipe.toml, metrics.jsonl, TensorBoard events, checkpoints/, and model/ in the layout of \
         Hugging Face. Ctrl-C (SIGINT) or SIGTERM finishes the step and saves, with exit code 130; model/ is then the current \
         model, and the same command with --resume continues bit-exactly. A second Ctrl-C exits at once.\n\n\
+        With --text, the command learns a vocabulary, writes shards to OUT/shards and trains. Without RECIPE, the model is a \
+        ModernBERT whose vocabulary, size and batch follow from the size of the text, the measured speed of the machine and the \
+        minutes; the run prints what it chose, and its recipe.toml has all values. --set and RECIPE have precedence.\n\n\
+        --from continues a model on other text, with its own vocabulary (`cloze vocab extend` adds words first).\n\n\
         --find-lr is a range test (Smith 2017): training steps with exponentially growing rates. It suggests the rate at which \
         the loss falls fastest, but at most a tenth of the rate at which it diverges.\n\nExamples:\n  \
+        cloze pretrain --text texts/ --minutes 60 --out runs/first\n  \
+        cloze pretrain --from bert-base-uncased --text clinical/ --minutes 60 --out runs/clinical\n  \
         cloze pretrain mini --set data=shards --out runs/mini\n  \
         cloze pretrain mini --set data=shards --set minutes=3 --out runs/first\n  \
         cloze pretrain mini-paper --set data=shards --dry-run\n  \
@@ -43,9 +54,21 @@ use crate::{format, program};
         cloze report runs/mini"
 )]
 pub struct Arguments {
-    /// Recipe: a name such as mini (see `cloze recipe`), or a TOML file
-    #[arg(value_name = "RECIPE")]
-    recipe: PathBuf,
+    /// Recipe: a name such as mini (see `cloze recipe`), or a TOML file [default with --text: modern, with sizes for the
+    /// text, the machine and the time; with --from: continued]
+    #[arg(value_name = "RECIPE", required_unless_present_any = ["text", "from"])]
+    recipe: Option<PathBuf>,
+
+    #[command(flatten)]
+    text: TextArguments,
+
+    /// Continue with the weights of a model: a folder, a run, or a name on the Hugging Face Hub
+    #[arg(long, value_name = "DIR|NAME")]
+    from: Option<PathBuf>,
+
+    /// Duration of the run, as --set minutes=N
+    #[arg(long, value_name = "N", value_parser = crate::values::above_zero)]
+    minutes: Option<f64>,
 
     /// Override a key of the recipe, such as optimizer.lr=1e-3 or phase.0.seq_len=64; KEY= removes a key; can be
     /// repeated
@@ -76,21 +99,87 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
-    let mut recipe = Recipe::open(&arguments.recipe, &arguments.overrides)?;
-    if terminal.threads.is_some() {
-        recipe.threads = terminal.threads;
+/// The recipe of `--text`, and that of `--from`.
+const OF_TEXT: &str = "modern";
+const OF_MODEL: &str = "continued";
+
+impl Arguments {
+    fn named_recipe(&self) -> PathBuf {
+        let default = if self.from.is_some() { OF_MODEL } else { OF_TEXT };
+        self.recipe.clone().unwrap_or_else(|| PathBuf::from(default))
     }
+
+    /// The recipe with all overrides. Prepares the text, if it is given.
+    fn open_recipe(&self, named: &Path, out: &Path, terminal: &Terminal) -> Result<Recipe> {
+        let mut overrides = Vec::new();
+        // The overrides of the command line have precedence over what is chosen here.
+        let mut with_given = |chosen: Vec<String>| -> Vec<String> {
+            overrides.extend(chosen);
+            let minutes = self.minutes.map(|minutes| format!("minutes={minutes}"));
+            overrides.iter().cloned().chain(minutes).chain(self.overrides.iter().cloned()).collect()
+        };
+        if let Some(from) = &self.from {
+            with_given(vec![format!("model.init={}", from.display())]);
+        }
+        if !self.text.is_given() {
+            return Ok(Recipe::open(named, &with_given(Vec::new()))?);
+        }
+        let folder = RunFolder::new(out);
+        if self.resume {
+            if !folder.recipe().is_file() {
+                return Err(TrainError::NoRun(out.to_owned()).into());
+            }
+            // What was chosen for the run does not change, even if the machine is now faster or slower.
+            let mut recipe = Recipe::open(&folder.recipe(), &with_given(Vec::new()))?;
+            recipe.instruction_set = None;
+            return Ok(recipe);
+        }
+        folder.check_new()?;
+        // Errors of the recipe appear before the long work.
+        let recipe = Recipe::open(named, &with_given(Vec::new()))?;
+        let minutes = recipe.minutes.context("--text needs the duration of the run: give --minutes")?;
+        let model =
+            recipe.model.init.as_ref().map(|init| self.hub.find(init, Contents::Model, terminal)).transpose()?;
+        let prepared = self.text.prepare(out, minutes, model.as_deref(), terminal)?;
+        let mut chosen = vec![format!("data={}", prepared.shards.display())];
+        if self.recipe.is_none() && self.from.is_none() {
+            chosen.extend(prepared.sizes);
+        }
+        let recipe = Recipe::open(named, &with_given(chosen))?;
+        terminal.note(&format!("recipe      {}", describe_choice(named, &recipe)));
+        Ok(recipe)
+    }
+}
+
+/// What was chosen, in one line.
+fn describe_choice(named: &Path, recipe: &Recipe) -> String {
+    let model = match (&recipe.model.init, recipe.model.num_hidden_layers, recipe.model.hidden_size) {
+        (Some(init), ..) => format!("from {}", init.display()),
+        (None, Some(layers), Some(hidden)) => format!("{layers} layers, hidden size {hidden}"),
+        _ => String::new(),
+    };
+    let phases = recipe.phase.iter().map(|phase| match phase.batch_sequences {
+        Some(sequences) => format!("{} × {}", sequences * phase.accumulate as usize, phase.seq_len),
+        None => format!("length {}", phase.seq_len),
+    });
+    let phases = phases.collect::<Vec<_>>().join(", then ");
+    format!("{}: {model}, steps of {phases} tokens, rate {:.0e}", named.display(), recipe.optimizer.lr)
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
+    let named = arguments.named_recipe();
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => {
-            let stem = arguments
-                .recipe
-                .file_stem()
-                .context("the recipe has no file name to derive the run folder from; give --out")?;
-            Path::new("runs").join(stem)
+            let stem = named.file_stem();
+            Path::new("runs")
+                .join(stem.context("the recipe has no file name to derive the run folder from; give --out")?)
         }
     };
+    let mut recipe = arguments.open_recipe(&named, &out, terminal)?;
+    if terminal.threads.is_some() {
+        recipe.threads = terminal.threads;
+    }
     if let Some(init) = &mut recipe.model.init {
         *init = match arguments.hub.find(init, Contents::Model, terminal) {
             Ok(folder) => folder,
@@ -180,10 +269,16 @@ fn next_commands(model: &Path, recipe: &Recipe, out: &Path, evaluates: bool) -> 
 /// The command that resumes the run.
 fn resume_command(arguments: &Arguments, out: &Path, threads: Option<usize>) -> String {
     let overrides = arguments.overrides.iter().map(|argument| format!(" --set {}", program::quoted(argument)));
+    let recipe = arguments.recipe.as_ref().map(|recipe| format!(" {}", program::quoted(recipe.display())));
+    let from = arguments.from.as_ref().map(|from| format!(" --from {}", program::quoted(from.display())));
+    let minutes = arguments.minutes.map(|minutes| format!(" --minutes {minutes}"));
     format!(
-        "{} pretrain {}{}{}{} --out {} --resume",
+        "{} pretrain{}{}{}{}{}{}{} --out {} --resume",
         program::name(),
-        program::quoted(arguments.recipe.display()),
+        recipe.unwrap_or_default(),
+        arguments.text.as_typed(),
+        from.unwrap_or_default(),
+        minutes.unwrap_or_default(),
         overrides.collect::<String>(),
         arguments.hub.as_typed(),
         threads.map_or_else(String::new, |threads| format!(" --threads {threads}")),
