@@ -48,8 +48,9 @@ pub(crate) struct Bert {
     embedding_projection: Option<Dense>,
     /// Added to the attention scores of all layers.
     distance_bias: Option<DistanceBias>,
-    /// The rotations of positions in layers that attend to all tokens, and in local ones; made when they are first needed.
-    rotations: [OnceLock<Rotation>; 2],
+    /// The rotations of positions in layers that attend to all tokens, and in local ones; for batches of at most
+    /// [`FEW_POSITIONS`] tokens, and for others. Made when they are first needed.
+    rotations: [[OnceLock<Rotation>; 2]; 2],
     /// In order of application; layers that share weights have the same parameters.
     layers: Vec<Layer>,
     final_norm: Option<Norm>,
@@ -60,6 +61,9 @@ pub(crate) struct Bert {
     rtd: Option<RtdHead>,
     task: Option<TaskLayers>,
 }
+
+/// The positions of the smaller table of rotations: those of the published models.
+const FEW_POSITIONS: usize = 8192;
 
 /// The embedding tables and the LayerNorm of their sum.
 #[derive(Clone, Copy)]
@@ -320,7 +324,7 @@ impl Bert {
             embeddings,
             embedding_projection,
             distance_bias,
-            rotations: [const { OnceLock::new() }; 2],
+            rotations: [const { [const { OnceLock::new() }; 2] }; 2],
             layers,
             final_norm,
             pooler,
@@ -515,20 +519,23 @@ impl Bert {
             architecture: self.architecture,
             window: self.architecture.window(number),
             distance_bias: self.distance_bias.clone(),
-            rotation: self.rotation(pass.device(), number),
+            rotation: self.rotation(pass.device(), number, batch.ids.count()),
             final_norm: self.final_norm.filter(|_| number + 1 == self.layers.len()),
         };
         pass.checkpoint(x, move |pass, x| layer.apply(pass, &settings, &batch, x, rows.as_ref()))
     }
 
-    /// The rotations of positions in layer `number`; `None` for positions from a table.
-    fn rotation(&self, device: &Device, number: usize) -> Option<Rotation> {
+    /// The rotations of positions in layer `number` for a batch of this number of tokens; `None` for positions from a table.
+    fn rotation(&self, device: &Device, number: usize, tokens: usize) -> Option<Rotation> {
         let Rotary { global_theta, local_theta } = self.architecture.rotary?;
         let is_local = self.architecture.window(number).is_some();
-        let (positions, width) = (self.architecture.positions, self.architecture.head_size());
-        let theta = if is_local { local_theta } else { global_theta };
-        let made = self.rotations[usize::from(is_local)].get_or_init(|| Rotation::new(device, positions, width, theta));
-        Some(made.clone())
+        // A sequence has at most the batch's tokens. A config.json may allow any number of positions.
+        let has_many = tokens > FEW_POSITIONS;
+        let positions =
+            if has_many { self.architecture.positions } else { self.architecture.positions.min(FEW_POSITIONS) };
+        let (width, theta) = (self.architecture.head_size(), if is_local { local_theta } else { global_theta });
+        let rotation = &self.rotations[usize::from(has_many)][usize::from(is_local)];
+        Some(rotation.get_or_init(|| Rotation::new(device, positions, width, theta)).clone())
     }
 }
 

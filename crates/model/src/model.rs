@@ -564,6 +564,23 @@ mod tests {
         assert_eq!([1, 2].map(|layers| frozen(attention.clone(), layers)), [0, 10 + 2 * 6]);
     }
 
+    /// Regression: the table of rotations had a row for each of `max_position_embeddings`, so that a config.json could take gigabytes.
+    #[test]
+    fn rotations_are_computed_for_the_positions_in_use() {
+        let device = device();
+        let logits = |positions: usize, tokens: usize| {
+            let config = Config { max_position_embeddings: positions, ..modern() };
+            let model = Model::new(config, Heads::MLM, &device, 1).unwrap();
+            let ids: Vec<u32> = (0..tokens as u32).map(|i| i % 40).collect();
+            let mut inputs = Inputs::default();
+            inputs.push(&ids, &vec![0; tokens]);
+            let mut pass = Pass::inference(&device, &model.params, DType::F32);
+            model.mlm_logits(&mut pass, &inputs, &[tokens as i32 - 1]).unwrap().value().to_vec_f32()
+        };
+        assert_eq!(logits(1 << 24, 30), logits(64, 30));
+        assert_eq!(logits(9000, 8500), logits(8500, 8500));
+    }
+
     #[test]
     fn families_without_a_head_reject_it() {
         let error = |model_type: &str, heads: Heads, causal: bool| {

@@ -274,6 +274,7 @@ fn one_command_goes_from_text_to_a_model() {
         ("cloze pretrain --text texts/ --set minutes= --set steps=3 --out x", "--minutes"),
         ("cloze pretrain --text texts/ --out x --resume", "x"),
         ("cloze pretrain --minutes 3 --out x", "<RECIPE>"),
+        ("cloze pretrain --text texts/ --set data=shards --out x", "--set data"),
     ] {
         let output = newcomer.types(line);
         let said = String::from_utf8_lossy(&output.stderr);

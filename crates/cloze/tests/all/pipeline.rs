@@ -167,7 +167,7 @@ fn quickstart_gives_models_for_three_tasks() {
             assert_eq!(model.model.heads.task.unwrap(), head);
         }
     }
-    assert!(success(&["inspect", &path("untrained")]).contains("word_embeddings"));
+    assert!(success(&["inspect", &path("untrained")]).contains("tok_embeddings"));
 
     // `cloze finetune` on the same files gives the same score.
     let settings = std::fs::read_to_string(path("finetuned/classify/finetune.toml")).unwrap();

@@ -22,7 +22,7 @@ use serde_json::json;
 use self::find_lr::FindLrArguments;
 use self::text::TextArguments;
 use super::model::HubArguments;
-use crate::failure::INTERRUPTED;
+use crate::failure::{INTERRUPTED, usage};
 use crate::interrupt::GracefulStop;
 use crate::terminal::{Progress, Terminal};
 use crate::{format, program};
@@ -109,20 +109,21 @@ impl Arguments {
         self.recipe.clone().unwrap_or_else(|| PathBuf::from(default))
     }
 
+    /// Overrides of the recipe: those of the options, then what was chosen, then those of `--set`, which have precedence.
+    fn overrides(&self, chosen: Vec<String>) -> Vec<String> {
+        let from = self.from.iter().map(|from| format!("model.init={}", from.display()));
+        let minutes = self.minutes.iter().map(|minutes| format!("minutes={minutes}"));
+        from.chain(minutes).chain(chosen).chain(self.overrides.iter().cloned()).collect()
+    }
+
     /// The recipe with all overrides. Prepares the text, if it is given.
     fn open_recipe(&self, named: &Path, out: &Path, terminal: &Terminal) -> Result<Recipe> {
-        let mut overrides = Vec::new();
-        // The overrides of the command line have precedence over what is chosen here.
-        let mut with_given = |chosen: Vec<String>| -> Vec<String> {
-            overrides.extend(chosen);
-            let minutes = self.minutes.map(|minutes| format!("minutes={minutes}"));
-            overrides.iter().cloned().chain(minutes).chain(self.overrides.iter().cloned()).collect()
-        };
-        if let Some(from) = &self.from {
-            with_given(vec![format!("model.init={}", from.display())]);
-        }
+        let overrides = self.overrides(Vec::new());
         if !self.text.is_given() {
-            return Ok(Recipe::open(named, &with_given(Vec::new()))?);
+            return Ok(Recipe::open(named, &overrides)?);
+        }
+        if overrides.iter().any(|set| set.split('=').next().is_some_and(|key| key.trim() == "data")) {
+            return Err(usage("--text prepares the data itself: give --text, or --set data=SHARDS"));
         }
         let folder = RunFolder::new(out);
         if self.resume {
@@ -130,40 +131,24 @@ impl Arguments {
                 return Err(TrainError::NoRun(out.to_owned()).into());
             }
             // What was chosen for the run does not change, even if the machine is now faster or slower.
-            let mut recipe = Recipe::open(&folder.recipe(), &with_given(Vec::new()))?;
+            let mut recipe = Recipe::open(&folder.recipe(), &overrides)?;
             recipe.instruction_set = None;
             return Ok(recipe);
         }
         folder.check_new()?;
         // Errors of the recipe appear before the long work.
-        let recipe = Recipe::open(named, &with_given(Vec::new()))?;
+        let recipe = Recipe::open(named, &overrides)?;
         let minutes = recipe.minutes.context("--text needs the duration of the run: give --minutes")?;
-        let model =
-            recipe.model.init.as_ref().map(|init| self.hub.find(init, Contents::Model, terminal)).transpose()?;
-        let prepared = self.text.prepare(out, minutes, model.as_deref(), terminal)?;
+        let init = recipe.model.init.as_ref().map(|init| self.hub.find(init, Contents::Model, terminal)).transpose()?;
+        let prepared = self.text.prepare(out, minutes, init.as_deref(), terminal)?;
         let mut chosen = vec![format!("data={}", prepared.shards.display())];
         if self.recipe.is_none() && self.from.is_none() {
             chosen.extend(prepared.sizes);
         }
-        let recipe = Recipe::open(named, &with_given(chosen))?;
-        terminal.note(&format!("recipe      {}", describe_choice(named, &recipe)));
+        let recipe = Recipe::open(named, &self.overrides(chosen))?;
+        terminal.note(&format!("recipe      {}: {}", named.display(), text::describe(&recipe)));
         Ok(recipe)
     }
-}
-
-/// What was chosen, in one line.
-fn describe_choice(named: &Path, recipe: &Recipe) -> String {
-    let model = match (&recipe.model.init, recipe.model.num_hidden_layers, recipe.model.hidden_size) {
-        (Some(init), ..) => format!("from {}", init.display()),
-        (None, Some(layers), Some(hidden)) => format!("{layers} layers, hidden size {hidden}"),
-        _ => String::new(),
-    };
-    let phases = recipe.phase.iter().map(|phase| match phase.batch_sequences {
-        Some(sequences) => format!("{} × {}", sequences * phase.accumulate as usize, phase.seq_len),
-        None => format!("length {}", phase.seq_len),
-    });
-    let phases = phases.collect::<Vec<_>>().join(", then ");
-    format!("{}: {model}, steps of {phases} tokens, rate {:.0e}", named.display(), recipe.optimizer.lr)
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {

@@ -7,6 +7,7 @@ use cloze_data::corpus::{CorpusOptions, open_corpus};
 use cloze_data::prepare::PrepareOptions;
 use cloze_data::shards::Shards;
 use cloze_text::{Tokenizer, VocabularyOptions};
+use cloze_train::Recipe;
 use cloze_train::device::run_device;
 use cloze_train::recipe::{Budget, Chosen, Precision};
 
@@ -155,4 +156,19 @@ impl TextArguments {
         learned.show_notes(terminal);
         Ok(learned.tokenizer)
     }
+}
+
+/// The model and the steps of a recipe, in one line.
+pub fn describe(recipe: &Recipe) -> String {
+    let model = match (&recipe.model.init, recipe.model.num_hidden_layers, recipe.model.hidden_size) {
+        (Some(init), ..) => format!("from {}", init.display()),
+        (None, Some(layers), Some(hidden)) => format!("{layers} layers, hidden size {hidden}"),
+        (None, ..) => "default sizes".to_owned(),
+    };
+    let phases = recipe.phase.iter().map(|phase| match phase.batch_sequences {
+        Some(sequences) => format!("{} × {}", sequences * phase.accumulate as usize, phase.seq_len),
+        None => format!("length {}", phase.seq_len),
+    });
+    let phases: Vec<String> = phases.collect();
+    format!("{model}, steps of {} tokens, learning rate {:.1e}", phases.join(", then "), recipe.optimizer.lr)
 }
