@@ -4,7 +4,7 @@
 
 FILE (and --eval-batches) is an Arrow IPC file with one row per sequence, sorted by step:
 step int64, ids list<int32>, segments list<int32>, mlm_positions list<int32> (within the sequence), mlm_labels list<int32>,
-nsp_label int32 (-1: NSP is off), and optionally lr float64: the step's learning rate, instead of the following schedule.
+nsp_label int32 (null or -1: NSP is off), and optionally lr float64: the step's learning rate, instead of the following schedule.
 
 Step t = 1, 2, … uses the learning rate lr·t/warmup for t ≤ warmup, then lr·(total − t)/(total − warmup) (linear), a half cosine
 (cosine) or lr (constant). It stops at --minutes of training, at --total-steps, or when FILE ends. Evaluation, compilation and
@@ -89,7 +89,7 @@ class Batches:
             ids[r, : len(row)], mask[r, : len(row)] = row, 1
             segments[r, : len(row)] = columns["segments"][r]
             labels[r, columns["mlm_positions"][r]] = columns["mlm_labels"][r]
-        nsp = numpy.asarray(columns["nsp_label"], numpy.int64)
+        nsp = numpy.asarray([-1 if label is None else label for label in columns["nsp_label"]], numpy.int64)
         if (nsp < 0).any():
             nsp = None
         return [None if x is None else torch.from_numpy(x) for x in (ids, mask, segments, labels, nsp)]
