@@ -81,7 +81,7 @@ fn weights((layers, hidden): (usize, usize)) -> f64 {
 }
 
 impl Chosen {
-    /// The keys of a recipe that have these values, as overrides for [`Recipe::open`].
+    /// The keys of a recipe that have these values, as overrides for [`Recipe::open`](super::Recipe::open).
     pub fn overrides(&self) -> Vec<String> {
         let Chosen { layers, hidden_size, batch_sequences, lr, .. } = self;
         let intermediate = (8 * hidden_size / 3).next_multiple_of(32);

@@ -30,7 +30,7 @@ macro_rules! size {
 
 const SIZES: [Size; 6] = [
     size!("tiny", 128, 8, "tests and experiments"),
-    size!("mini", 64, 16, "start here: the right size for half an hour on a few cores"),
+    size!("mini", 64, 16, "BERT for half an hour on a few cores"),
     size!("small", 32, 32, "better than mini after a few hours, or on more cores"),
     size!("medium", 32, 32, "better than small after a day, or on many cores"),
     size!("base", 32, 32, "BERT-base, mostly for further pre-training of an existing model"),
@@ -53,7 +53,7 @@ macro_rules! variant {
 const VARIANTS: [Variant; 7] = [
     variant!("roberta", "RoBERTa with mini's sizes"),
     variant!("albert", "ALBERT with mini's sizes: shared layers, sentence order"),
-    variant!("modern", "ModernBERT with mini's sizes: rotary positions, windows, gated units"),
+    variant!("modern", "start here: ModernBERT for an hour on a few cores"),
     variant!("electra", "ELECTRA-small: replaced-token detection"),
     variant!("left-to-right", "the left-to-right ablation with mini's sizes"),
     variant!("distil", "DistilBERT: a student of half the layers learns from a teacher"),

@@ -439,10 +439,8 @@ fn write_next_steps(
     }
     writeln!(out, "  {cloze} inspect {dir}/shards")?;
     writeln!(out, "  {cloze} inspect {model}")?;
-    writeln!(out, "and with your own text in a folder TEXTS (half an hour; for a first test add --set minutes=3):")?;
-    writeln!(out, "  {cloze} vocab --input TEXTS --size 8192 --out vocab")?;
-    writeln!(out, "  {cloze} prepare --input TEXTS --tokenizer vocab --out shards")?;
-    writeln!(out, "  {cloze} pretrain mini --set data=shards --out runs/mini")?;
+    writeln!(out, "and with your own text in a folder TEXTS, half an hour:")?;
+    writeln!(out, "  {cloze} pretrain --text TEXTS --minutes 30 --out runs/first")?;
     Ok(())
 }
 
