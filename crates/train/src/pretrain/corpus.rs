@@ -85,7 +85,8 @@ impl Corpus {
         let batch = sequences.or(phase.batch_tokens).unwrap_or_default() as u64;
         (tokens < batch).then(|| {
             format!(
-                "the training text has only {tokens} tokens, fewer than a batch of {batch}: each batch is all of it; expected more                  text, or a smaller `batch_sequences`"
+                "the training text has only {tokens} tokens, fewer than a batch of {batch}: each batch is all of it; expected more \
+                 text, or a smaller `batch_sequences`"
             )
         })
     }

@@ -43,7 +43,7 @@ const TOKENS_PER_WEIGHT: f64 = 7.0;
 const MAX_EPOCHS: f64 = 16.0;
 /// Bytes of text per token; less for small vocabularies and some scripts.
 const BYTES_PER_TOKEN: f64 = 4.0;
-/// Layers and hidden sizes, from small to large. Wider and deeper models than BERT-base need more than a week on a hundred cores.
+/// Layers and hidden sizes, from small to large; the largest is BERT-base.
 const SIZES: [(usize, usize); 8] = [(3, 128), (4, 192), (4, 256), (6, 256), (6, 384), (8, 512), (12, 512), (12, 768)];
 /// Smallest sizes of a text in bytes, and the vocabularies for them.
 const VOCABULARIES: [(u64, usize); 4] = [(0, 2048), (2 << 20, 4096), (16 << 20, 8192), (4 << 30, 16_384)];

@@ -138,7 +138,7 @@ impl Arguments {
         folder.check_new()?;
         // Errors of the recipe appear before the long work.
         let recipe = Recipe::open(named, &overrides)?;
-        let minutes = recipe.minutes.context("--text needs the duration of the run: give --minutes")?;
+        let minutes = recipe.minutes.ok_or_else(|| usage("--text needs the duration of the run: give --minutes"))?;
         let init = recipe.model.init.as_ref().map(|init| self.hub.find(init, Contents::Model, terminal)).transpose()?;
         let prepared = self.text.prepare(out, minutes, init.as_deref(), terminal)?;
         let mut chosen = vec![format!("data={}", prepared.shards.display())];

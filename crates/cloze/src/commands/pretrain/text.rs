@@ -101,6 +101,7 @@ impl TextArguments {
                 format::duration(seconds),
                 shards.display()
             ));
+            // Those of the vocabulary are among them.
             for warning in &report.warnings {
                 terminal.warn(warning);
             }
@@ -153,7 +154,6 @@ impl TextArguments {
             format::count(learned.tokenizer.vocab_size() as u64),
             format::duration(learned.seconds)
         ));
-        learned.show_notes(terminal);
         Ok(learned.tokenizer)
     }
 }

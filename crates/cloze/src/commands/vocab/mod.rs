@@ -245,7 +245,7 @@ pub struct Learned {
 
 impl Learned {
     /// Prints notes about text that the vocabulary does not represent.
-    pub fn show_notes(&self, terminal: &Terminal) {
+    fn show_notes(&self, terminal: &Terminal) {
         match ScriptMarks::warning(&self.dropped_marks) {
             Some(warning) => terminal.warn(&warning),
             None if self.dropped_marks.is_empty() => {}
