@@ -68,10 +68,13 @@ pub(crate) trait Backend:
     + ops::linear::Linear
     + ops::rope::Rope
     + ops::segment_mean::SegmentMean
+    + ops::segment_pool::SegmentPool
     + ops::segment_cross_entropy::SegmentCrossEntropy
     + ops::lstm::Lstm
+    + ops::matmul::MatMul
     + ops::mse_loss::MseLoss
     + ops::multinomial::Multinomial
+    + ops::normalize::Normalize
     + ops::optimizer::OptimizerStep
     + ops::scalar_mix::ScalarMix
     + ops::sum::Sum

@@ -120,7 +120,7 @@ pub(crate) fn run(
         params.write(*id, &to_f32(values));
     }
     let mut grads = Gradients::zeros_like(&params);
-    let cast = |values: &[f64], shape: &[usize]| -> Tensor {
+    let cast = |values: &[f64], shape: &[usize], dtype: DType| -> Tensor {
         match dtype {
             DType::BF16 => {
                 let bf16s: Vec<crate::dtype::bf16> =
@@ -131,12 +131,12 @@ pub(crate) fn run(
         }
     };
     let mut pass = Pass::recording(device, &params, &mut grads, dtype, Some(KEY));
-    let inputs: Vec<Var> = numbers.inputs.iter().zip(shapes).map(|(v, shape)| pass.input(cast(v, shape))).collect();
+    let inputs: Vec<Var> = numbers.inputs.iter().zip(shapes).map(|(v, shape)| pass.input(cast(v, shape, dtype))).collect();
     let (output, loss) = op(&mut pass, &inputs, &ids);
     let found = match (&output, loss) {
         (Some(y), _) => {
             let values = y.value().to_vec_f32().iter().map(|x| f64::from(*x)).collect();
-            let gradient = cast(seed, y.value().shape());
+            let gradient = cast(seed, y.value().shape(), y.value().dtype());
             pass.seed_gradient(y, gradient);
             values
         }

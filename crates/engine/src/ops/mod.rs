@@ -1,6 +1,6 @@
 //! The differentiable operations, one folder each: `mod.rs` contains the equations, the trait with both directions, the
 //! public function and the check; `cpu.rs` contains the CPU implementation. The optimizer's step, `optimizer`,
-//! and sampling, `multinomial`, have only one direction.
+//! sampling, `multinomial`, and the plain product, `matmul`, have only one direction.
 //!
 //! Dimensions in shapes: T tokens of a packed batch, S sequences, N heads, D head width, H hidden size, F feed-forward
 //! size, V vocabulary size, M predicted tokens, C classes.
@@ -20,14 +20,17 @@ pub(crate) mod linear;
 pub(crate) mod linear_cross_entropy;
 pub(crate) mod linear_kl;
 pub(crate) mod lstm;
+pub(crate) mod matmul;
 pub(crate) mod mse_loss;
 pub(crate) mod multinomial;
+pub(crate) mod normalize;
 pub(crate) mod optimizer;
 pub(crate) mod relation_kl;
 pub(crate) mod rope;
 pub(crate) mod scalar_mix;
 pub(crate) mod segment_cross_entropy;
 pub(crate) mod segment_mean;
+pub(crate) mod segment_pool;
 pub(crate) mod sum;
 
 pub use add::add;
@@ -45,13 +48,16 @@ pub use linear::{Activation, linear};
 pub use linear_cross_entropy::linear_cross_entropy;
 pub use linear_kl::{TargetLogits, linear_kl};
 pub use lstm::{BiLstm, bilstm};
+pub use matmul::matmul;
 pub use mse_loss::mse_loss;
 pub use multinomial::multinomial;
+pub use normalize::normalize;
 pub use relation_kl::relation_kl;
 pub use rope::{Rotation, rope};
 pub use scalar_mix::{MixWeights, scalar_mix};
 pub use segment_cross_entropy::segment_cross_entropy;
 pub use segment_mean::segment_mean;
+pub use segment_pool::{segment_max, segment_sum};
 
 /// A summed loss, and how often the prediction was correct.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
