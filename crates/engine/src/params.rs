@@ -158,6 +158,32 @@ impl Parameters {
         ParametersBuilder::default()
     }
 
+    /// Adds parameters with these names, shapes and initial values, which weight decay applies to if they are matrices.
+    /// Ids of earlier parameters stay valid.
+    pub fn extend(&mut self, more: &[(&str, &[usize], &[f32])]) -> Vec<ParamId> {
+        let before = self.count();
+        let mut end = before;
+        let mut ids = Vec::new();
+        for (name, shape, values) in more {
+            let (shape, offset) = (shape.to_vec(), end);
+            assert_eq!(shape.iter().product::<usize>(), values.len(), "{name}: values for shape {shape:?}");
+            end += values.len();
+            ids.push(ParamId(self.declared.len()));
+            self.by_name.insert((*name).to_owned(), ParamId(self.declared.len()));
+            let decay = shape.len() == 2;
+            self.declared.push(Declaration { name: (*name).to_owned(), shape, offset, init: Init::Zeros, decay, rate: 1.0 });
+        }
+        let mut arena = self.device.backend().empty(&[end], DType::F32);
+        arena.write(0..before, &self.read_all());
+        let mut at = before;
+        for (.., values) in more {
+            arena.write(at..at + values.len(), values);
+            at += values.len();
+        }
+        *self.arena_mut() = arena;
+        ids
+    }
+
     fn declaration(&self, id: ParamId) -> &Declaration {
         if id.0 >= FIRST_STACK { &self.stacks[id.0 - FIRST_STACK] } else { &self.declared[id.0] }
     }
@@ -325,6 +351,23 @@ mod tests {
 
     fn device() -> Device {
         Device::cpu(Some(2)).expect("a CPU device")
+    }
+
+    #[test]
+    fn added_parameters_leave_the_others_as_they_are() {
+        let mut builder = Parameters::builder();
+        let ids = ["a", "b"].map(|name| builder.declare(name, &[2, 3], Init::TruncatedNormal { std: 1.0 }, true));
+        let stack = builder.stack(&ids);
+        let mut params = builder.build(&device(), 1);
+        params.set_rate(ids[0], 0.0);
+        params.cache_packed_weights();
+        let before = params.read(stack).to_vec();
+        let added = params.extend(&[("c", &[1, 2], &[5.0, 6.0]), ("d", &[1], &[7.0])]);
+        assert_eq!(params.read(stack), before);
+        assert_eq!(params.read_all()[12..], [5.0, 6.0, 7.0]);
+        assert_eq!((params.find("d"), params.count(), params.ids().count()), (Some(added[1]), 15, 4));
+        assert_eq!([params.decays(added[0]), params.decays(added[1])], [true, false]);
+        assert_eq!(params.update_groups().iter().map(|group| group.range.clone()).collect::<Vec<_>>(), [6..14, 14..15]);
     }
 
     #[test]

@@ -111,6 +111,12 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// The same pass with the dropout masks of this key. A pass that does not record then has the activations of the
+    /// recording pass with the same key.
+    pub fn dropping(self, dropout: DropoutKey) -> Pass<'a> {
+        Pass { dropout: Some(dropout), ..self }
+    }
+
     /// The same pass with activation checkpointing: of each [`Pass::checkpoint`] only the input is kept, and the rest
     /// is recomputed in the backward pass (Chen et al. 2016, "Training deep nets with sublinear memory cost").
     pub fn checkpointing(self, checkpoints: bool) -> Pass<'a> {

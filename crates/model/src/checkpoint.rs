@@ -147,10 +147,7 @@ impl ModelGraph {
         write_values(params, ids(), &mut digest)?;
         let checksum = digest.finish().1.xxh3;
         let metadata = BTreeMap::from([("format", "pt"), (CHECKSUM, checksum.as_str())]);
-        let mut header = serde_json::to_vec(&Header { metadata, tensors })?;
-        header.resize(header.len().next_multiple_of(8), b' ');
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
+        file.write_all(&Header { metadata, tensors }.bytes()?)?;
         write_values(params, ids(), file)
     }
 
@@ -189,6 +186,17 @@ struct Header<'a> {
     metadata: BTreeMap<&'static str, &'a str>,
     #[serde(flatten)]
     tensors: BTreeMap<String, TensorInfo>,
+}
+
+impl Header<'_> {
+    /// The length of the header, and the header, padded to a multiple of eight bytes.
+    fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut header = serde_json::to_vec(self)?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.append(&mut header);
+        Ok(bytes)
+    }
 }
 
 /// Differences between a folder's heads and those of the model loaded from it.
@@ -470,6 +478,27 @@ pub fn read_tensors(dir: &Path, expected: &[(&str, &[usize])]) -> Result<Vec<Vec
         values
     };
     Ok(expected.iter().map(read).collect())
+}
+
+/// Writes the tensors of a separate module to model.safetensors in the existing folder `dir`: names, shapes and values.
+///
+/// # Errors
+/// [`ModelError::Write`].
+pub fn write_tensors(dir: &Path, tensors: &[(&str, &[usize], &[f32])]) -> Result<(), ModelError> {
+    let mut sorted = tensors.to_vec();
+    sorted.sort_by_key(|(name, ..)| *name);
+    let mut offset = 0;
+    let infos = sorted.iter().map(|(name, shape, values)| {
+        let start = offset;
+        offset += 4 * values.len();
+        ((*name).to_owned(), TensorInfo { dtype: Dtype::F32, shape: shape.to_vec(), data_offsets: (start, offset) })
+    });
+    let header = Header { metadata: BTreeMap::from([("format", "pt")]), tensors: infos.collect() };
+    let bytes = || sorted.iter().flat_map(|(.., values)| values.iter()).flat_map(|value| value.to_le_bytes());
+    Ok(cloze_files::write_with(&dir.join(WEIGHTS_FILE), |file| {
+        file.write_all(&header.bytes()?)?;
+        file.write_all(&bytes().collect::<Vec<u8>>())
+    })?)
 }
 
 /// Number of floats that are converted to bytes at a time.

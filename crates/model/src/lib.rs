@@ -19,6 +19,7 @@
 //! | [`layout`] | the layouts of Transformers' and sentence-transformers' folders |
 //! | [`checkpoint`] | reads and writes Hugging Face folders |
 //! | [`resize_vocab`] | replaces the vocabulary of a model |
+//! | [`extend_positions`] | extends a model's table of positions |
 //! | `rates` | the learning rates of parameters |
 //! | `output_rows` | the tokens for which the last layer's output is needed |
 //! | `weights` | memory-mapped safetensors and their shards |
@@ -57,6 +58,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod distillation;
 pub mod error;
+pub mod extend_positions;
 pub mod family;
 pub mod flops;
 pub mod graph;
@@ -77,10 +79,11 @@ mod testing;
 mod weights;
 
 pub use architecture::{Architecture, SharedParts};
-pub use checkpoint::{LoadReport, read_tensors};
+pub use checkpoint::{LoadReport, read_tensors, write_tensors};
 pub use config::{Config, HiddenAct};
 pub use distillation::{Distillation, Relations};
 pub use error::ModelError;
+pub use extend_positions::PositionFill;
 pub use family::{FAMILIES, Family};
 pub use flops::{FlopsOf, useful_flops};
 pub use graph::ModelGraph;

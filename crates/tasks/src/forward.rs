@@ -17,6 +17,11 @@ pub(crate) const BATCH_TOKENS: usize = 4096;
 /// Groups items of similar length into batches of up to [`BATCH_TOKENS`] tokens. `lengths` are the items' numbers of
 /// tokens; the result holds their indices.
 pub(crate) fn batches_by_length(lengths: &[usize]) -> Vec<Vec<usize>> {
+    batches_of_tokens(lengths, BATCH_TOKENS)
+}
+
+/// As [`batches_by_length`], with batches of up to `most` tokens. A longer item is a batch of its own.
+pub(crate) fn batches_of_tokens(lengths: &[usize], most: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     // Longest first: the first batch needs the most memory.
     order.sort_by_key(|&i| (std::cmp::Reverse(lengths[i]), i));
@@ -25,7 +30,7 @@ pub(crate) fn batches_by_length(lengths: &[usize]) -> Vec<Vec<usize>> {
         let mut tokens = 0;
         let fits = |i: &&usize| {
             tokens += lengths[**i];
-            tokens <= BATCH_TOKENS
+            tokens <= most
         };
         let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
         batches.push(now.to_vec());

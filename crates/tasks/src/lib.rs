@@ -6,6 +6,7 @@ pub mod any_task;
 pub mod batch;
 pub mod datasets;
 pub mod embed;
+pub mod embed_training;
 mod error;
 pub mod example;
 pub mod finetune;

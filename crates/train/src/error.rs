@@ -235,7 +235,7 @@ fn gigabytes(bytes: u64) -> String {
 
 impl TrainError {
     /// Wraps a system error.
-    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> TrainError {
+    pub fn io(action: &'static str, path: &Path, source: std::io::Error) -> TrainError {
         TrainError::Io { action, path: path.to_owned(), source }
     }
 }

@@ -86,6 +86,11 @@ impl<N: Network> Trainer<N> {
         &self.gradients
     }
 
+    /// The key of all randomness of a micro-batch of a step.
+    pub fn key(&self, number: u64, micro: usize) -> DropoutKey {
+        DropoutKey { seed: self.seed, step: number, micro: micro as u32 }
+    }
+
     /// Runs one optimizer step. `loss` runs micro-batch 0, 1, … of the step forward and returns its losses; their
     /// gradients are summed. Then the optimizer updates the weights with the learning rate `lr`. `number` counts all steps from
     /// 0; with the seed and the micro-batch it forms the key that `loss` gets for all randomness, including dropout.
@@ -100,7 +105,7 @@ impl<N: Network> Trainer<N> {
         self.gradients.zero();
         let mut losses = Losses::default();
         for micro in 0..micro_batches {
-            let key = DropoutKey { seed: self.seed, step: number, micro: micro as u32 };
+            let key = self.key(number, micro);
             let params = self.network.params();
             let mut pass = Pass::recording(&self.device, params, &mut self.gradients, self.precision, Some(key));
             pass = pass.checkpointing(self.recompute);

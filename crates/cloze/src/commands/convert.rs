@@ -4,15 +4,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use cloze_convert::copy_modules;
 use cloze_convert::onnx::{self, OnnxOptions};
 use cloze_engine::Device;
 use cloze_hub::Contents;
-use cloze_model::Model;
+use cloze_model::{Layout, Model, PositionFill};
 use cloze_text::Tokenizer;
 use serde_json::json;
 
 use super::model::{HubArguments, model_in};
-use crate::failure::check_out;
+use crate::failure::{check_out, usage};
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -26,7 +27,7 @@ use crate::terminal::Terminal;
         - the name of a model on the Hugging Face Hub (see `cloze fill --help`)\n\n\
         A sentence-transformers folder of any version, or the model folder in it, keeps its modules. Nothing in a file is \
         executed: a pickle that contains more than tensors is refused. --out is written only if the complete source can be \
-        read.\n\nWith --to onnx, SOURCE is a model folder, and --out receives model.onnx with config.json and the tokenizer's \
+        read.\n\nWith --positions, SOURCE is a model folder, and --out has a longer table of positions.\n\nWith --to onnx, SOURCE is a model folder, and --out receives model.onnx with config.json and the tokenizer's \
         files, in the layout of Optimum. The outputs depend on the model's heads.\n\nExamples:\n  \
         cloze convert downloads/bert-base-uncased --out bert-base\n  \
         cloze convert uncased_L-12_H-768_A-12 --out bert-base\n  \
@@ -43,6 +44,14 @@ pub struct Arguments {
     /// Output format
     #[arg(long, value_enum, default_value_t = To::Folder)]
     to: To,
+
+    /// Extend the model to texts of N tokens, for further training at this length
+    #[arg(long, value_name = "N", value_parser = crate::values::positive)]
+    positions: Option<usize>,
+
+    /// How the rows of new positions are made
+    #[arg(long, hide_short_help = true, requires = "positions", default_value = "copy", value_parser = crate::values::named(&PositionFill::ALL))]
+    position_fill: PositionFill,
 
     /// The folder to write
     #[arg(long, value_name = "DIR")]
@@ -62,6 +71,12 @@ enum To {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    if let Some(positions) = arguments.positions {
+        if arguments.to != To::Folder {
+            return Err(usage("--positions writes a model folder; omit --to, and convert that folder to ONNX"));
+        }
+        return extend(positions, arguments, terminal);
+    }
     let contents = match arguments.to {
         To::Folder => Contents::Source,
         To::Onnx => Contents::Model,
@@ -71,6 +86,38 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         To::Folder => to_folder(&source, arguments, terminal),
         To::Onnx => to_onnx(&model_in(&source)?, arguments, terminal),
     }
+}
+
+/// Writes a model folder with more positions.
+fn extend(positions: usize, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let out = &arguments.out;
+    let layout = Layout::of(&arguments.hub.find(&arguments.source, Contents::Vectors, terminal)?)?;
+    check_out(out)?;
+    let device = Device::cpu(terminal.threads)?;
+    let model = Model::load(&layout.model, &device)?;
+    let before = model.architecture().max_sequence_length();
+    let model = model.with_positions(positions, arguments.position_fill, &device)?;
+    let tokenizer = Tokenizer::open(&layout.model)?;
+    cloze_files::write_folder(out, |dir| {
+        model.save(dir)?;
+        tokenizer.save_for(dir, model.architecture().max_sequence_length())?;
+        copy_modules(&layout, dir)?;
+        Ok::<(), anyhow::Error>(())
+    })?;
+    if !layout.modules.is_empty() {
+        terminal.note("the folder's max_seq_length is unchanged; give --max-len to read longer texts");
+    }
+    let mut to = crate::output::stdout();
+    if arguments.json {
+        let line = json!({
+            "source": format::path(&arguments.source), "out": format::path(out), "positions_before": before, "positions": positions,
+            "parameters": model.parameter_count(),
+        });
+        writeln!(to, "{line}")?;
+    } else {
+        writeln!(to, "{}: {before} positions → {positions}, to be trained at this length", out.display())?;
+    }
+    Ok(())
 }
 
 fn to_folder(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {

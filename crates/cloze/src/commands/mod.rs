@@ -29,7 +29,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::terminal::Terminal;
-use tasks::PerKind;
+use tasks::{OrOther, PerKind};
 
 /// The subcommands of `cloze`.
 #[derive(Debug, Subcommand)]
@@ -48,8 +48,8 @@ pub enum Command {
     Recipe(recipe::Arguments),
     /// Evaluate a model on held-out data
     Evaluate(evaluate::Arguments),
-    /// Fine-tune a model on labelled rows: classify, regress, tag, answer, choose
-    Finetune(Box<PerKind<tasks::finetune::Arguments>>),
+    /// Fine-tune a model on labelled rows: classify, regress, tag, answer, choose; or to embed texts
+    Finetune(OrOther<tasks::finetune::Arguments, FineTuneOther>),
     /// Fine-tune over a grid of settings and seeds
     Sweep(Box<PerKind<tasks::sweep::Arguments>>),
     /// Predict with a fine-tuned model, one JSON object per line
@@ -73,6 +73,13 @@ pub enum Command {
     Completions(completions::Arguments),
     /// Write the man pages
     Man(man::Arguments),
+}
+
+/// Fine-tuning other than for a kind of task.
+#[derive(Debug, Subcommand)]
+pub enum FineTuneOther {
+    /// Train a model to embed texts: contrastive, from scored pairs or from a teacher
+    Embed(Box<tasks::finetune_embed::Arguments>),
 }
 
 impl Command {
@@ -112,7 +119,10 @@ impl Command {
             Command::Ablate(arguments) => ablate::run(&arguments, terminal),
             Command::Recipe(arguments) => done(recipe::run(&arguments, terminal)),
             Command::Evaluate(arguments) => done(evaluate::run(arguments, terminal)),
-            Command::Finetune(arguments) => tasks::finetune::run(*arguments, terminal),
+            Command::Finetune(OrOther::Task(arguments)) => tasks::finetune::run(*arguments, terminal),
+            Command::Finetune(OrOther::Other(FineTuneOther::Embed(arguments))) => {
+                tasks::finetune_embed::run(&arguments, terminal)
+            }
             Command::Sweep(arguments) => tasks::sweep::run(*arguments, terminal),
             Command::Predict(arguments) => done(tasks::predict::run(*arguments, terminal)),
             Command::Fill(arguments) => done(fill::run(&arguments, terminal)),

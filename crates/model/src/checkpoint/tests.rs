@@ -2,7 +2,7 @@ use super::*;
 use crate::architecture::SharedParts;
 use crate::heads::TaskHead;
 use crate::task_input::{BiLstmSize, SequenceToken};
-use crate::testing::device;
+use crate::testing::{device, modern};
 use crate::weights::verify_weights;
 use safetensors::tensor::{TensorView, serialize};
 use std::path::PathBuf;
@@ -154,6 +154,22 @@ fn shared_parts_are_stored_for_each_layer() {
         let error = load_error(dir.path());
         assert!(error.contains("cloze_shared_parts") && error.contains(name), "{error}");
     }
+}
+
+/// Transformers' masked language model would open it with attention in both directions.
+#[test]
+fn a_causal_modernbert_has_a_class_and_a_key_of_its_own() {
+    let (device, dir) = (device(), tempfile::tempdir().unwrap());
+    let mut model = Model::new(modern(), Heads::MLM, &device, 5).unwrap();
+    let config = |dir: &Path| std::fs::read_to_string(dir.join(CONFIG_FILE)).unwrap();
+    model.save(dir.path()).unwrap();
+    assert!(config(dir.path()).contains("ModernBertForMaskedLM") && !config(dir.path()).contains("cloze_causal"));
+    model.set_causal(true);
+    model.save(dir.path()).unwrap();
+    assert!(config(dir.path()).contains("\"ClozeModernBertForCausalLM\""), "{}", config(dir.path()));
+    let loaded = Model::load(dir.path(), &device).unwrap();
+    assert_eq!((loaded.heads, loaded.architecture().causal), (Heads::MLM, true));
+    assert_eq!(loaded.config().ignored_keys(), [] as [String; 0]);
 }
 
 #[test]

@@ -282,7 +282,10 @@ impl Config {
         }
         for (ours, theirs) in family.config.renamed {
             if let Some(value) = keys.remove(*ours) {
-                keys.insert((*theirs).to_owned(), value);
+                // A key that only Cloze knows is only written if it changes the model.
+                if !(theirs.starts_with("cloze_") && value == false) {
+                    keys.insert((*theirs).to_owned(), value);
+                }
             }
         }
         keys.extend(self.extra.clone());

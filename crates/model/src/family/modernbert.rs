@@ -47,6 +47,8 @@ pub static MODERNBERT: Family = Family {
     classes: &[
         (Class::Encoder, "ModernBertModel"),
         (Class::MaskedLm, "ModernBertForMaskedLM"),
+        // Transformers has no such class: only Cloze opens it. For runs that begin with causal LM, and as a baseline.
+        (Class::CausalLm, "ClozeModernBertForCausalLM"),
         (Class::Classify, "ModernBertForSequenceClassification"),
         (Class::Tag, "ModernBertForTokenClassification"),
         (Class::Answer, "ModernBertForQuestionAnswering"),
@@ -61,10 +63,10 @@ pub static MODERNBERT: Family = Family {
             ("hidden_dropout_prob", "mlp_dropout"),
             ("attention_probs_dropout_prob", "attention_dropout"),
             ("layer_norm_eps", "norm_eps"),
+            ("is_decoder", "cloze_causal"),
         ],
         absent: &[
             "type_vocab_size",
-            "is_decoder",
             "add_cross_attention",
             "embedding_size",
             "num_hidden_groups",

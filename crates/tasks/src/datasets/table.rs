@@ -127,7 +127,7 @@ impl Table {
 }
 
 /// A file that was read, before columns are selected.
-pub(super) struct TableFile {
+pub(crate) struct TableFile {
     path: PathBuf,
     content: Content,
 }
@@ -166,6 +166,18 @@ impl TableFile {
     /// Whether it is JSON.
     pub fn is_json(&self) -> bool {
         matches!(self.content, Content::Json(_))
+    }
+
+    /// Whether its cells can be lists: JSON and Parquet.
+    pub fn has_lists(&self) -> bool {
+        !matches!(self.content, Content::Delimited(..))
+    }
+
+    /// Checks that the file has columns with these names.
+    pub fn require(&self, names: &[&str]) -> Result<(), TaskError> {
+        let columns: Vec<Column> = names.iter().map(|name| Column::Name((*name).to_owned().into())).collect();
+        let selection = ColumnSelection { path: &self.path, required: &columns, optional: &[], lists: &[] };
+        selection.find(&self.names()?).map(|_| ())
     }
 
     /// The rows as objects: JSON objects with all their keys, Parquet rows with these columns. Lists are JSON lists.

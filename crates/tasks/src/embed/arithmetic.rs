@@ -22,7 +22,7 @@ pub(super) fn sum_of_pairs(a: &[f32], b: &[f32], of: impl Fn(f32, f32) -> f32) -
 }
 
 /// Divides a vector by its Euclidean norm; zero vectors stay zero.
-pub(super) fn normalize(vector: &mut [f32]) {
+pub(crate) fn normalize(vector: &mut [f32]) {
     let length = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt().max(MIN_NORM);
     vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
 }

@@ -14,9 +14,9 @@ use super::prompts::{FolderPrompts, Purpose};
 use super::search::Similarity;
 use crate::TaskError;
 
-const SENTENCES: &str = "config_sentence_transformers.json";
+pub(crate) const SENTENCES: &str = "config_sentence_transformers.json";
 /// The files with settings of the Transformer module; the first that exists is used.
-const SETTINGS: [&str; 7] = [
+pub(crate) const SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",
@@ -30,7 +30,7 @@ const UNLIMITED: f64 = 1e20;
 
 /// The pooling modes, by their old names (one flag each) and new names (values of `pooling_mode`), in the order in
 /// which several are concatenated.
-const MODES: [(&str, &str, Pool); 6] = [
+pub(crate) const MODES: [(&str, &str, Pool); 6] = [
     ("pooling_mode_cls_token", "cls", Pool::Cls),
     ("pooling_mode_max_tokens", "max", Pool::Max),
     ("pooling_mode_mean_tokens", "mean", Pool::Mean),
@@ -40,7 +40,7 @@ const MODES: [(&str, &str, Pool); 6] = [
 ];
 
 /// The embedding settings of a folder.
-pub(super) struct FolderSettings {
+pub(crate) struct FolderSettings {
     pub(super) layout: Layout,
     pub(super) prompts: FolderPrompts,
     pub(super) similarity: Similarity,
@@ -59,11 +59,11 @@ pub(super) struct FolderSettings {
 
 /// The steps after the encoder: pooling and modules.
 #[derive(Debug)]
-pub(super) struct Chain {
-    pub(super) pools: Vec<Pool>,
-    pub(super) include_prompt: bool,
-    pub(super) modules: Vec<Module>,
-    pub(super) notes: Vec<String>,
+pub(crate) struct Chain {
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) include_prompt: bool,
+    pub(crate) modules: Vec<Module>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl FolderSettings {
@@ -87,7 +87,7 @@ impl FolderSettings {
     /// # Errors
     /// [`TaskError::Folder`] for modules that are not supported, [`TaskError::File`] for settings that are not
     /// supported, [`TaskError::Model`] for weights that do not fit.
-    pub(super) fn chain(&self) -> Result<Chain, TaskError> {
+    pub(crate) fn chain(&self) -> Result<Chain, TaskError> {
         let mut chain = Chain { pools: Vec::new(), include_prompt: true, modules: Vec::new(), notes: Vec::new() };
         if !self.is_sentence_transformers() {
             chain.pools.push(Pool::Mean);
@@ -152,7 +152,7 @@ impl FolderSettings {
 }
 
 /// Reads the embedding settings of a folder.
-pub(super) fn read(dir: &Path) -> Result<FolderSettings, TaskError> {
+pub(crate) fn read(dir: &Path) -> Result<FolderSettings, TaskError> {
     let layout = Layout::of(dir)?;
     let mut settings = FolderSettings {
         prompts: FolderPrompts::default(),
@@ -324,7 +324,7 @@ fn is_set(value: &Value) -> bool {
 }
 
 /// Reads a JSON file; none if it does not exist.
-fn json(path: &Path) -> Result<Option<Value>, TaskError> {
+pub(crate) fn json(path: &Path) -> Result<Option<Value>, TaskError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -15,7 +15,7 @@
 //! vectors equal those of sentence-transformers 6.2 for every supported folder: see `fixtures/embed`.
 
 mod arithmetic;
-mod folder;
+pub(crate) mod folder;
 pub mod modules;
 pub mod pooling;
 pub mod prompts;
@@ -27,17 +27,17 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cloze_engine::{DType, Device, Var, ops};
-use cloze_model::Inputs;
+use cloze_engine::{DType, Device, Pass, Var, ops};
+use cloze_model::{Inputs, ModelGraph};
 use cloze_text::{Sequence, SpecialTokens};
 
 use crate::forward::batches_by_length;
 use crate::inference::pretrained::Pretrained;
 use crate::{TaskError, parallel};
-use arithmetic::normalize;
+pub(crate) use arithmetic::normalize;
 use folder::{Chain, FolderSettings};
 use modules::Module;
-use pooling::{Pool, Pooling, pool};
+use pooling::{Pool, Pooling, Tokens, pool};
 use prompts::{Prompt, Purpose};
 use search::Similarity;
 use vectors::Vectors;
@@ -408,6 +408,22 @@ impl Embedder {
         }
     }
 
+    /// The tokens of a text with its prompt, and whether it was truncated.
+    pub(crate) fn encode(&self, text: &str, purpose: Purpose) -> (Sequence, bool) {
+        let Encoded { sequence, cut } = self.encode_one(text, purpose);
+        (sequence, cut)
+    }
+
+    /// The number of leading tokens that are excluded from the pooling.
+    pub(crate) fn excluded(&self, purpose: Purpose) -> usize {
+        self.input(purpose).excluded
+    }
+
+    /// Whether texts are converted to lower case first.
+    pub(crate) fn lowercases(&self) -> bool {
+        self.lowercase
+    }
+
     fn encode_one(&self, text: &str, purpose: Purpose) -> Encoded {
         let Input { prompt, max_len, .. } = self.input(purpose);
         let (template, room) = (self.model.tokenizer.template(), self.model.tokenizer.template().room(*max_len, false));
@@ -456,27 +472,35 @@ impl Embedder {
         for Sequence { ids, segments } in sequences {
             inputs.push(ids, segments);
         }
-        self.model.forward(|model, pass| {
-            let (last, pools) = (model.architecture().layers, self.pooling.pools.contains(&Pool::Pooler));
-            if excluded == 0 && self.pooling.needs_only_cls(last) {
-                let cls = model.cls_states(pass, &inputs);
-                let pooled = if pools { model.pooler_output(pass, &cls) } else { None };
-                let alone: Vec<i32> = (0..=inputs.sequences() as i32).collect();
-                return pool(&self.pooling, &[&cls], pooled.as_ref(), &alone, 0);
-            }
-            let mut numbers = self.pooling.layers.clone();
-            numbers.extend(pools.then_some(last));
-            let states = model.hidden_states(pass, &inputs, &numbers);
-            let states: Vec<&Var> = states.iter().collect();
-            let pooled = pools.then(|| {
-                let cls = pass.device().tensor_i32(inputs.cls_tokens(), &[inputs.sequences()]);
-                let cls = ops::index_select(pass, states[states.len() - 1], &cls);
-                model.pooler_output(pass, &cls)
-            });
-            let states = &states[..self.pooling.layers.len()];
-            pool(&self.pooling, states, pooled.flatten().as_ref(), &inputs.cu_seqlens, excluded)
-        })
+        self.model.forward(|model, pass| pooled_states(model, pass, &self.pooling, &inputs, excluded).value().to_vec_f32())
     }
+}
+
+/// The pooled vectors of a batch, `[S, W]` of f32. The first `excluded` tokens of each sequence are excluded from the pooling.
+pub(crate) fn pooled_states(
+    model: &ModelGraph,
+    pass: &mut Pass<'_>,
+    pooling: &Pooling,
+    inputs: &Inputs,
+    excluded: usize,
+) -> Var {
+    let (last, pools) = (model.architecture().layers, pooling.pools.contains(&Pool::Pooler));
+    if excluded == 0 && pooling.needs_only_cls(last) {
+        let cls = model.cls_states(pass, inputs);
+        let pooled = if pools { model.pooler_output(pass, &cls) } else { None };
+        let alone: Vec<i32> = (0..=inputs.sequences() as i32).collect();
+        return pool(pass, pooling, &[cls], pooled.as_ref(), Tokens { cu_seqlens: &alone, excluded: 0 });
+    }
+    let mut numbers = pooling.layers.clone();
+    numbers.extend(pools.then_some(last));
+    let states = model.hidden_states(pass, inputs, &numbers);
+    let pooled = pools.then(|| {
+        let cls = pass.device().tensor_i32(inputs.cls_tokens(), &[inputs.sequences()]);
+        let cls = ops::index_select(pass, &states[states.len() - 1], &cls);
+        model.pooler_output(pass, &cls)
+    });
+    let tokens = Tokens { cu_seqlens: &inputs.cu_seqlens, excluded };
+    pool(pass, pooling, &states[..pooling.layers.len()], pooled.flatten().as_ref(), tokens)
 }
 
 /// An encoded text, and whether it was truncated.

@@ -127,6 +127,12 @@ impl Activation {
         })
     }
 
+    /// Its path in Python.
+    pub(crate) fn path(self) -> String {
+        let module = if self == Activation::Identity { "linear" } else { "activation" };
+        format!("torch.nn.modules.{module}.{}", self.name())
+    }
+
     fn name(self) -> &'static str {
         ACTIVATIONS.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
     }

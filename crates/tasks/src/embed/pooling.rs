@@ -7,12 +7,12 @@
 //! ```
 //!
 //! The tokens of a prompt may be excluded (`include_prompt` in the settings of the module). Then x₁ is the first token
-//! after the prompt, and T is the number of tokens after it, but the weight t of a token counts all tokens. Sums are
-//! computed in f64 for all data types of activations.
+//! after the prompt, and T is the number of tokens after it, but the weight t of a token counts all tokens. Vectors are f32
+//! for all data types of activations. Training and inference use the same function.
 
 use std::fmt;
 
-use cloze_engine::Var;
+use cloze_engine::{Pass, Var, ops};
 
 /// A pooling mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,65 +82,75 @@ impl fmt::Display for Pooling {
     }
 }
 
-/// The vectors of all sequences of a batch, row by row. The first `prompt` tokens of each are excluded. Panics if a
-/// mode needs a pooler and there is none.
-pub(super) fn pool(
-    pooling: &Pooling,
-    states: &[&Var],
-    pooled: Option<&Var>,
-    cu_seqlens: &[i32],
-    prompt: usize,
-) -> Vec<f32> {
-    let hidden = states[0].value().shape()[1];
-    let states: Vec<Vec<f32>> = states.iter().map(|state| state.value().to_vec_f32()).collect();
-    let pooled =
-        pooling.pools.contains(&Pool::Pooler).then(|| pooled.expect("a model with a pooler").value().to_vec_f32());
-    let mut vectors = Vec::with_capacity((cu_seqlens.len() - 1) * pooling.width(hidden));
-    for (number, ends) in cu_seqlens.windows(2).enumerate() {
-        let tokens = ends[0] as usize * hidden..ends[1] as usize * hidden;
-        for &pool in &pooling.pools {
-            match &pooled {
-                Some(pooled) if pool == Pool::Pooler => {
-                    vectors.extend_from_slice(&pooled[number * hidden..(number + 1) * hidden]);
-                }
-                _ => {
-                    states.iter().for_each(|state| combine(pool, &state[tokens.clone()], hidden, prompt, &mut vectors))
-                }
-            }
-        }
-    }
-    vectors
+/// The tokens of a batch of sequences.
+#[derive(Clone, Copy)]
+pub(crate) struct Tokens<'a> {
+    /// The first token of each sequence, then the number of tokens.
+    pub(crate) cu_seqlens: &'a [i32],
+    /// The number of leading tokens of each sequence that are excluded.
+    pub(crate) excluded: usize,
 }
 
-/// Pools the tokens of a sequence, without the first `prompt` tokens. If no tokens remain, the result is as in
-/// sentence-transformers: sums are zero, the first token is that of the sequence, the last is zero and the maximum is
-/// −∞.
-fn combine(pool: Pool, tokens: &[f32], hidden: usize, prompt: usize, out: &mut Vec<f32>) {
-    let rows = || tokens.chunks_exact(hidden).enumerate().skip(prompt);
-    let mut mean = |weight: fn(usize) -> f64, divisor: fn(f64) -> f64| {
-        let (mut sum, mut weights) = (vec![0f64; hidden], 0.0);
-        for (number, row) in rows() {
-            sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += weight(number) * f64::from(x));
-            weights += weight(number);
+/// The vectors of all sequences of a batch, `[S, W]` of f32. If no token of a sequence remains, the vector is as in
+/// sentence-transformers: sums are zero, the first token is that of the sequence, the last is zero; a maximum is not
+/// possible. Panics for that, and if a mode needs a pooler and there is none.
+pub(crate) fn pool(pass: &mut Pass<'_>, pooling: &Pooling, states: &[Var], pooled: Option<&Var>, tokens: Tokens<'_>) -> Var {
+    let device = pass.device().clone();
+    let ends = device.tensor_i32(tokens.cu_seqlens, &[tokens.cu_seqlens.len()]);
+    let mut parts = Vec::new();
+    for &pool in &pooling.pools {
+        if pool == Pool::Pooler {
+            let pooled = pooled.expect("a model with a pooler");
+            parts.push(as_f32(pass, pooled));
+            continue;
         }
-        let divisor = divisor(weights).max(1e-9);
-        out.extend(sum.into_iter().map(|sum| (sum / divisor) as f32));
-    };
-    match pool {
-        Pool::Mean => mean(|_| 1.0, |count| count),
-        Pool::MeanSqrtLen => mean(|_| 1.0, f64::sqrt),
-        Pool::WeightedMean => mean(|number| number as f64 + 1.0, |weights| weights),
-        Pool::Max => {
-            let mut max = vec![f32::NEG_INFINITY; hidden];
-            // NaN is propagated, because `f32::max` would hide damaged weights.
-            let update = |max: &mut f32, x: f32| *max = if x > *max || x.is_nan() { x } else { *max };
-            rows().for_each(|(_, row)| max.iter_mut().zip(row).for_each(|(max, &x)| update(max, x)));
-            out.extend(max);
+        for state in states {
+            parts.push(match pool {
+                Pool::Max => ops::segment_max(pass, state, &ends, tokens.excluded),
+                _ => {
+                    let weights = weights(pool, tokens);
+                    let weights = device.tensor_f32(&weights, &[weights.len()]);
+                    ops::segment_sum(pass, state, &ends, &weights)
+                }
+            });
         }
-        Pool::Cls | Pool::Pooler => out.extend(rows().next().map_or(&tokens[..hidden], |(_, first)| first)),
-        Pool::LastToken => match rows().last() {
-            Some((_, last)) => out.extend(last),
-            None => out.extend(vec![0.0; hidden]),
-        },
     }
+    match &parts[..] {
+        [only] => only.clone(),
+        several => ops::concat(pass, several),
+    }
+}
+
+/// The rows of an activation as f32.
+fn as_f32(pass: &mut Pass<'_>, x: &Var) -> Var {
+    let rows = x.value().shape()[0];
+    let ends: Vec<i32> = (0..=rows as i32).collect();
+    let ends = pass.device().tensor_i32(&ends, &[rows + 1]);
+    let weights = pass.device().tensor_f32(&vec![1.0; rows], &[rows]);
+    ops::segment_sum(pass, x, &ends, &weights)
+}
+
+/// The weight of each token in the vector of its sequence.
+fn weights(pool: Pool, tokens: Tokens<'_>) -> Vec<f32> {
+    let mut weights = Vec::with_capacity(tokens.cu_seqlens.last().map_or(0, |&count| count as usize));
+    for ends in tokens.cu_seqlens.windows(2) {
+        let length = (ends[1] - ends[0]) as usize;
+        let kept = tokens.excluded..length;
+        // The sum of the numbers of the kept tokens, counted from 1 at the start of the sequence.
+        let of_numbers = || kept.clone().map(|number| number as f64 + 1.0).sum::<f64>();
+        let first = if kept.is_empty() { 0 } else { kept.start };
+        weights.extend((0..length).map(|number| {
+            let is_kept = f64::from(u8::from(kept.contains(&number)));
+            let weight = match pool {
+                Pool::Mean => is_kept / kept.len() as f64,
+                Pool::MeanSqrtLen => is_kept / (kept.len() as f64).sqrt(),
+                Pool::WeightedMean => is_kept * (number as f64 + 1.0) / of_numbers(),
+                Pool::LastToken => is_kept * f64::from(u8::from(number + 1 == length)),
+                Pool::Cls => f64::from(u8::from(number == first)),
+                Pool::Max | Pool::Pooler => panic!("{} is not a weighted sum", pool.name()),
+            };
+            if weight.is_finite() { weight as f32 } else { 0.0 }
+        }));
+    }
+    weights
 }

@@ -42,7 +42,7 @@ impl Similarity {
     }
 
     /// The similarity of two vectors, which must have norm 1 for the cosine.
-    fn score(self, a: &[f32], b: &[f32]) -> f32 {
+    pub(crate) fn score(self, a: &[f32], b: &[f32]) -> f32 {
         match self {
             Similarity::Cosine | Similarity::Dot => dot(a, b),
             // Subtracted from 0, so that the score of equal vectors is 0 and not −0.

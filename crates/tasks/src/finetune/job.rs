@@ -1,16 +1,16 @@
-//! Fine-tuning as a job of the training loop.
+//! Fine-tuning as a job of the training loop: epochs of shuffled examples, evaluations, scores. A [`Learner`] defines what is
+//! learned.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use cloze_data::example_order;
-use cloze_model::{LoadReport, Losses, Model};
-use cloze_train::checkpoint;
+use cloze_train::network::Network;
 use cloze_train::objective::{Metrics, Term};
 use cloze_train::plan::{Plan, RunPosition};
-use cloze_train::recipe::{Every, Optimizer};
+use cloze_train::recipe::Every;
 use cloze_train::run::{RunFolder, RunLog};
 use cloze_train::schedule::LrSchedule;
 use cloze_train::step::{StepOutcome, Trainer};
@@ -19,26 +19,21 @@ use cloze_train::window::Window;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::class_weights::class_weights;
-use super::config::FineTuneConfig;
 use super::events::{Best, Estimate, Evaluation, Figures, Start};
-use super::head::{InitialModel, load_initial_model};
-use super::rows::{EncodedRows, pretty};
+use super::rows::pretty;
 use crate::TaskError;
-use crate::batch::TaskBatch;
-use crate::example::Example;
-use crate::forward::{check_fit, run_model};
 use crate::settings::Settings;
+use crate::task::Scores;
 
 /// The interval of lines in the log.
 const LOG_EVERY: Every = Every::Steps(20);
 /// The only loss.
-const TERMS: [Term; 1] = [Term { name: "task", weight: 1.0, metrics: Metrics::Classes }];
+pub(crate) const TERMS: [Term; 1] = [Term { name: "task", weight: 1.0, metrics: Metrics::Classes }];
 
 /// The state of a run, as checkpoints store it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct State {
-    pub(super) step: u64,
+pub(crate) struct State {
+    pub(crate) step: u64,
     updates: u64,
     train_seconds: f64,
     skipped_in_a_row: u32,
@@ -51,6 +46,13 @@ pub(super) struct State {
     window: WindowState,
 }
 
+impl State {
+    /// The number of optimizer updates.
+    pub(crate) fn updates(&self) -> u64 {
+        self.updates
+    }
+}
+
 /// Sums since the last line of the log.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct WindowState {
@@ -60,104 +62,38 @@ struct WindowState {
     seconds: f64,
 }
 
-/// A fine-tuning run before its first step.
-pub(super) struct Prepared<'a, 'r> {
-    pub(super) job: FineTuningJob<'a, 'r>,
-    pub(super) trainer: Trainer<Model>,
-    pub(super) at: LoopState,
-    pub(super) load_report: LoadReport,
-    pub(super) notes: Vec<String>,
-}
+/// What a fine-tuning run learns: its network, examples and losses.
+pub(crate) trait Learner {
+    /// The trained network.
+    type Network: Network;
 
-/// Loads the checkpoint `newest`, or else the model to fine-tune, and prepares its training.
-pub(super) fn prepare<'a, 'r>(
-    config: &'r FineTuneConfig<'a>,
-    rows: &'r EncodedRows<'a>,
-    settings: &Settings,
-    newest: Option<&Path>,
-) -> Result<Prepared<'a, 'r>, TaskError> {
-    let (task, device) = (config.task, config.device);
-    let (mut load_report, mut notes) = (LoadReport::default(), Vec::new());
-    let (mut model, moments, state) = match newest {
-        Some(path) => {
-            let loaded = checkpoint::load::<Model, State>(path, device)?;
-            (loaded.network, Some(loaded.moments), loaded.state)
-        }
-        None => {
-            let InitialModel { mut model, load_report: found, notes: head_notes } =
-                load_initial_model(config, &rows.examples, settings.seed)?;
-            let segments = rows.tokenizer.template().segments(false);
-            model.check_tokenizer(config.model, rows.tokenizer.vocab_size(), segments)?;
-            let mut model_config = model.config().clone();
-            task.describe(&mut model_config);
-            config.task_settings.write_to(&mut model_config);
-            model.set_config(model_config)?;
-            (load_report, notes) = (found, head_notes);
-            (model, None, State::default())
-        }
-    };
-    check_fit(&model, rows.examples.iter().chain(rows.dev.examples()))?;
-    if let Some(layers) = settings.freeze
-        && layers > model.architecture().layers
-    {
-        let most = model.architecture().layers;
-        return Err(TaskError::setting(
-            "freeze",
-            format!("expected at most {most}, the model's number of layers, found {layers}"),
-        ));
-    }
-    let frozen = settings.features.map(|_| model.architecture().layers).or(settings.freeze);
-    model.freeze(frozen);
-    model.decay_rates(settings.layer_decay as f32);
-    if let Some(dropout) = settings.dropout {
-        model.set_dropout(dropout, dropout)?;
-    }
-    let mut optimizer = Optimizer::default();
-    optimizer.kind = settings.optimizer;
-    optimizer.lr = settings.lr;
-    optimizer.eps = settings.eps;
-    optimizer.weight_decay = settings.weight_decay;
-    optimizer.clip_norm = settings.clip_norm;
-    let class_weights = class_weights(&settings.class_weights, &rows.examples, &model)?;
-    let mut trainer = Trainer::new(model, device, settings.precision.dtype(device), &optimizer, settings.seed);
-    trainer.recompute = settings.recompute;
-    trainer.updates = state.updates;
-    if let Some(moments) = moments {
-        trainer.moments = moments;
-    }
-    let per_epoch = rows.examples.len().div_ceil(settings.batch) as u64;
-    let WindowState { loss, weight, tokens, seconds } = state.window;
-    let at = LoopState {
-        step: state.step,
-        updates: state.updates,
-        seconds: state.train_seconds,
-        skipped_in_a_row: state.skipped_in_a_row,
-        best: state.best.as_ref().map(|best| (best.step, best.decides())),
-        evaluations_since_best: state.worse,
-        owes_evaluation: state.owes_evaluation,
-        window: Window::restored(&TERMS[0], loss, weight, tokens, seconds),
-        ..LoopState::default()
-    };
-    let job = FineTuningJob {
-        config,
-        rows,
-        class_weights,
-        plan: Plan::of_steps(per_epoch * u64::from(settings.epochs)),
-        per_epoch,
-        lr_schedule: LrSchedule::after_warmup(settings.schedule, settings.warmup),
-        order: None,
-        train_seconds: state.train_seconds,
-        best: state.best,
-        last: (0.0, 0.0),
-    };
-    Ok(Prepared { job, trainer, at, load_report, notes })
+    /// The number of training examples.
+    fn examples(&self) -> usize;
+
+    /// The number of tokens of all training examples, and of all dev examples.
+    fn tokens(&self) -> [usize; 2];
+
+    /// Whether there are dev rows.
+    fn has_dev(&self) -> bool;
+
+    /// One optimizer step on the examples with these numbers. The loss is that of [`TERMS`].
+    fn learn(&self, trainer: &mut Trainer<Self::Network>, chosen: &[usize], number: u64, lr: f64) -> StepOutcome;
+
+    /// The mean loss and the scores on the dev rows; none if `stop` was set.
+    ///
+    /// # Errors
+    /// Outputs that are not finite.
+    fn evaluate(
+        &self,
+        trainer: &Trainer<Self::Network>,
+        stop: &AtomicBool,
+    ) -> Result<Option<(f64, Scores)>, TaskError>;
 }
 
 /// A fine-tuning run as a job of the training loop.
-pub(super) struct FineTuningJob<'a, 'r> {
-    config: &'r FineTuneConfig<'a>,
-    rows: &'r EncodedRows<'a>,
-    class_weights: Option<Vec<f32>>,
+pub(crate) struct FineTuningJob<'r, L> {
+    learner: L,
+    settings: &'r Settings,
     plan: Plan,
     /// Steps per epoch.
     per_epoch: u64,
@@ -165,15 +101,48 @@ pub(super) struct FineTuningJob<'a, 'r> {
     /// An epoch and the order of its examples.
     order: Option<(u64, Vec<usize>)>,
     /// Seconds of training, evaluation left out, over all sessions.
-    pub(super) train_seconds: f64,
-    pub(super) best: Option<Best>,
+    pub(crate) train_seconds: f64,
+    pub(crate) best: Option<Best>,
     /// Learning rate and gradient norm of the last step.
     last: (f64, f64),
 }
 
-impl FineTuningJob<'_, '_> {
-    pub(super) fn steps(&self) -> u64 {
-        self.per_epoch * u64::from(self.config.settings.epochs)
+impl<'r, L: Learner> FineTuningJob<'r, L> {
+    /// A run in this state, and the state of the loop.
+    pub(crate) fn new(learner: L, settings: &'r Settings, state: State) -> (FineTuningJob<'r, L>, LoopState) {
+        let per_epoch = learner.examples().div_ceil(settings.batch) as u64;
+        let WindowState { loss, weight, tokens, seconds } = state.window;
+        let at = LoopState {
+            step: state.step,
+            updates: state.updates,
+            seconds: state.train_seconds,
+            skipped_in_a_row: state.skipped_in_a_row,
+            best: state.best.as_ref().map(|best| (best.step, best.decides())),
+            evaluations_since_best: state.worse,
+            owes_evaluation: state.owes_evaluation,
+            window: Window::restored(&TERMS[0], loss, weight, tokens, seconds),
+            ..LoopState::default()
+        };
+        let job = FineTuningJob {
+            learner,
+            settings,
+            plan: Plan::of_steps(per_epoch * u64::from(settings.epochs)),
+            per_epoch,
+            lr_schedule: LrSchedule::after_warmup(settings.schedule, settings.warmup),
+            order: None,
+            train_seconds: state.train_seconds,
+            best: state.best,
+            last: (0.0, 0.0),
+        };
+        (job, at)
+    }
+
+    pub(crate) fn learner(&self) -> &L {
+        &self.learner
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        self.per_epoch * u64::from(self.settings.epochs)
     }
 
     fn epoch(&self, step: u64) -> f64 {
@@ -181,27 +150,26 @@ impl FineTuningJob<'_, '_> {
     }
 
     /// The learning rate of the step that follows `step` completed steps.
-    pub(super) fn lr_of(&self, step: u64) -> f64 {
+    pub(crate) fn lr_of(&self, step: u64) -> f64 {
         self.lr(self.plan.progress(step, 0.0), self.plan.progress(step + 1, 0.0))
     }
 
     /// Whether an evaluation is due after `step` steps. Evaluations are evenly spaced; the last one of an epoch is at
     /// its end.
     fn is_eval_due(&self, step: u64) -> bool {
-        let (per_epoch, evals) = (self.per_epoch, u64::from(self.config.settings.evals_per_epoch));
+        let (per_epoch, evals) = (self.per_epoch, u64::from(self.settings.evals_per_epoch));
         let within = (step - 1) % per_epoch + 1;
         within * evals / per_epoch > (within - 1) * evals / per_epoch
     }
 
     /// The remaining work after `done` steps, at `tokens_per_s` tokens per second.
-    pub(super) fn remaining(&self, done: u64, tokens_per_s: f64) -> Estimate {
+    pub(crate) fn remaining(&self, done: u64, tokens_per_s: f64) -> Estimate {
         let (all, left) = (self.steps(), self.steps().saturating_sub(done));
-        let tokens: usize = self.rows.examples.iter().map(Example::length).sum();
+        let [tokens, dev] = self.learner.tokens();
         let epoch = tokens as f64 / tokens_per_s;
-        let training = epoch * f64::from(self.config.settings.epochs) * left as f64 / all.max(1) as f64;
+        let training = epoch * f64::from(self.settings.epochs) * left as f64 / all.max(1) as f64;
         let evaluations = (done + 1..=all).filter(|&step| self.evaluates() && self.is_eval_due(step)).count() as u64;
         // The forward pass is a third of the work of a training step.
-        let dev: usize = self.rows.dev.examples().into_iter().map(Example::length).sum();
         let evaluating = evaluations as f64 * dev as f64 / (3.0 * tokens_per_s);
         Estimate {
             steps: left,
@@ -210,32 +178,10 @@ impl FineTuningJob<'_, '_> {
             seconds: training + evaluating,
         }
     }
-
-    /// One optimizer step on these examples.
-    pub(super) fn learn(&self, trainer: &mut Trainer<Model>, chosen: &[usize], number: u64, lr: f64) -> StepOutcome {
-        let micro = chosen.len().div_ceil(self.config.settings.accumulate).max(1);
-        let (head, examples) = (self.config.task.head(), &self.rows.examples);
-        let batches: Vec<TaskBatch> = chosen
-            .chunks(micro)
-            .map(|part| TaskBatch::pack(head, &part.iter().map(|&i| &examples[i]).collect::<Vec<_>>()))
-            .collect();
-        let weights = self.class_weights.as_deref();
-        let weight: f64 = batches.iter().map(|batch| batch.weight(weights)).sum();
-        let scale = if weight > 0.0 { (1.0 / weight) as f32 } else { 0.0 };
-        let update = trainer.step(batches.len(), number, lr, |model, pass, key| {
-            let batch = &batches[key.micro as usize];
-            let logits = batch.logits(model, pass);
-            let mut losses = Losses::default();
-            losses.add(TERMS[0].name, batch.loss(pass, &logits, weights, scale));
-            losses
-        });
-        let tokens = batches.iter().map(|batch| batch.inputs().tokens() as u64).sum();
-        StepOutcome { update, tokens, flops: 0.0 }
-    }
 }
 
-impl Job for FineTuningJob<'_, '_> {
-    type Network = Model;
+impl<L: Learner> Job for FineTuningJob<'_, L> {
+    type Network = L::Network;
     type Error = TaskError;
     type State = State;
     type Start = Start;
@@ -254,20 +200,20 @@ impl Job for FineTuningJob<'_, '_> {
     }
 
     fn lr(&self, before: f64, after: f64) -> f64 {
-        self.config.settings.lr * self.lr_schedule.factor(before, after)
+        self.settings.lr * self.lr_schedule.factor(before, after)
     }
 
-    fn step(&mut self, trainer: &mut Trainer<Model>, at: &LoopState, lr: f64) -> Result<StepOutcome, TaskError> {
-        let settings = self.config.settings;
+    fn step(&mut self, trainer: &mut Trainer<L::Network>, at: &LoopState, lr: f64) -> Result<StepOutcome, TaskError> {
+        let settings = self.settings;
         let epoch = at.step / self.per_epoch;
         let (of, order) = match self.order.take() {
             Some(order) if order.0 == epoch => order,
-            _ => (epoch, example_order(self.rows.examples.len(), settings.seed, epoch)),
+            _ => (epoch, example_order(self.learner.examples(), settings.seed, epoch)),
         };
         let first = (at.step % self.per_epoch) as usize * settings.batch;
         let chosen: Vec<usize> = order.iter().skip(first).take(settings.batch).copied().collect();
         self.order = Some((of, order));
-        let outcome = self.learn(trainer, &chosen, at.step, lr);
+        let outcome = self.learner.learn(trainer, &chosen, at.step, lr);
         self.train_seconds += outcome.update.seconds;
         if outcome.update.updated {
             self.last = (lr, outcome.update.grad_norm);
@@ -282,7 +228,7 @@ impl Job for FineTuningJob<'_, '_> {
 
     fn estimate(
         &self,
-        _: &Trainer<Model>,
+        _: &Trainer<L::Network>,
         at: &LoopState,
         tokens_per_s: f64,
     ) -> Result<(Estimate, Vec<f64>), TaskError> {
@@ -291,7 +237,7 @@ impl Job for FineTuningJob<'_, '_> {
     }
 
     fn due(&self, before: RunPosition, after: RunPosition) -> Due {
-        let every = Every::Steps(self.config.settings.checkpoint_every.unwrap_or(0));
+        let every = Every::Steps(self.settings.checkpoint_every.unwrap_or(0));
         Due {
             log: LOG_EVERY.is_due(before, after),
             evaluation: self.is_eval_due(after.step),
@@ -299,7 +245,7 @@ impl Job for FineTuningJob<'_, '_> {
         }
     }
 
-    fn figures(&mut self, _: &Trainer<Model>, at: &LoopState) -> Figures {
+    fn figures(&mut self, _: &Trainer<L::Network>, at: &LoopState) -> Figures {
         Figures {
             step: at.step,
             epoch: self.epoch(at.step),
@@ -322,22 +268,18 @@ impl Job for FineTuningJob<'_, '_> {
     }
 
     fn evaluates(&self) -> bool {
-        !self.config.dev.is_empty()
+        self.learner.has_dev()
     }
 
     fn evaluate(
         &mut self,
-        trainer: &Trainer<Model>,
+        trainer: &Trainer<L::Network>,
         at: &LoopState,
         stop: &AtomicBool,
     ) -> Result<Option<Evaluation>, TaskError> {
         let started = Instant::now();
-        let (device, precision, head) = (trainer.device(), trainer.precision(), self.config.task.head());
-        let examples = self.rows.dev.examples();
-        let outputs = run_model(&trainer.network, device, precision, head, &examples, stop);
-        let Some((logits, loss)) = outputs else { return Ok(None) };
-        let scores = self.rows.dev.predict(&logits)?.scores();
-        let (epoch, loss) = (self.epoch(at.step), loss.mean());
+        let Some((loss, scores)) = self.learner.evaluate(trainer, stop)? else { return Ok(None) };
+        let epoch = self.epoch(at.step);
         Ok(Some(Evaluation { epoch, loss, scores, seconds: started.elapsed().as_secs_f64() }))
     }
 
@@ -375,7 +317,7 @@ impl Job for FineTuningJob<'_, '_> {
     }
 
     fn patience(&self) -> Option<u32> {
-        self.config.settings.patience
+        self.settings.patience
     }
 
     fn checkpoints_kept(&self) -> usize {
@@ -417,7 +359,7 @@ impl Job for FineTuningJob<'_, '_> {
         let Some(best) = &self.best else { return Ok(()) };
         let path = scores_file(folder);
         let scores = json!({
-            "best": best, "train_seconds": self.train_seconds, "steps": at.step, "seed": self.config.settings.seed,
+            "best": best, "train_seconds": self.train_seconds, "steps": at.step, "seed": self.settings.seed,
         });
         Ok(cloze_files::write(&path, &pretty(&path, &scores)?)?)
     }
@@ -430,21 +372,21 @@ fn scores_file(folder: &RunFolder) -> PathBuf {
 
 /// The content of scores.json: the result of a finished run.
 #[derive(Default, Deserialize)]
-pub(super) struct Scores {
-    pub(super) best: Option<Best>,
-    pub(super) train_seconds: f64,
-    pub(super) steps: u64,
+pub(crate) struct StoredScores {
+    pub(crate) best: Option<Best>,
+    pub(crate) train_seconds: f64,
+    pub(crate) steps: u64,
 }
 
-impl Scores {
+impl StoredScores {
     /// Reads the scores of a run folder; the default if there are none, as without dev rows.
-    pub(super) fn read(folder: &RunFolder) -> Result<Scores, TaskError> {
+    pub(crate) fn read(folder: &RunFolder) -> Result<StoredScores, TaskError> {
         let path = scores_file(folder);
         match fs::read(&path) {
             Ok(text) => {
                 serde_json::from_slice(&text).map_err(|e| TaskError::File { path, problem: format!("is damaged: {e}") })
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Scores::default()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(StoredScores::default()),
             Err(source) => Err(TaskError::io("read", &path, source)),
         }
     }

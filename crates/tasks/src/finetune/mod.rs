@@ -17,7 +17,8 @@
 //! | `config.rs` | the configuration of a run |
 //! | `run.rs` | a run, and a dry run |
 //! | `head.rs` | initialization of the task head |
-//! | `job.rs` | fine-tuning as a job of the training loop |
+//! | `job.rs` | fine-tuning as a job of the training loop, for any learner |
+//! | `task_learner.rs` | the rows of a task as a learner |
 //! | `events.rs` | the events of a run, and its outcome |
 //! | `rows.rs` | the encoded rows, and data.json, which ensures that a run is resumed with the same rows |
 //! | `resume.rs` | finetune.toml: the settings with which a run is resumed |
@@ -25,12 +26,13 @@
 
 mod class_weights;
 mod config;
-mod events;
+pub(crate) mod events;
 mod head;
-mod job;
-mod resume;
-mod rows;
-mod run;
+pub(crate) mod job;
+pub(crate) mod resume;
+pub(crate) mod rows;
+pub(crate) mod run;
+pub(crate) mod task_learner;
 
 pub use config::FineTuneConfig;
 pub use events::{Best, Estimate, Evaluation, Figures, FineTuneEvent, Outcome, Start};

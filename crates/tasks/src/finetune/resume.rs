@@ -9,8 +9,10 @@ use cloze_train::device::run_device;
 use cloze_train::recipe::Precision;
 use cloze_train::run::RunFolder;
 use cloze_train::train_loop;
+use serde::de::DeserializeOwned;
 
 use crate::TaskError;
+use crate::embed_training::EmbedSettings;
 use crate::settings::Settings;
 
 /// The path of a run's settings.
@@ -25,7 +27,13 @@ pub fn settings_file(run: &Path) -> PathBuf {
 pub fn read_settings(run: &Path) -> Result<Settings, TaskError> {
     let path = settings_file(run);
     let text = fs::read_to_string(&path).map_err(|source| TaskError::io("read", &path, source))?;
-    toml::from_str(&text).map_err(|e| TaskError::File { path, problem: e.to_string() })
+    let problem = |e: toml::de::Error| TaskError::File { path: path.clone(), problem: e.to_string() };
+    let table: toml::Table = toml::from_str(&text).map_err(problem)?;
+    // A run that trains embeddings has these settings in a part of its own.
+    match table.contains_key("training") {
+        true => Ok(toml::from_str::<EmbedSettings>(&text).map_err(problem)?.training),
+        false => toml::from_str(&text).map_err(problem),
+    }
 }
 
 /// The settings and the device for resuming a run that started with the settings `started`: precision and instruction
@@ -59,7 +67,7 @@ pub fn device_of_run(run: &Path, device: &Device) -> Result<Device, TaskError> {
     Ok(restore_compute(&started, &started, device)?.1)
 }
 
-pub(super) fn restored_precision(started: &Settings, settings: &Settings) -> Precision {
+pub(crate) fn restored_precision(started: &Settings, settings: &Settings) -> Precision {
     match settings.precision {
         Precision::Auto => started.precision,
         given => given,
@@ -78,23 +86,51 @@ pub fn instruction_set_note(started: &Settings, device: &Device) -> Option<Strin
 }
 
 /// Whether a run is finished. Then it has no checkpoints.
-pub(super) fn is_finished(folder: &RunFolder) -> bool {
+pub(crate) fn is_finished(folder: &RunFolder) -> bool {
     settings_file(folder.root()).is_file() && !folder.checkpoints().is_dir()
 }
 
 /// Removes what is left of a finished run's checkpoints.
-pub(super) fn remove_leftovers(folder: &RunFolder) -> Result<(), TaskError> {
+pub(crate) fn remove_leftovers(folder: &RunFolder) -> Result<(), TaskError> {
     Ok(remove_dir_if_exists(&folder.root().join(train_loop::REMOVED_CHECKPOINTS))?)
 }
 
+/// The settings of a run, as finetune.toml stores them.
+pub(crate) trait RunSettings: DeserializeOwned {
+    /// Whether runs with the two settings produce the same weights.
+    fn same_trajectory(&self, other: &Self) -> bool;
+    /// What differs, each as a phrase.
+    fn differences(&self, other: &Self) -> Result<Vec<String>, TaskError>;
+}
+
+impl RunSettings for Settings {
+    fn same_trajectory(&self, other: &Settings) -> bool {
+        Settings::same_trajectory(self, other)
+    }
+    fn differences(&self, other: &Settings) -> Result<Vec<String>, TaskError> {
+        Settings::differences(self, other)
+    }
+}
+
+impl RunSettings for EmbedSettings {
+    fn same_trajectory(&self, other: &EmbedSettings) -> bool {
+        EmbedSettings::same_trajectory(self, other)
+    }
+    fn differences(&self, other: &EmbedSettings) -> Result<Vec<String>, TaskError> {
+        EmbedSettings::differences(self, other)
+    }
+}
+
 /// Checks that a run is resumed with the settings that it started with, and returns those.
-pub(super) fn check_settings(folder: &RunFolder, settings: &Settings) -> Result<Settings, TaskError> {
+pub(crate) fn check_settings<S: RunSettings>(folder: &RunFolder, settings: &S) -> Result<S, TaskError> {
     let path = settings_file(folder.root());
     if !path.is_file() {
         let problem = "no fine-tuning run to resume (no finetune.toml); start a new run without `resume`".to_owned();
         return Err(TaskError::Folder { path: folder.root().to_owned(), problem });
     }
-    let started = read_settings(folder.root())?;
+    let text = fs::read_to_string(&path).map_err(|source| TaskError::io("read", &path, source))?;
+    let started: S =
+        toml::from_str(&text).map_err(|e| TaskError::File { path: path.clone(), problem: e.to_string() })?;
     if !started.same_trajectory(settings) {
         let differ = started.differences(settings)?.join(", ");
         let problem = format!("the run started with {differ}; use the same values, or choose a different `out`");

@@ -221,7 +221,7 @@ fn target_fingerprint(example: &Example) -> String {
 }
 
 /// Formatted JSON with a final newline.
-pub(super) fn pretty(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, TaskError> {
+pub(crate) fn pretty(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, TaskError> {
     let text = serde_json::to_string_pretty(value).map_err(|e| TaskError::io("write", path, e.into()))?;
     Ok((text + "\n").into_bytes())
 }

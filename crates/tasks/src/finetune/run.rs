@@ -1,26 +1,30 @@
 //! A fine-tuning run, and a dry run.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cloze_text::Tokenizer;
 use cloze_train::checkpoint;
 use cloze_train::pace::measure;
 use cloze_train::run::RunFolder;
-use cloze_train::train_loop::TrainLoop;
-use serde_json::json;
+use cloze_train::step::Trainer;
+use cloze_train::train_loop::{LoopState, TrainLoop};
+use serde_json::{Value, json};
 
 use super::config::FineTuneConfig;
 use super::events::{Estimate, FineTuneEvent, Outcome, Start};
-use super::job::{Prepared, Scores, State, prepare};
+use super::job::{FineTuningJob, Learner, State, StoredScores};
 use super::resume::{
     check_settings, instruction_set_note, is_finished, remove_leftovers, restored_precision, settings_file,
 };
 use super::rows::EncodedRows;
+use super::task_learner::{Prepared, prepare};
 use crate::TaskError;
 use crate::example::Example;
 
 /// Paths as Unicode strings, for JSON.
-fn display_names(paths: &[PathBuf]) -> Vec<String> {
+pub(crate) fn display_names(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(|path| path.display().to_string()).collect()
 }
 
@@ -98,10 +102,27 @@ pub fn finetune(
         "threads": device.threads(),
         "version": env!("CARGO_PKG_VERSION"),
     });
-    let mut run = TrainLoop::open(job, trainer, &rows.tokenizer, (folder.clone(), lock), at, on_event)?;
-    run.log_start(&line, start, messages)?;
-    let ended = run.run(stop)?;
-    let model = folder.model();
+    let run = (folder.clone(), lock);
+    run_to_end(job, trainer, &rows.tokenizer, run, at, (&line, start, messages), stop, on_event)
+}
+
+/// Trains to the end of a run whose folder exists and is locked. `start` has the first line of the log, the first event and
+/// messages that follow it.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn run_to_end<L: Learner>(
+    job: FineTuningJob<'_, L>,
+    trainer: Trainer<L::Network>,
+    tokenizer: &Tokenizer,
+    run: (RunFolder, File),
+    at: LoopState,
+    start: (&Value, Start, Vec<String>),
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&FineTuneEvent),
+) -> Result<Outcome, TaskError> {
+    let model = run.0.model();
+    let mut training = TrainLoop::open(job, trainer, tokenizer, run, at, on_event)?;
+    training.log_start(start.0, start.1, start.2)?;
+    let ended = training.run(stop)?;
     Ok(Outcome {
         finished: ended.finished,
         model: model.is_dir().then_some(model),
@@ -112,10 +133,10 @@ pub fn finetune(
 }
 
 /// The outcome of a finished run. It may have been killed before its checkpoints were removed.
-fn outcome_of(folder: &RunFolder) -> Result<Outcome, TaskError> {
+pub(crate) fn outcome_of(folder: &RunFolder) -> Result<Outcome, TaskError> {
     let _lock = folder.lock()?;
     remove_leftovers(folder)?;
-    let Scores { best, train_seconds, steps } = Scores::read(folder)?;
+    let StoredScores { best, train_seconds, steps } = StoredScores::read(folder)?;
     let model = folder.model();
     Ok(Outcome { finished: true, model: model.is_dir().then_some(model), best, train_seconds, steps })
 }
@@ -144,13 +165,24 @@ pub fn dry_run(config: &FineTuneConfig<'_>, stop: &AtomicBool) -> Result<Option<
         folder.check_new()?;
     }
     let Prepared { job, mut trainer, .. } = prepare(config, &rows, &settings, None)?;
-    let (batch, count) = (settings.batch, rows.examples.len());
+    estimate(&job, &mut trainer, settings.batch, done, stop)
+}
+
+/// Runs a few steps, and estimates the duration of the steps after `done`. None if `stop` was set.
+pub(crate) fn estimate<L: Learner>(
+    job: &FineTuningJob<'_, L>,
+    trainer: &mut Trainer<L::Network>,
+    batch: usize,
+    done: u64,
+    stop: &AtomicBool,
+) -> Result<Option<Estimate>, TaskError> {
+    let count = job.learner().examples();
     let rate = measure(
         job.steps(),
         || stop.load(Ordering::Relaxed),
         |number| {
             let chosen: Vec<usize> = (0..batch.min(count)).map(|i| (number as usize * batch + i) % count).collect();
-            let outcome = job.learn(&mut trainer, &chosen, number, job.lr_of(number));
+            let outcome = job.learner().learn(trainer, &chosen, number, job.lr_of(number));
             if outcome.update.losses.is_finite() {
                 Ok((outcome.tokens, outcome.update.seconds))
             } else {

@@ -212,14 +212,23 @@ fn class_weights(text: &str) -> Result<ClassWeights, String> {
 impl TrainingArguments {
     /// The training settings: from the options, otherwise from the known task, otherwise the defaults.
     pub fn settings(&self, reading: &Reading) -> Settings {
-        let preset = reading.preset().map(|preset| preset.settings);
-        let mut settings = Settings::default();
-        settings.epochs = self.epochs.or(preset.map(|preset| preset.epochs as u32)).unwrap_or(settings.epochs);
-        settings.batch = self.batch.or(preset.map(|preset| preset.batch_size)).unwrap_or(settings.batch);
+        let mut defaults = Settings::default();
+        if let Some(preset) = reading.preset().map(|preset| preset.settings) {
+            (defaults.epochs, defaults.batch) = (preset.epochs as u32, preset.batch_size);
+            defaults.lr = preset.learning_rate;
+        }
+        self.settings_or(defaults)
+    }
+
+    /// The training settings: from the options, otherwise these defaults.
+    pub fn settings_or(&self, defaults: Settings) -> Settings {
+        let mut settings = defaults;
+        settings.epochs = self.epochs.unwrap_or(settings.epochs);
+        settings.batch = self.batch.unwrap_or(settings.batch);
         settings.lr = match self.features {
             // Only new layers are trained: their rate is that of training from scratch.
             Some(_) => self.lr.unwrap_or(1e-3),
-            None => self.lr.or(preset.map(|preset| preset.learning_rate)).unwrap_or(settings.lr),
+            None => self.lr.unwrap_or(settings.lr),
         };
         settings.accumulate = self.accumulate;
         settings.warmup = self.warmup;

@@ -4,6 +4,7 @@ pub mod evaluate;
 mod files;
 mod fine_tuned;
 pub mod finetune;
+pub mod finetune_embed;
 mod per_kind;
 pub mod predict;
 mod read;
@@ -12,4 +13,4 @@ pub mod runs;
 pub mod sweep;
 
 pub use fine_tuned::config_of;
-pub use per_kind::{PerKind, option_before};
+pub use per_kind::{OrOther, PerKind, option_before};

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 use cloze_tasks::kinds::{self, KINDS, Kind};
 
 use crate::failure::usage;
@@ -126,6 +126,47 @@ impl<A: TaskArguments> FromArgMatches for PerKind<A> {
             arguments: A::from_arg_matches(kind_matches)?,
             given: kind_matches.clone(),
         })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// A command for all kinds of tasks, with further subcommands `O`.
+#[derive(Debug)]
+pub enum OrOther<A, O> {
+    /// A kind of task, or none.
+    Task(Box<PerKind<A>>),
+    Other(O),
+}
+
+impl<A: TaskArguments, O: Subcommand> Args for OrOther<A, O> {
+    fn augment_args(command: Command) -> Command {
+        O::augment_subcommands(PerKind::<A>::augment_args(command))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<A: TaskArguments, O: Subcommand> FromArgMatches for OrOther<A, O> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.subcommand_name() {
+            Some(name) if O::has_subcommand(name) => match option_before::<A>(matches) {
+                None => O::from_arg_matches(matches).map(OrOther::Other),
+                Some(option) => {
+                    let command = A::NAME;
+                    let message = format!(
+                        "--{option} is before `{name}`: give {name} first, then its options; see `cloze {command} {name} --help`\n"
+                    );
+                    Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
+                }
+            },
+            _ => Box::from_arg_matches(matches).map(OrOther::Task),
+        }
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -362,7 +362,7 @@ fn train(
     Ok(outcome?)
 }
 
-fn show_event(bar: &Progress, event: &FineTuneEvent) {
+pub fn show_event(bar: &Progress, event: &FineTuneEvent) {
     match event {
         Event::Start(start) => {
             bar.note(&start.machine);

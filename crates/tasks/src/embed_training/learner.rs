@@ -1,0 +1,188 @@
+//! Steps and evaluations of a run that trains embeddings.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cloze_engine::{DType, Device, DropoutKey, Pass};
+use cloze_model::{Inputs, Losses};
+use cloze_train::step::{StepOutcome, Trainer};
+
+use super::encoded::EncodedTexts;
+use super::losses::{Embeddings, Loss, Matryoshka, Outcome, Rows, Step};
+use super::network::EmbeddingNetwork;
+use super::scores::scores;
+use crate::TaskError;
+use crate::embed::search::Similarity;
+use crate::finetune::job::{Learner, TERMS};
+use crate::forward::batches_of_tokens;
+use crate::task::Scores;
+use cloze_train::network::Network;
+
+/// The rows of a run, and how they are learned.
+pub(super) struct EmbedLearner<'r> {
+    pub(super) train: &'r EncodedTexts,
+    pub(super) dev: &'r EncodedTexts,
+    pub(super) loss: Matryoshka,
+    /// Maximum number of tokens of a forward pass.
+    pub(super) micro_tokens: usize,
+    /// The dev rows of a step, for the dev loss.
+    pub(super) batch: usize,
+    /// The similarity of the dev scores.
+    pub(super) similarity: Similarity,
+}
+
+/// One forward pass of a step: the places of its texts among those of the step.
+struct MicroBatch {
+    places: Vec<usize>,
+    inputs: Inputs,
+    excluded: usize,
+}
+
+impl EmbedLearner<'_> {
+    /// The forward passes of texts: of similar lengths, and with equal prompts.
+    fn micro_batches(&self, rows: &EncodedTexts, texts: &[usize]) -> Vec<MicroBatch> {
+        let mut kinds: Vec<usize> = texts.iter().map(|&number| rows.texts[number].excluded).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        let mut batches = Vec::new();
+        for excluded in kinds {
+            let of_kind: Vec<usize> = (0..texts.len()).filter(|&place| rows.texts[texts[place]].excluded == excluded).collect();
+            let lengths: Vec<usize> = of_kind.iter().map(|&place| rows.texts[texts[place]].sequence.ids.len()).collect();
+            for group in batches_of_tokens(&lengths, self.micro_tokens) {
+                let mut inputs = Inputs::default();
+                let places: Vec<usize> = group.into_iter().map(|member| of_kind[member]).collect();
+                for &place in &places {
+                    let sequence = &rows.texts[texts[place]].sequence;
+                    inputs.push(&sequence.ids, &sequence.segments);
+                }
+                batches.push(MicroBatch { places, inputs, excluded });
+            }
+        }
+        batches
+    }
+
+    /// The loss of a step whose texts have these vectors, the anchors' first; derivatives in the same order.
+    fn outcome(&self, network: &EmbeddingNetwork, device: &Device, step: &Step, vectors: &[f32]) -> (Outcome, Vec<f32>) {
+        let width = network.width();
+        let (anchors, candidates) = vectors.split_at(step.anchors.len() * width);
+        let embeddings = Embeddings { anchors: Rows::new(width, anchors), candidates: Rows::new(width, candidates) };
+        let mut loss = self.loss.clone();
+        if let (Loss::InfoNce(settings), Some(scale)) = (&mut loss.loss, network.scale()) {
+            settings.scale = scale;
+        }
+        let mut outcome = loss.of(device, step, &embeddings);
+        let mut derivatives = std::mem::take(&mut outcome.anchors);
+        derivatives.append(&mut outcome.candidates);
+        (outcome, derivatives)
+    }
+}
+
+/// The vectors of texts, in their order. With a key, as the recording pass with that key will compute them. None if `stop`
+/// was set.
+fn embed(
+    network: &EmbeddingNetwork,
+    device: &Device,
+    precision: DType,
+    batches: &[MicroBatch],
+    key: impl Fn(usize) -> Option<DropoutKey>,
+    stop: Option<&AtomicBool>,
+) -> Option<Vec<f32>> {
+    let width = network.width();
+    let count: usize = batches.iter().map(|batch| batch.places.len()).sum();
+    let mut vectors = vec![0.0; count * width];
+    for (number, batch) in batches.iter().enumerate() {
+        if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let mut pass = Pass::inference(device, network.params(), precision);
+        if let Some(key) = key(number) {
+            pass = pass.dropping(key);
+        }
+        let found = network.embed(&mut pass, &batch.inputs, batch.excluded).value().to_vec_f32();
+        scatter(&found, &batch.places, width, &mut vectors);
+    }
+    Some(vectors)
+}
+
+fn scatter(rows: &[f32], places: &[usize], width: usize, to: &mut [f32]) {
+    for (row, place) in rows.chunks_exact(width).zip(places) {
+        to[place * width..(place + 1) * width].copy_from_slice(row);
+    }
+}
+
+impl Learner for EmbedLearner<'_> {
+    type Network = EmbeddingNetwork;
+
+    fn examples(&self) -> usize {
+        self.train.len()
+    }
+
+    fn tokens(&self) -> [usize; 2] {
+        [self.train.tokens(), self.dev.tokens()]
+    }
+
+    fn has_dev(&self) -> bool {
+        !self.dev.is_empty()
+    }
+
+    fn learn(&self, trainer: &mut Trainer<EmbeddingNetwork>, chosen: &[usize], number: u64, lr: f64) -> StepOutcome {
+        let (step, texts) = self.train.step(chosen);
+        let batches = self.micro_batches(self.train, &texts);
+        let width = trainer.network.width();
+        // With several passes, the loss is computed before the first is recorded.
+        let mut before = None;
+        if batches.len() > 1 {
+            let (device, precision) = (trainer.device(), trainer.precision());
+            let key = |micro| Some(trainer.key(number, micro));
+            let vectors = embed(&trainer.network, device, precision, &batches, key, None).unwrap_or_default();
+            before = Some(self.outcome(&trainer.network, device, &step, &vectors));
+        }
+        let update = trainer.step(batches.len(), number, lr, |network, pass, key| {
+            let MicroBatch { places, inputs, excluded } = &batches[key.micro as usize];
+            let output = network.embed(pass, inputs, *excluded);
+            let alone;
+            let (outcome, derivatives) = match &before {
+                Some(before) => before,
+                None => {
+                    let mut vectors = vec![0.0; places.len() * width];
+                    scatter(&output.value().to_vec_f32(), places, width, &mut vectors);
+                    alone = self.outcome(network, pass.device(), &step, &vectors);
+                    &alone
+                }
+            };
+            let own: Vec<f32> =
+                places.iter().flat_map(|place| &derivatives[place * width..(place + 1) * width]).copied().collect();
+            let gradient = pass.device().tensor_f32(&own, &[places.len(), width]);
+            pass.seed_gradient(&output, gradient);
+            let mut losses = Losses::default();
+            if key.micro == 0 {
+                network.seed_log_scale(pass, outcome.log_scale);
+                losses.add(TERMS[0].name, outcome.loss);
+            }
+            losses
+        });
+        let tokens = batches.iter().map(|batch| batch.inputs.tokens() as u64).sum();
+        StepOutcome { update, tokens, flops: 0.0 }
+    }
+
+    fn evaluate(&self, trainer: &Trainer<EmbeddingNetwork>, stop: &AtomicBool) -> Result<Option<(f64, Scores)>, TaskError> {
+        let (device, network) = (trainer.device(), &trainer.network);
+        let all: Vec<usize> = (0..self.dev.texts.len()).collect();
+        let batches = self.micro_batches(self.dev, &all);
+        let Some(vectors) = embed(network, device, trainer.precision(), &batches, |_| None, Some(stop)) else {
+            return Ok(None);
+        };
+        if vectors.iter().any(|value| !value.is_finite()) {
+            return Err(TaskError::Logits("the dev rows' vectors".to_owned()));
+        }
+        let width = network.width();
+        let mut loss = cloze_engine::ops::LossSum::default();
+        let rows: Vec<usize> = (0..self.dev.len()).collect();
+        for chosen in rows.chunks(self.batch) {
+            let (step, texts) = self.dev.step(chosen);
+            let of_step: Vec<f32> = texts.iter().flat_map(|n| &vectors[n * width..(n + 1) * width]).copied().collect();
+            loss += self.outcome(network, device, &step, &of_step).0.loss;
+        }
+        let scores = scores(device, self.dev, Rows::new(width, &vectors), self.similarity);
+        Ok(Some((loss.mean(), scores)))
+    }
+}

@@ -1,0 +1,300 @@
+//! A run that trains embeddings, and a dry run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use cloze_engine::Device;
+use cloze_model::LoadReport;
+use cloze_text::Tokenizer;
+use cloze_train::checkpoint;
+use cloze_train::run::RunFolder;
+use cloze_train::step::Trainer;
+use cloze_train::train_loop::LoopState;
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::card::{CardFacts, card};
+use super::encoded::EncodedTexts;
+use super::folder::FolderFiles;
+use super::learner::EmbedLearner;
+use super::losses::{Compare, Distance};
+use super::network::EmbeddingNetwork;
+use super::rows::TextRow;
+use super::settings::{EmbedSettings, LossKind};
+use crate::TaskError;
+use crate::embed::prompts::Purpose;
+use crate::embed::search::Similarity;
+use crate::embed::{Embedder, Options};
+use crate::finetune::job::{FineTuningJob, State};
+use crate::finetune::resume::{check_settings, is_finished, restored_precision};
+use crate::finetune::rows::pretty;
+use crate::finetune::run::{display_names, estimate, outcome_of, run_to_end};
+use crate::finetune::task_learner::{set_up, trainer};
+use crate::finetune::{Estimate, FineTuneEvent, Outcome, Start, instruction_set_note, settings_file};
+
+/// A run: the model to start from, the rows, the settings and the run folder.
+#[derive(Clone, Copy)]
+pub struct EmbedRun<'a> {
+    /// The training rows.
+    pub train: &'a [TextRow],
+    /// The dev rows, which select the best model. Empty: the last model is kept.
+    pub dev: &'a [TextRow],
+    /// The files that they come from, for the log.
+    pub files: [&'a [PathBuf]; 2],
+    /// The folder of the model to start from.
+    pub model: &'a Path,
+    /// How its texts are embedded: pooling, maximum length, prompts.
+    pub options: &'a Options,
+    /// The settings.
+    pub settings: &'a EmbedSettings,
+    /// The run folder, which is created.
+    pub out: &'a Path,
+    /// Whether to resume the run in `out`.
+    pub resume: bool,
+    /// The device. To resume a run, use [`device_of_run`](crate::finetune::device_of_run).
+    pub device: &'a Device,
+}
+
+/// The rows and the start of a run.
+struct Prepared {
+    train: EncodedTexts,
+    dev: EncodedTexts,
+    embedder: Embedder,
+    data: Data,
+    similarity: Similarity,
+    settings: EmbedSettings,
+}
+
+/// data.json: what identifies the rows and how they are encoded.
+struct Data(Value);
+
+impl Data {
+    fn new(embedder: &Embedder, train: &EncodedTexts, dev: &EncodedTexts) -> Data {
+        let mut hash = Xxh3::new();
+        train.add_to(&mut hash);
+        hash.update(&[1]);
+        dev.add_to(&mut hash);
+        let prompt = |purpose: Purpose| json!({ "prompt": embedder.prompt(purpose), "max_len": embedder.max_len(purpose) });
+        Data(json!({
+            "vectors": embedder.describe(),
+            "text": prompt(Purpose::Text),
+            "query": prompt(Purpose::Query),
+            "document": prompt(Purpose::Document),
+            "train_rows": train.len(),
+            "dev_rows": dev.len(),
+            "rows": format!("{:032x}", hash.digest128()),
+        }))
+    }
+
+    fn path(run: &Path) -> PathBuf {
+        run.join("data.json")
+    }
+
+    fn write(&self, run: &Path) -> Result<(), TaskError> {
+        let path = Data::path(run);
+        Ok(cloze_files::write(&path, &pretty(&path, &self.0)?)?)
+    }
+
+    fn check(&self, run: &Path) -> Result<(), TaskError> {
+        let path = Data::path(run);
+        let text = fs::read(&path).map_err(|source| TaskError::io("read", &path, source))?;
+        let started: Value = serde_json::from_slice(&text).map_err(|e| TaskError::file(&path, format!("is damaged: {e}")))?;
+        let keys = self.0.as_object().into_iter().flatten();
+        let differ: Vec<String> = keys
+            .filter(|(key, now)| started[key.as_str()] != **now && *key != "rows")
+            .map(|(key, now)| format!("{key} = {}, now {now}", started[key.as_str()]))
+            .collect();
+        if started == self.0 {
+            return Ok(());
+        }
+        Err(TaskError::DifferentRows { run: run.to_owned(), differ: differ.join("; ") })
+    }
+}
+
+impl Prepared {
+    fn new(run: &EmbedRun<'_>) -> Result<Prepared, TaskError> {
+        let settings = run.settings;
+        settings.validate()?;
+        if run.train.is_empty() {
+            return Err(TaskError::NoRows("training"));
+        }
+        let precision = settings.training.precision.resolved(run.device).dtype(run.device);
+        let embedder = Embedder::open(run.model, run.device.clone(), precision, run.options)?;
+        let equals = settings.loss.is_of_equals() || run.train.iter().all(|row| row.positives == [row.anchor.clone()]);
+        let purposes = if equals { [Purpose::Text; 2] } else { [Purpose::Query, Purpose::Document] };
+        let [train, dev] = [run.train, run.dev].map(|rows| EncodedTexts::new(&embedder, rows, purposes));
+        let width = settings.dense.unwrap_or(embedder.width());
+        let loss = settings.loss(width)?;
+        for (rows, encoded) in [(run.train, &train), (run.dev, &dev)] {
+            for (number, row) in rows.iter().enumerate() {
+                loss.loss
+                    .check(&encoded.row(number), width)
+                    .map_err(|problem| TaskError::line(&row.path, row.line, format!("{problem}, for the loss {}", settings.loss.name())))?;
+            }
+        }
+        let data = Data::new(&embedder, &train, &dev);
+        let similarity = match (settings.loss, settings.compare, settings.distance) {
+            (LossKind::Triplet, _, Distance::Euclidean) => Similarity::Euclidean,
+            (LossKind::InfoNce, Some(Compare::Dot), _) => Similarity::Dot,
+            (LossKind::MarginMse | LossKind::Kl, None | Some(Compare::Dot), _) => Similarity::Dot,
+            _ => Similarity::Cosine,
+        };
+        Ok(Prepared { train, dev, embedder, data, similarity, settings: settings.clone() })
+    }
+
+    /// The network at a checkpoint, or at the start.
+    fn network(
+        &self,
+        run: &EmbedRun<'_>,
+        newest: Option<&Path>,
+    ) -> Result<(Trainer<EmbeddingNetwork>, State, LoadReport), TaskError> {
+        let training = &self.settings.training;
+        let (mut network, moments, state) = match newest {
+            Some(path) => {
+                let loaded = checkpoint::load::<EmbeddingNetwork, State>(path, run.device)?;
+                (loaded.network, Some(loaded.moments), loaded.state)
+            }
+            None => {
+                let start = run.model.file_name().map_or_else(|| run.model.display().to_string(), |name| name.to_string_lossy().into_owned());
+                let facts = CardFacts {
+                    start: &start,
+                    settings: &self.settings,
+                    train_rows: run.train.len(),
+                    width: self.settings.dense.unwrap_or(self.embedder.width()),
+                    similarity: self.similarity.name(),
+                };
+                let card = card(&self.embedder, &facts);
+                let equals = self.settings.loss.is_of_equals();
+                let files = FolderFiles::new(&self.embedder, run.model, self.similarity, equals, card)?;
+                let scale = self.settings.learn_temperature.then(|| 1.0 / self.settings.temperature());
+                let network = EmbeddingNetwork::new(&self.embedder, files, self.settings.dense, scale, training.seed)?;
+                (network, None, State::default())
+            }
+        };
+        set_up(network.model_mut(), training)?;
+        let updates = state.updates();
+        Ok((trainer(network, run.device, training, updates, moments), state, LoadReport::default()))
+    }
+
+    fn learner(&self, network: &EmbeddingNetwork) -> Result<EmbedLearner<'_>, TaskError> {
+        Ok(EmbedLearner {
+            train: &self.train,
+            dev: &self.dev,
+            loss: self.settings.loss(network.width())?,
+            micro_tokens: self.settings.micro_tokens,
+            batch: self.settings.training.batch,
+            similarity: self.similarity,
+        })
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.embedder.model.tokenizer
+    }
+}
+
+/// Trains embeddings. When `stop` is set, the current step is completed and a checkpoint is saved. `on_event` receives the
+/// events of the run.
+///
+/// # Errors
+/// Settings, rows or a checkpoint that cannot be used; a loss that is not finite; a full disk. Files that were saved before an
+/// error remain valid.
+pub fn train(
+    run: &EmbedRun<'_>,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(&FineTuneEvent),
+) -> Result<Outcome, TaskError> {
+    let mut prepared = Prepared::new(run)?;
+    let (folder, device) = (RunFolder::new(run.out), run.device);
+    let (mut lock, mut newest, mut messages) = (None, None, Vec::new());
+    messages.extend(prepared.tokenizer().special_names_note());
+    if run.resume {
+        let started = check_settings(&folder, &prepared.settings)?;
+        prepared.data.check(run.out)?;
+        if is_finished(&folder) {
+            return outcome_of(&folder);
+        }
+        let (held, found) = checkpoint::resume(&folder)?;
+        (lock, newest) = (Some(held), found);
+        prepared.settings.training.precision = restored_precision(&started.training, &prepared.settings.training);
+        messages.extend(instruction_set_note(&started.training, device));
+    } else {
+        folder.check_new()?;
+    }
+    let training = &mut prepared.settings.training;
+    training.precision = training.precision.resolved(device);
+    training.instruction_set = Some(device.instruction_set().to_owned());
+    let newest = newest.as_ref().map(|(_, path)| path.as_path());
+    let (trainer, state, load_report) = prepared.network(run, newest)?;
+    let lock = match lock {
+        Some(lock) => lock,
+        None => {
+            let lock = folder.create()?;
+            prepared.data.write(run.out)?;
+            cloze_files::write(&settings_file(run.out), prepared.settings.to_toml()?.as_bytes())?;
+            lock
+        }
+    };
+    let learner = prepared.learner(&trainer.network)?;
+    let (job, at): (_, LoopState) = FineTuningJob::new(learner, &prepared.settings.training, state);
+    let precision = trainer.precision();
+    let notes = prepared.embedder.notes.iter().cloned();
+    let start = Start {
+        machine: format!("{}, {} ({})", device.describe(), precision.name(), device.explain(precision)),
+        step: at.step,
+        steps: job.steps(),
+        examples: prepared.train.len(),
+        tokens: prepared.train.tokens(),
+        cut_rows: prepared.train.cut + prepared.dev.cut,
+        load_report,
+        notes: notes.chain([format!("vectors: {}, compared by {}", prepared.embedder.describe(), prepared.similarity)]).collect(),
+    };
+    let line = json!({
+        "kind": "start",
+        "step": start.step,
+        "steps": start.steps,
+        "examples": start.examples,
+        "tokens": start.tokens,
+        "train_rows": run.train.len(),
+        "train_files": display_names(run.files[0]),
+        "dev_rows": run.dev.len(),
+        "dev_files": display_names(run.files[1]),
+        "model": run.model.display().to_string(),
+        "cut_rows": start.cut_rows,
+        "parameters": trainer.network.model().parameter_count(),
+        "machine": device.describe(),
+        "precision": precision.name(),
+        "reason": device.explain(precision),
+        "threads": device.threads(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    let tokenizer = prepared.tokenizer().clone();
+    run_to_end(job, trainer, &tokenizer, (folder, lock), at, (&line, start, messages), stop, on_event)
+}
+
+/// Makes the same checks as [`train`], runs a few steps and estimates the duration of the run, or of the rest of a resumed
+/// run. Nothing is written. None if `stop` was set before the estimate was complete.
+///
+/// # Errors
+/// Those of `train` before its first evaluation.
+pub fn dry_run(run: &EmbedRun<'_>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
+    let mut prepared = Prepared::new(run)?;
+    let (folder, mut done) = (RunFolder::new(run.out), 0);
+    if run.resume {
+        let started = check_settings(&folder, &prepared.settings)?;
+        prepared.data.check(run.out)?;
+        prepared.settings.training.precision = restored_precision(&started.training, &prepared.settings.training);
+        if is_finished(&folder) {
+            return Ok(Some(Estimate { steps: 0, step_seconds: 0.0, evaluations: 0, seconds: 0.0 }));
+        }
+        if let Some((_, path)) = checkpoint::list(&folder)?.pop() {
+            done = checkpoint::verify::<State>(&path)?.step;
+        }
+    } else {
+        folder.check_new()?;
+    }
+    let (mut trainer, ..) = prepared.network(run, None)?;
+    let learner = prepared.learner(&trainer.network)?;
+    let (job, _) = FineTuningJob::new(learner, &prepared.settings.training, State::default());
+    estimate(&job, &mut trainer, prepared.settings.training.batch, done, stop)
+}

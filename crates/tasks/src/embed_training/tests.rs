@@ -1,0 +1,209 @@
+//! Runs on a tiny model: equal gradients for any micro-batches, resuming, and the folders that are written.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cloze_engine::{DType, Device};
+use cloze_train::recipe::Precision;
+use cloze_train::train_loop::Event;
+
+use super::rows::TextRow;
+use super::{EmbedRun, EmbedSettings, LossKind, train};
+use crate::TaskError;
+use crate::embed::prompts::{Prompt, Purpose};
+use crate::embed::search::Similarity;
+use crate::embed::{Embedder, Options, PoolChoice};
+use crate::embed::pooling::Pool;
+use crate::finetune::Outcome;
+
+fn device() -> Device {
+    Device::cpu(Some(2)).unwrap()
+}
+
+/// A tiny model with dropout, in a folder.
+fn tiny() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    cloze_testing::save_model(cloze_testing::config(), dir.path());
+    cloze_testing::tokenizer(&[]).save(dir.path()).unwrap();
+    dir
+}
+
+fn row(anchor: &str, positive: &str, negatives: &[&str], scores: &[f32]) -> TextRow {
+    TextRow {
+        anchor: anchor.to_owned(),
+        positives: vec![positive.to_owned()],
+        negatives: negatives.iter().map(|text| (*text).to_owned()).collect(),
+        scores: scores.to_vec(),
+        path: "rows.tsv".into(),
+        line: 1,
+    }
+}
+
+fn pairs() -> Vec<TextRow> {
+    let texts = ["the fox sees", "a owl paints red leaves", "anna in paris", "otto in rome", "old tower .", "who sees the quiet river"];
+    texts.iter().enumerate().map(|(i, text)| row(text, texts[(i + 2) % 6], &[], &[])).collect()
+}
+
+fn settings() -> EmbedSettings {
+    let mut settings = EmbedSettings::default();
+    settings.training.batch = 3;
+    settings.training.lr = 1e-3;
+    settings.training.epochs = 2;
+    settings.training.precision = Precision::F32;
+    settings
+}
+
+fn run(model: &Path, out: &Path, rows: &[TextRow], settings: &EmbedSettings, options: &Options, resume: bool) -> Result<Outcome, TaskError> {
+    run_until(model, out, rows, settings, options, resume, u64::MAX)
+}
+
+fn run_until(
+    model: &Path,
+    out: &Path,
+    rows: &[TextRow],
+    settings: &EmbedSettings,
+    options: &Options,
+    resume: bool,
+    last: u64,
+) -> Result<Outcome, TaskError> {
+    let (device, stop) = (device(), AtomicBool::new(false));
+    let config = EmbedRun { train: rows, dev: rows, files: [&[], &[]], model, options, settings, out, resume, device: &device };
+    train(&config, &stop, &mut |event| {
+        if let Event::Step(step) = event
+            && step.figures.step >= last
+        {
+            stop.store(true, Ordering::Relaxed);
+        }
+    })
+}
+
+fn weights(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("model/model.safetensors")).unwrap()
+}
+
+fn vectors(folder: &Path, texts: &[&str], purpose: Purpose) -> Vec<f32> {
+    let embedder = Embedder::open(folder, device(), DType::F32, &Options::default()).unwrap();
+    embedder.embed(texts, purpose, &mut |_| {}).unwrap().vectors.values().to_vec()
+}
+
+/// GradCache: the gradient of a step in many passes is that of one pass. (Without dropout: a mask depends on the pass.)
+#[test]
+fn micro_batches_have_the_gradient_of_the_complete_step() {
+    let (model, out) = (tiny(), tempfile::tempdir().unwrap());
+    for loss in [LossKind::InfoNce, LossKind::Triplet] {
+        let rows: Vec<TextRow> = pairs().iter().map(|of| row(&of.anchor, &of.positives[0], &["quiet tower"], &[])).collect();
+        let mut settings = settings();
+        settings.loss = loss;
+        settings.training.dropout = Some(0.0);
+        settings.learn_temperature = loss == LossKind::InfoNce;
+        let whole = out.path().join(format!("whole-{}", loss.name()));
+        run(model.path(), &whole, &rows, &settings, &Options::default(), false).unwrap();
+        settings.micro_tokens = 12;
+        let parts = out.path().join(format!("parts-{}", loss.name()));
+        run(model.path(), &parts, &rows, &settings, &Options::default(), false).unwrap();
+        let [a, b] = [&whole, &parts].map(|folder| vectors(&folder.join("model"), &["the fox sees", "red owl"], Purpose::Query));
+        let start = vectors(model.path(), &["the fox sees", "red owl"], Purpose::Query);
+        let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(distance(&a, &start) > 1e-3, "the run changed the model");
+        assert!(distance(&a, &b) < 1e-4, "{}: {}", loss.name(), distance(&a, &b));
+    }
+}
+
+/// Bit by bit, with dropout and a learned temperature, and with several passes in a step.
+#[test]
+fn a_resumed_run_equals_an_uninterrupted_one() {
+    let (model, out) = (tiny(), tempfile::tempdir().unwrap());
+    for micro_tokens in [8192, 12] {
+        let mut settings = settings();
+        settings.micro_tokens = micro_tokens;
+        settings.learn_temperature = true;
+        settings.dense = Some(5);
+        let [whole, parts] = ["whole", "parts"].map(|name| out.path().join(format!("{name}-{micro_tokens}")));
+        let options = Options::default();
+        assert!(run(model.path(), &whole, &pairs(), &settings, &options, false).unwrap().finished);
+        let first = run_until(model.path(), &parts, &pairs(), &settings, &options, false, 1).unwrap();
+        assert!(!first.finished);
+        assert!(run(model.path(), &parts, &pairs(), &settings, &options, true).unwrap().finished);
+        assert_eq!(weights(&whole), weights(&parts));
+        let dense = |folder: &Path| std::fs::read(folder.join("model/2_Dense/model.safetensors")).unwrap();
+        assert_eq!(dense(&whole), dense(&parts));
+        let sentences = |folder: &Path| std::fs::read_to_string(folder.join("model/config_sentence_transformers.json")).unwrap();
+        assert_eq!(sentences(&whole), sentences(&parts));
+        assert!(sentences(&whole).contains("cloze_log_scale"));
+        let mut other = settings.clone();
+        other.symmetric = true;
+        let problem = run(model.path(), &parts, &pairs(), &other, &options, true).unwrap_err().to_string();
+        assert!(problem.contains("symmetric = false, now true"), "{problem}");
+        let problem = run(model.path(), &parts, &pairs()[1..], &settings, &options, true).unwrap_err().to_string();
+        assert!(problem.contains("different rows"), "{problem}");
+    }
+}
+
+#[test]
+fn the_folder_keeps_pooling_prompts_lengths_and_modules() {
+    let (model, out) = (tiny(), tempfile::tempdir().unwrap());
+    let mut options = Options::default();
+    options.pool = PoolChoice::Of(Pool::Max);
+    options.max_len = Some(7);
+    options.prompts.query = Prompt::Text("query: ".to_owned());
+    options.prompts.document = Prompt::Text("passage: ".to_owned());
+    let mut settings = settings();
+    settings.dense = Some(5);
+    settings.dimensions = vec![3];
+    let folder = out.path().join("run");
+    run(model.path(), &folder, &pairs(), &settings, &options, false).unwrap();
+    let embedder = Embedder::open(&folder.join("model"), device(), DType::F32, &Options::default()).unwrap();
+    assert_eq!(embedder.describe(), "max of layer 2, Dense 32 → 5 (Tanh), not normalised");
+    assert_eq!((embedder.width(), embedder.similarity), (5, Similarity::Cosine));
+    assert_eq!(embedder.max_len(Purpose::Document), 7);
+    assert_eq!([embedder.prompt(Purpose::Query), embedder.prompt(Purpose::Document), embedder.prompt(Purpose::Text)], ["query: ", "passage: ", ""]);
+    let card = std::fs::read_to_string(folder.join("model/README.md")).unwrap();
+    assert!(card.starts_with("---\nlibrary_name: sentence-transformers\n") && card.contains("info-nce"), "{card}");
+    // Training continues from it.
+    let next = out.path().join("next");
+    settings.dense = None;
+    settings.dimensions = Vec::new();
+    run(&folder.join("model"), &next, &pairs(), &settings, &Options::default(), false).unwrap();
+    let next = Embedder::open(&next.join("model"), device(), DType::F32, &Options::default()).unwrap();
+    assert_eq!(next.describe(), embedder.describe());
+    assert_eq!(next.prompt(Purpose::Query), "query: ");
+}
+
+#[test]
+fn scored_pairs_are_scored_by_correlation_and_others_by_search() {
+    let (model, out) = (tiny(), tempfile::tempdir().unwrap());
+    let scored: Vec<TextRow> = pairs().iter().zip(0..).map(|(of, i)| row(&of.anchor, &of.positives[0], &[], &[i as f32 / 5.0])).collect();
+    let mut settings = settings();
+    settings.loss = LossKind::Cosent;
+    settings.training.epochs = 30;
+    settings.training.batch = 6;
+    settings.training.dropout = Some(0.0);
+    let best = run(model.path(), &out.path().join("sts"), &scored, &settings, &Options::default(), false).unwrap().best.unwrap();
+    assert!(best.metric == "spearman" && best.score > 0.9, "{best:?}");
+    settings.loss = LossKind::InfoNce;
+    let best = run(model.path(), &out.path().join("search"), &pairs(), &settings, &Options::default(), false).unwrap().best.unwrap();
+    assert!(best.metric == "ndcg_at_10" && best.score > 0.9, "{best:?}");
+}
+
+#[test]
+fn invalid_settings_and_rows_are_explained() {
+    let (model, out) = (tiny(), tempfile::tempdir().unwrap());
+    let problem = |change: &dyn Fn(&mut EmbedSettings), rows: &[TextRow]| {
+        let mut settings = settings();
+        change(&mut settings);
+        let folder = out.path().join("run");
+        let problem = run(model.path(), &folder, rows, &settings, &Options::default(), false).unwrap_err().to_string();
+        assert!(!folder.exists(), "nothing is written");
+        problem
+    };
+    assert!(problem(&|s| s.training.batch = 1, &pairs()).contains("`batch`: expected at least 2 rows"));
+    assert!(problem(&|s| s.dimensions = vec![99], &pairs()).contains("`dimensions`: expected at most 32, the width of the vectors, found 99"));
+    assert!(problem(&|s| s.margin = Some(1.0), &pairs()).contains("`margin`: has no effect with the loss info-nce; it is for triplet"));
+    assert!(problem(&|s| s.temperature = Some(0.0), &pairs()).contains("`temperature`: expected a number above 0"));
+    assert!(problem(&|s| s.loss = LossKind::Triplet, &pairs()).contains("rows.tsv:1: expected an anchor with a positive and a negative"));
+    assert!(problem(&|s| s.loss = LossKind::Cosent, &pairs()).contains("rows.tsv:1: expected a score, found 0 scores, for the loss cosent"));
+    assert!(problem(&|s| s.training.accumulate = 2, &pairs()).contains("`accumulate`: set `micro_tokens` instead"));
+    assert!(problem(&|_| (), &[]).contains("no training rows"));
+    let teacher = [row("a fox", "the owl", &[], &[1.0, 2.0])];
+    assert!(problem(&|s| s.loss = LossKind::Mse, &teacher).contains("a teacher's vector of 32 numbers, the model's width, found 2 scores"));
+}
