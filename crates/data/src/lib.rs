@@ -7,6 +7,7 @@
 //! | [`corpus`] | files (txt, jsonl, parquet; plain, gzip, zstd) → a stream of documents |
 //! | [`sentences`] | the text of a document → its sentences |
 //! | [`prepare`] | a corpus and a tokenizer → a folder of shards, with a [`report`] on the corpus |
+//! | [`mapped`] | a file → its bytes, memory-mapped |
 //! | [`shards`] | a folder of shards → memory-mapped [`Documents`](shards::Documents) |
 //! | [`manifest`] | the contents of a folder of shards |
 //! | [`plan`] | sentence lengths → one epoch's sentence pairs |
@@ -21,6 +22,7 @@ pub mod corpus;
 pub mod error;
 pub mod export;
 pub mod manifest;
+pub mod mapped;
 pub mod masking;
 pub mod plan;
 pub mod prefetch;

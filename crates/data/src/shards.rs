@@ -20,6 +20,7 @@ use crate::arrow::Int;
 use crate::arrow::read::{self, Batch, Lists};
 use crate::manifest::Manifest;
 pub use crate::manifest::Split;
+use crate::mapped;
 
 /// A folder of shards written by [`prepare`](crate::prepare::prepare), verified and mapped.
 #[derive(Clone, Debug)]
@@ -382,7 +383,6 @@ pub(crate) fn offsets(lengths: impl IntoIterator<Item = usize>) -> Vec<i32> {
 }
 
 /// Maps a shard and finds its record batches, without copying.
-#[allow(unsafe_code)]
 fn map_chunks(path: &Path, vocab_size: Option<usize>) -> Result<Vec<Chunk>, DataError> {
     let damaged = |reason: String| DataError::ShardDamaged { path: path.to_path_buf(), reason };
     let mut file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
@@ -390,9 +390,7 @@ fn map_chunks(path: &Path, vocab_size: Option<usize>) -> Result<Vec<Chunk>, Data
     if length == 0 {
         return Err(damaged("the file is empty".to_owned()));
     }
-    // SAFETY: the map is read-only, and shards are never changed in place: they are written under another name and
-    // renamed. If another process truncates the file, this process ends with SIGBUS (see the module's docs).
-    let map = unsafe { Mmap::map(&file) }.map_err(|e| DataError::io("map", path, e))?;
+    let map = mapped::map(&file).map_err(|e| DataError::io("map", path, e))?;
     let map = Arc::new(map);
     let (mut chunks, mut documents) = (Vec::new(), 0);
     for batch in read::batches(&map).map_err(damaged)? {

@@ -142,6 +142,11 @@ impl Tensor {
         }
     }
 
+    /// The elements of an f32 tensor: borrowed from host memory, copied from other memory. Panics for other types.
+    pub fn values_f32(&self) -> Cow<'_, [f32]> {
+        self.read(0..self.count())
+    }
+
     /// The elements as `f32`, copied to the host; panics on integers.
     pub fn to_vec_f32(&self) -> Vec<f32> {
         match self.dtype {

@@ -16,6 +16,7 @@ pub mod input;
 pub mod kinds;
 pub mod lines;
 pub mod metrics;
+pub mod mining;
 mod parallel;
 pub mod reading;
 pub mod retrieval;

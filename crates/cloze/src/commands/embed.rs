@@ -2,18 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use cloze_engine::Device;
 use cloze_tasks::TaskError;
 use cloze_tasks::datasets::format::{FORMATS, Format, display_name};
+use cloze_tasks::embed::modules::Module;
 use cloze_tasks::embed::prompts::{Prompt, Purpose};
 use cloze_tasks::embed::search::Similarity;
 use cloze_tasks::embed::texts::{Progress as ReadProgress, Text, Texts};
-use cloze_tasks::embed::vectors::{self, Vectors, Writer};
-use cloze_tasks::embed::{Embedder, Options, PoolChoice, Source, Summary};
+use cloze_tasks::embed::vectors::{
+    self, Precision as Quantization, QuantizedWriter, Ranges, StoredMatrix, Vectors, Writer, ranges_path,
+};
+use cloze_tasks::embed::{Embedded, Embedder, Options, PoolChoice, Source, Summary};
 use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
@@ -21,6 +25,7 @@ use super::failures::Failures;
 use super::model::ModelArguments;
 use super::precision::resolve;
 use super::tokenizer::{SpecialTokensArgument, note_special_names, show_notes};
+use crate::failure::usage;
 use crate::terminal::{Progress, Terminal};
 use crate::{format, help};
 
@@ -38,7 +43,11 @@ use crate::{format, help};
          documents of `cloze similar` use the folder's document prompt: --prompt-name document.\n\n\
          .npy          a matrix of f32: numpy.load\n\
          .safetensors  one tensor, \"embeddings\", [texts, width], f32\n\
-         .jsonl        {\"text\": …, \"embedding\": […]} per line",
+         .jsonl        {\"text\": …, \"embedding\": […]} per line\n\n\
+         --dimensions keeps the first numbers of each vector, as truncate_dim does, for models trained with a Matryoshka loss. --quantize \
+         stores bytes or bits as quantize_embeddings does, in .npy or .safetensors. Bytes need the range of each dimension: that of the \
+         vectors in --calibrate, else of the written vectors, which are then kept in a temporary file until the last is known. The ranges \
+         are written too: as the tensor \"ranges\" or, for x.npy, as x.ranges.npy.",
         &EXAMPLES,
     )
 )]
@@ -74,16 +83,25 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(vector_file))]
     out: PathBuf,
 
+    /// Store each number as a byte or a bit [default: f32]
+    #[arg(long, value_name = "TYPE", value_parser = crate::values::named(&Quantization::ALL))]
+    quantize: Option<Quantization>,
+
+    /// Vectors in f32 that give the ranges for int8 and uint8: .npy or .safetensors [default: the written vectors]
+    #[arg(long, value_name = "FILE", requires = "quantize")]
+    calibrate: Option<PathBuf>,
+
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
 }
 
 /// Examples for the help, one per line.
-const EXAMPLES: [&str; 3] = [
+const EXAMPLES: [&str; 4] = [
     "cloze embed --model all-MiniLM-L6-v2 --input lines.txt --out lines.npy",
     "cloze embed --model runs/mini --pool last4 --input rows.jsonl --column title --out rows.safetensors",
     "zcat lines.gz | cloze embed --model runs/mini --input - --layers 0,-1 --normalize --out lines.jsonl",
+    "cloze embed --model nomic-ai/modernbert-embed-base --input lines.txt --dimensions 256 --normalize --quantize int8 --out lines.npy",
 ];
 
 /// Options of all commands that compute vectors.
@@ -108,6 +126,10 @@ pub struct VectorArguments {
     /// model's]
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     max_len: Option<usize>,
+
+    /// Keep only the first N numbers of each vector; with --normalize, the rest is normalized again
+    #[arg(long, value_name = "N", value_parser = crate::values::positive)]
+    dimensions: Option<usize>,
 
     #[command(flatten)]
     special_tokens: SpecialTokensArgument,
@@ -150,16 +172,77 @@ fn prompt(text: Option<&String>, name: Option<&String>) -> Prompt {
     }
 }
 
+/// An embedder whose vectors are shortened to their first numbers, if the user wants that.
+pub struct Vectorizer {
+    embedder: Embedder,
+    /// The number of leading numbers that are kept.
+    dimensions: Option<usize>,
+    /// Whether what is kept is divided by its norm.
+    normalize: bool,
+}
+
+impl Deref for Vectorizer {
+    type Target = Embedder;
+
+    fn deref(&self) -> &Embedder {
+        &self.embedder
+    }
+}
+
+impl Vectorizer {
+    /// The number of dimensions of a vector.
+    pub fn width(&self) -> usize {
+        self.dimensions.unwrap_or_else(|| self.embedder.width())
+    }
+
+    /// A description of pooling, modules and shortening.
+    pub fn describe(&self) -> String {
+        let before = self.embedder.describe();
+        let Some(kept) = self.dimensions else { return before };
+        let normalised = if self.normalize { ", normalised" } else { "" };
+        format!("{before}, then the first {kept} numbers{normalised}")
+    }
+
+    fn shorten(&self, vectors: Vectors) -> Vectors {
+        let Some(kept) = self.dimensions else { return vectors };
+        let vectors = vectors.truncated(kept);
+        if self.normalize { vectors.normalized() } else { vectors }
+    }
+
+    /// As [`Embedder::embed`].
+    pub fn embed<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        purpose: Purpose,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Embedded, TaskError> {
+        let mut embedded = self.embedder.embed(texts, purpose, progress)?;
+        embedded.vectors = self.shorten(embedded.vectors);
+        Ok(embedded)
+    }
+
+    /// As [`Embedder::embed_stream`].
+    pub fn embed_stream<S: AsRef<str> + Sync>(
+        &self,
+        texts: impl IntoIterator<Item = Result<S, TaskError>>,
+        purpose: Purpose,
+        progress: &mut dyn FnMut(usize),
+        mut sink: impl FnMut(Vec<S>, Vectors) -> Result<(), TaskError>,
+    ) -> Result<Summary, TaskError> {
+        self.embedder.embed_stream(texts, purpose, progress, |texts, vectors| sink(texts, self.shorten(vectors)))
+    }
+}
+
 impl VectorArguments {
     /// Opens the model for plain texts (neither queries nor documents).
-    fn open_for_texts(&self, text: Prompt, terminal: &Terminal) -> Result<Embedder> {
+    fn open_for_texts(&self, text: Prompt, terminal: &Terminal) -> Result<Vectorizer> {
         let mut options = Options::default();
         options.prompts.text = text;
         self.open(options, &[Purpose::Text], terminal)
     }
 
     /// Opens the model for search.
-    pub fn open_to_search(&self, search: &SearchArguments, terminal: &Terminal) -> Result<Embedder> {
+    pub fn open_to_search(&self, search: &SearchArguments, terminal: &Terminal) -> Result<Vectorizer> {
         let query = prompt(search.query_prompt.as_ref(), search.query_prompt_name.as_ref());
         let document = prompt(search.document_prompt.as_ref(), search.document_prompt_name.as_ref());
         let mut options = Options::default();
@@ -176,16 +259,32 @@ impl VectorArguments {
         Ok(embedder)
     }
 
-    fn open(&self, mut options: Options, purposes: &[Purpose], terminal: &Terminal) -> Result<Embedder> {
+    fn open(&self, mut options: Options, purposes: &[Purpose], terminal: &Terminal) -> Result<Vectorizer> {
         options.pool = self.pool;
         options.layers = self.layers.clone();
-        options.normalize = self.normalize;
+        // What is kept is normalized, not what it is taken from.
+        options.normalize = self.normalize && self.dimensions.is_none();
         options.max_len = self.max_len;
         options.special_tokens = self.special_tokens.given();
         let model = self.model.find_with_pooling(terminal)?;
         let device = Device::cpu(terminal.threads)?;
         let precision = resolve(self.precision, &device, terminal).dtype(&device);
         let embedder = Embedder::open(&model, device, precision, &options)?;
+        if let Some(kept) = self.dimensions.filter(|kept| *kept > embedder.width()) {
+            bail!(
+                "--dimensions: expected 1 to {}, the dimensions of the model's vectors, found {kept}",
+                embedder.width()
+            );
+        }
+        if self.dimensions.is_some_and(|kept| kept < embedder.width())
+            && !self.normalize
+            && matches!(embedder.modules.last(), Some(Module::Normalize))
+        {
+            terminal.note(
+                "the shortened vectors are not normalized again, as with sentence-transformers' truncate_dim; use --normalize for that",
+            );
+        }
+        let embedder = Vectorizer { embedder, dimensions: self.dimensions, normalize: self.normalize };
         let of_prompts = purposes.iter().filter_map(|&purpose| embedder.prompt_note(purpose));
         embedder.notes.iter().map(String::as_str).chain(of_prompts).for_each(|note| terminal.note(note));
         show_notes(&embedder.model.tokenizer, terminal);
@@ -204,7 +303,7 @@ impl VectorArguments {
     }
 
     /// The model's entries in a JSON result.
-    fn describe(&self, embedder: &Embedder) -> Value {
+    fn describe(&self, embedder: &Vectorizer) -> Value {
         json!({
             "model": format::path(&self.model.named),
             "pooling": embedder.describe(),
@@ -213,7 +312,7 @@ impl VectorArguments {
     }
 
     /// The entries in a JSON result for plain texts.
-    fn describe_texts(&self, embedder: &Embedder) -> Value {
+    fn describe_texts(&self, embedder: &Vectorizer) -> Value {
         let mut value = self.describe(embedder);
         value["max_len"] = json!(embedder.max_len(Purpose::Text));
         value["prompt"] = json!(embedder.prompt(Purpose::Text));
@@ -221,7 +320,7 @@ impl VectorArguments {
     }
 
     /// The entries in a JSON result for queries and documents.
-    pub fn describe_search(&self, embedder: &Embedder) -> Value {
+    pub fn describe_search(&self, embedder: &Vectorizer) -> Value {
         let mut value = self.describe(embedder);
         // A second number only if queries and documents have different limits.
         value["max_len"] = json!(embedder.max_len(Purpose::Document));
@@ -242,12 +341,67 @@ fn vector_file(path: PathBuf) -> Result<PathBuf, String> {
     }
 }
 
+/// The output file.
+enum Output {
+    Plain(Writer),
+    Quantized(QuantizedWriter),
+}
+
+impl Output {
+    fn create(arguments: &Arguments, width: usize) -> Result<Output> {
+        let path = &arguments.out;
+        let Some(precision) = arguments.quantize else { return Ok(Output::Plain(Writer::create(path, width)?)) };
+        let ranges = arguments.calibrate.as_ref().map(|path| calibration(path, width)).transpose()?;
+        Ok(Output::Quantized(QuantizedWriter::create(path, width, precision, ranges)?))
+    }
+
+    fn push(&mut self, texts: &[Text], vectors: &Vectors) -> Result<(), TaskError> {
+        match self {
+            Output::Plain(writer) => writer.push(texts, vectors),
+            Output::Quantized(writer) => writer.push(vectors),
+        }
+    }
+
+    fn finish(self) -> Result<(), TaskError> {
+        match self {
+            Output::Plain(writer) => writer.finish(),
+            Output::Quantized(writer) => writer.finish().map(|_| ()),
+        }
+    }
+}
+
+/// The ranges of the vectors in a file.
+fn calibration(path: &Path, width: usize) -> Result<Ranges> {
+    let matrix = StoredMatrix::open(path)?;
+    if matrix.columns() != width {
+        let found = matrix.columns();
+        bail!("{}: expected vectors of {width} numbers, as those to write, found {found}", path.display());
+    }
+    Ok(Ranges::of_matrix(&matrix)?)
+}
+
+/// Checks the options for quantized vectors.
+fn check_quantization(arguments: &Arguments) -> Result<()> {
+    let Some(precision) = arguments.quantize else { return Ok(()) };
+    if vectors::Format::of(&arguments.out) == Some(vectors::Format::Jsonl) {
+        return Err(usage("--out: expected .npy or .safetensors for quantized vectors, found .jsonl"));
+    }
+    if precision.is_binary() && arguments.calibrate.is_some() {
+        return Err(usage("--calibrate: bits need no ranges; use it with --quantize int8 or uint8"));
+    }
+    Ok(())
+}
+
+/// Fewer vectors than this give uncertain ranges, according to sentence-transformers.
+const FEW_TO_CALIBRATE: usize = 100;
+
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    check_quantization(arguments)?;
     let texts = Texts::open(&arguments.input, arguments.column.as_deref(), arguments.format)?;
     texts.note().iter().for_each(|note| terminal.note(note));
     let given = prompt(arguments.prompt.as_ref(), arguments.prompt_name.as_ref());
     let embedder = arguments.vectors.open_for_texts(given, terminal)?;
-    let mut writer = Writer::create(&arguments.out, embedder.width())?;
+    let mut writer = Output::create(arguments, embedder.width())?;
     let reading = texts.progress();
     let bar = start_bar(&reading, terminal);
     let mut progress = |done| show_progress(&bar, &reading, done);
@@ -277,6 +431,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     bar.finish();
     warn_about_texts(&summary, &embedder, Purpose::Text, terminal);
     note_special_names(&embedder.model.tokenizer, terminal);
+    let has_ranges = arguments.quantize.is_some_and(|precision| !precision.is_binary());
+    if has_ranges && arguments.calibrate.is_none() && summary.texts < FEW_TO_CALIBRATE {
+        let texts = summary.texts;
+        terminal.note(&format!(
+            "the ranges of the dimensions are those of only {texts} vectors; --calibrate takes them from more"
+        ));
+    }
     let mut out = crate::output::stdout();
     if arguments.json {
         let mut line = arguments.vectors.describe_texts(&embedder);
@@ -284,17 +445,22 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         line["texts"] = json!(summary.texts);
         line["cut"] = json!(summary.cut);
         line["blank"] = json!(summary.blank);
+        line["quantized"] = json!(arguments.quantize.map(Quantization::name));
+        if has_ranges && vectors::Format::of(&arguments.out) == Some(vectors::Format::Npy) {
+            line["ranges"] = json!(format::path(&ranges_path(&arguments.out)));
+        }
         line["seconds"] = json!(seconds);
         line["peak_rss_bytes"] = json!(format::peak_memory());
         writeln!(out, "{line}")?;
     } else {
         writeln!(
             out,
-            "{}: {} vectors of {} numbers ({}; {})",
+            "{}: {} vectors of {} numbers ({}{}; {})",
             arguments.out.display(),
             format::count(summary.texts as u64),
             embedder.width(),
             embedder.describe(),
+            arguments.quantize.map(|precision| format!(", as {}", precision.name())).unwrap_or_default(),
             format::duration(seconds),
         )?;
     }
@@ -349,7 +515,7 @@ pub fn warn_about_texts(summary: &Summary, embedder: &Embedder, purpose: Purpose
 }
 
 /// Reads the documents of a file and computes their vectors, all in memory.
-pub fn embed_file(embedder: &Embedder, texts: Texts, terminal: &Terminal) -> Result<(Vec<Text>, Vectors)> {
+pub fn embed_file(embedder: &Vectorizer, texts: Texts, terminal: &Terminal) -> Result<(Vec<Text>, Vectors)> {
     let reading = texts.progress();
     let bar = start_bar(&reading, terminal);
     let (mut all, mut vectors) = (Vec::new(), Vectors::new(embedder.width(), Vec::new()));

@@ -10,6 +10,7 @@ mod failures;
 mod fill;
 mod inspect;
 mod man;
+mod mine;
 mod model;
 mod precision;
 mod prepare;
@@ -62,6 +63,8 @@ pub enum Command {
     Embed(embed::Arguments),
     /// Find the texts nearest to a query
     Similar(similar::Arguments),
+    /// Find hard negatives for pairs of texts, to train embedding models and rerankers
+    Mine(Box<mine::Arguments>),
     /// Show the contents of a model, checkpoint, run, vocabulary, shard or recipe
     Inspect(inspect::Arguments),
     /// Measure real tokens per second and the fraction of the machine's peak
@@ -95,6 +98,7 @@ impl Command {
             | Command::Prepare(_)
             | Command::Convert(_)
             | Command::Embed(_)
+            | Command::Mine(_)
             | Command::Report(_)
             | Command::Man(_) => "nothing was written",
             Command::Recipe(_)
@@ -129,6 +133,7 @@ impl Command {
             Command::Convert(arguments) => done(convert::run(&arguments, terminal)),
             Command::Embed(arguments) => done(embed::run(&arguments, terminal)),
             Command::Similar(arguments) => done(similar::run(&arguments, terminal)),
+            Command::Mine(arguments) => done(mine::run(&arguments, terminal)),
             Command::Inspect(arguments) => done(inspect::run(&arguments, terminal)),
             Command::Bench(benchmark) => done(bench::run(&benchmark, terminal)),
             Command::Report(arguments) => done(report::run(&arguments, terminal)),

@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use cloze_tasks::datasets::format::{FORMATS, Format, display_name};
-use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
-use cloze_tasks::embed::search::{Hit, Index};
+use cloze_tasks::embed::search::{BinaryIndex, Hit, Index, Similarity};
 use cloze_tasks::embed::texts::{Text, Texts};
-use cloze_tasks::embed::vectors::{Vectors, read_npy};
+use cloze_tasks::embed::vectors::{Element, StoredMatrix, Vectors};
 use cloze_tasks::lines::Lines;
 use serde_json::json;
 
-use super::embed::{SearchArguments, VectorArguments, embed_file};
+use super::embed::{SearchArguments, VectorArguments, Vectorizer, embed_file};
 use super::failures::{Failures, blank_line_error, next_line, write_failure};
 use super::tokenizer::note_special_names;
 use crate::failure::usage;
@@ -23,12 +22,16 @@ use crate::{format, help};
 /// `cloze similar --model DIR --corpus FILE --query TEXT`
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = help::examples(&EXAMPLES),
+    after_help = help::examples(&EXAMPLES[..2]),
     after_long_help = help::details(
-        "Compares the vector of the query with that of every text of the corpus. The vectors are held in memory: four bytes times \
-         the width for each text. Prompts and similarity are those of sentence-transformers' encode_query(), encode_document() \
-         and similarity(). To compute the vectors only once, use `cloze embed --out lines.npy` with the same --model, --pool and \
-         --layers, and give the file as --embeddings. If the model has a document prompt, add --prompt-name document.",
+        "Compares the vector of the query with that of every text of the corpus. Prompts and similarity are those of \
+         sentence-transformers' encode_query(), encode_document() and similarity(). To compute the vectors only once, use \
+         `cloze embed --out lines.npy` with the same --model, --pool, --layers and --dimensions, and give the file as --embeddings. If the \
+         model has a document prompt, add --prompt-name document. The file is memory-mapped: it can be larger than the memory.\n\n\
+         Quantized vectors (cloze embed --quantize) are found in the same way. Bytes are compared as the numbers that they stand for. For \
+         bits, the candidates are the --top times --rescore-multiplier vectors with the fewest different bits, and their score is the dot \
+         product of the query with their bits, as in semantic_search_faiss(). With --rescore-embeddings the candidates get the scores of \
+         the vectors in f32.",
         &EXAMPLES,
     )
 )]
@@ -51,9 +54,17 @@ pub struct Arguments {
     #[arg(long, hide_possible_values = true, value_name = "FORMAT", value_parser = crate::values::named(&FORMATS))]
     format: Option<Format>,
 
-    /// Vectors of the corpus from `cloze embed` [default: compute them]
-    #[arg(long, value_name = "FILE.npy")]
+    /// Vectors of the corpus from `cloze embed`: .npy or .safetensors [default: compute them]
+    #[arg(long, value_name = "FILE")]
     embeddings: Option<PathBuf>,
+
+    /// The same vectors in f32, for the final scores if --embeddings are quantized
+    #[arg(long, value_name = "FILE", requires = "embeddings", hide_short_help = true)]
+    rescore_embeddings: Option<PathBuf>,
+
+    /// Candidates for each text to show, if they are scored again
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = crate::values::items, hide_short_help = true)]
+    rescore_multiplier: usize,
 
     /// Text to search for; can be repeated [default: the lines of standard input]
     #[arg(long = "query", value_name = "TEXT")]
@@ -69,9 +80,10 @@ pub struct Arguments {
 }
 
 /// Examples for the help, one per line.
-const EXAMPLES: [&str; 2] = [
+const EXAMPLES: [&str; 3] = [
     "cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --query \"wings in wind\"",
     "cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --embeddings lines.npy --top 3 --json < queries.txt",
+    "cloze similar --model all-MiniLM-L6-v2 --corpus lines.txt --embeddings bits.npy --rescore-embeddings lines.npy --query wings",
 ];
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
@@ -81,12 +93,14 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let texts = Texts::open(&arguments.corpus, arguments.column.as_deref(), arguments.format)?;
     texts.note().iter().for_each(|note| terminal.note(note));
     let embedder = arguments.vectors.open_to_search(&arguments.search, terminal)?;
-    let (texts, vectors) = match &arguments.embeddings {
-        None => embed_file(&embedder, texts, terminal)?,
+    let (texts, corpus) = match &arguments.embeddings {
+        None => {
+            let (texts, vectors) = embed_file(&embedder, texts, terminal)?;
+            (texts, Corpus { first: First::Index(Index::new(vectors, embedder.similarity)), exact: None })
+        }
         Some(path) => {
             let texts: Vec<Text> = texts.collect::<Result<_, _>>()?;
-            let vectors = read_npy(path)?;
-            check(path, &vectors, texts.len(), &embedder)?;
+            let corpus = Corpus::open(arguments, path, texts.len(), &embedder)?;
             let prompt = embedder.prompt(Purpose::Document);
             if !prompt.is_empty() {
                 let path = path.display();
@@ -94,16 +108,16 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
                     "assuming that {path} was computed with the document prompt (cloze embed --prompt {prompt:?})"
                 ));
             }
-            (texts, vectors)
+            if corpus.scores_bits() {
+                terminal.note(
+                    "scores are dot products of the query with bits; for those of the model's similarity give the vectors in f32 as \
+                     --rescore-embeddings",
+                );
+            }
+            (texts, corpus)
         }
     };
-    let search = Search {
-        arguments,
-        texts: &texts,
-        index: Index::new(vectors, embedder.similarity),
-        embedder: &embedder,
-        terminal,
-    };
+    let search = Search { arguments, texts: &texts, corpus, embedder: &embedder, terminal };
     let done = answer_all(&search);
     note_special_names(&embedder.model.tokenizer, terminal);
     done
@@ -147,13 +161,91 @@ fn answer_all(search: &Search<'_>) -> Result<()> {
     unreadable.finish("read; they are left out of the search")
 }
 
-/// Checks that the number and the width of the vectors match the corpus and the model.
-fn check(path: &Path, vectors: &Vectors, texts: usize, embedder: &Embedder) -> Result<()> {
-    let (found, expected) = ((vectors.len(), vectors.width()), (texts, embedder.width()));
-    if found != expected {
+/// The vectors of the corpus.
+struct Corpus {
+    first: First,
+    /// The vectors in f32 that the candidates are scored with again.
+    exact: Option<Index>,
+}
+
+/// The vectors among which candidates are found.
+enum First {
+    Index(Index),
+    Binary(BinaryIndex),
+}
+
+impl Corpus {
+    fn open(arguments: &Arguments, path: &Path, texts: usize, embedder: &Vectorizer) -> Result<Corpus> {
+        let (width, threads) = (embedder.width(), embedder.model.device.threads());
+        let matrix = open_matrix(path, texts, embedder)?;
+        if matrix.element() == Element::F32 && arguments.rescore_embeddings.is_some() {
+            return Err(usage("--rescore-embeddings: expected quantized --embeddings, found vectors in f32"));
+        }
+        let first = match is_binary(&matrix, width) {
+            true => First::Binary(BinaryIndex::new(matrix, width)?),
+            false => First::Index(Index::of_stored(matrix, embedder.similarity, threads)?),
+        };
+        let mut exact = None;
+        if let Some(path) = &arguments.rescore_embeddings {
+            let matrix = open_matrix(path, texts, embedder)?;
+            if matrix.element() != Element::F32 {
+                bail!("{}: expected vectors in f32, found quantized ones", path.display());
+            }
+            exact = Some(Index::of_stored(matrix, embedder.similarity, threads)?);
+        }
+        Ok(Corpus { first, exact })
+    }
+
+    /// Whether the scores are those of bits.
+    fn scores_bits(&self) -> bool {
+        matches!((&self.first, &self.exact), (First::Binary(_), None))
+    }
+
+    /// The `top` nearest vectors. Rows for which `keep` is false are excluded.
+    fn nearest(
+        &self,
+        query: Vectors,
+        top: usize,
+        multiplier: usize,
+        embedder: &Vectorizer,
+        keep: impl Fn(usize) -> bool + Sync,
+    ) -> Vec<Hit> {
+        let device = &embedder.model.device;
+        let candidates = top.saturating_mul(multiplier);
+        let numbers = query.values().to_vec();
+        let find = |index: &Index, top: usize| -> Vec<Hit> {
+            index.nearest(device, query, top, |_, row| keep(row)).into_iter().flatten().collect()
+        };
+        match (&self.first, &self.exact) {
+            (First::Index(index), None) => find(index, top),
+            (First::Index(index), Some(exact)) => exact.rescored(&numbers, &find(index, candidates), top),
+            (First::Binary(index), None) => index.nearest(&numbers, top, candidates, device.threads(), keep),
+            (First::Binary(index), Some(exact)) => {
+                let hits = index.nearest(&numbers, candidates, candidates, device.threads(), keep);
+                exact.rescored(&numbers, &hits, top)
+            }
+        }
+    }
+}
+
+/// Whether the numbers of a matrix are the bits of vectors of this width.
+fn is_binary(matrix: &StoredMatrix, width: usize) -> bool {
+    matrix.element() != Element::F32 && matrix.columns() == width.div_ceil(8) && matrix.columns() != width
+}
+
+/// Maps the vectors of a file, and checks that their number and width match the corpus and the model.
+fn open_matrix(path: &Path, texts: usize, embedder: &Vectorizer) -> Result<StoredMatrix> {
+    let matrix = StoredMatrix::open(path)?;
+    let (found, expected) = ((matrix.rows(), matrix.columns()), (texts, embedder.width()));
+    if found != expected && !(found.0 == texts && is_binary(&matrix, expected.1)) {
+        let shorter = if found.0 == texts && found.1 < expected.1 && matrix.element() == Element::F32 {
+            format!(", or use --dimensions {} if they were shortened", found.1)
+        } else {
+            String::new()
+        };
         bail!(
             "{}: expected {} vectors of {} numbers (the corpus's texts, the model's width), found {} of {}; compute them with \
-             `cloze embed` from this corpus with this model",
+             `cloze embed` from this corpus with this model{shorter}",
             path.display(),
             expected.0,
             expected.1,
@@ -161,17 +253,14 @@ fn check(path: &Path, vectors: &Vectors, texts: usize, embedder: &Embedder) -> R
             found.1
         );
     }
-    if vectors.values().iter().any(|value| !value.is_finite()) {
-        bail!("{}: contains NaN or infinite values; compute the vectors again with `cloze embed`", path.display());
-    }
-    Ok(())
+    Ok(matrix)
 }
 
 struct Search<'a> {
     arguments: &'a Arguments,
     texts: &'a [Text],
-    index: Index,
-    embedder: &'a Embedder,
+    corpus: Corpus,
+    embedder: &'a Vectorizer,
     terminal: &'a Terminal,
 }
 
@@ -184,15 +273,18 @@ impl Search<'_> {
                 .warn(&format!("the query was longer than {max_len} tokens and was truncated (see --max-len)"));
         }
         // Skip rows of the corpus without a readable text.
-        let is_text = |_, row: usize| self.texts.get(row).is_none_or(|text| text.problem.is_none());
-        let hits = self.index.nearest(embedded.vectors, self.arguments.top, 1, is_text).into_iter().flatten();
-        let found: Vec<(Hit, &Text)> = hits.filter_map(|hit| Some((hit, self.texts.get(hit.row)?))).collect();
+        let is_text = |row: usize| self.texts.get(row).is_none_or(|text| text.problem.is_none());
+        let Arguments { top, rescore_multiplier, .. } = *self.arguments;
+        let hits = self.corpus.nearest(embedded.vectors, top, rescore_multiplier, self.embedder, is_text);
+        let found: Vec<(Hit, &Text)> =
+            hits.into_iter().filter_map(|hit| Some((hit, self.texts.get(hit.row)?))).collect();
         // Locked for each query and flushed, so that the reader of a pipe gets each result at once.
         let mut out = crate::output::stdout();
         if self.arguments.json {
             let one = |(hit, text): &(Hit, &Text)| json!({"score": hit.score, "line": text.line, "text": text.text});
             let results: Vec<_> = found.iter().map(one).collect();
-            writeln!(out, "{}", json!({"query": query, "similarity": self.embedder.similarity, "results": results}))?;
+            let similarity = if self.corpus.scores_bits() { Similarity::Dot } else { self.embedder.similarity };
+            writeln!(out, "{}", json!({"query": query, "similarity": similarity, "results": results}))?;
         } else {
             writeln!(out, "{}", self.terminal.bold(query))?;
             for (hit, text) in &found {

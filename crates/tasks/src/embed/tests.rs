@@ -295,7 +295,9 @@ fn assert_equals_sentence_transformers(start: &str) {
         if let (Some(scores), [(similarity, queries), (_, documents)]) = (case["scores"].as_array(), &made[..]) {
             assert_eq!(case["similarity"], similarity.name(), "{name}");
             let index = search::Index::new(documents.clone(), *similarity);
-            for (row, hits) in index.nearest(queries.clone(), 99, 1, |_, _| true).into_iter().enumerate() {
+            for (row, hits) in
+                index.nearest(&Device::cpu(Some(1)).unwrap(), queries.clone(), 99, |_, _| true).into_iter().enumerate()
+            {
                 assert!(hits.is_sorted_by(|a, b| a.score >= b.score));
                 for hit in hits {
                     let expected = scores[row][hit.row].as_f64().unwrap();

@@ -36,6 +36,8 @@ mod smart;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
+use cloze_engine::Device;
+
 use crate::TaskError;
 use crate::embed::search::{Hit, Index};
 use crate::embed::vectors::Vectors;
@@ -205,7 +207,7 @@ impl Collection {
         leave_out: bool,
         depth: usize,
         cutoffs: &[usize],
-        threads: usize,
+        device: &Device,
     ) -> Option<RetrievalScores> {
         let counts = (documents.len(), queries.len());
         assert_eq!(
@@ -214,7 +216,7 @@ impl Collection {
             "expected one vector for each document and each query"
         );
         let keep = |query: usize, row: usize| !leave_out || self.own[query] != Some(row);
-        let mut hits = documents.nearest(queries, depth, threads, keep);
+        let mut hits = documents.nearest(device, queries, depth, keep);
         let id = |hit: &Hit| &self.documents[hit.row].id;
         for hits in &mut hits {
             hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(b).cmp(id(a))));

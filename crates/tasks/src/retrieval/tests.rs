@@ -27,6 +27,10 @@ impl Files {
     }
 }
 
+fn device() -> Device {
+    Device::cpu(Some(2)).unwrap()
+}
+
 fn texts(entries: &[Entry]) -> Vec<(&str, &str)> {
     entries.iter().map(|entry| (&entry.id[..], &entry.text[..])).collect()
 }
@@ -48,7 +52,7 @@ fn beir_collections_are_read_and_scored() {
     let documents = Vectors::new(2, vec![1.0, 0.0, 1.0, 2.0, 0.0, 3.0]);
     let queries = Vectors::new(2, vec![0.5, 1.0, 0.2, 9.0]);
     let documents = Index::new(documents, Similarity::Cosine);
-    let scores = collection.score(&documents, queries, true, 10, &[1, 10], 2).unwrap();
+    let scores = collection.score(&documents, queries, true, 10, &[1, 10], &device()).unwrap();
     assert_eq!((scores.queries, scores.without_relevant), (2, 0));
     let (first, second) = (1.0 / 2.0, 1.0 / 2.0);
     assert!((scores.mrr - (first + second) / 2.0).abs() < 1e-12, "{scores:?}");
@@ -100,7 +104,7 @@ fn r49_documents_with_the_id_of_the_query_are_excluded_unless_relevant() {
     let score = |of: &Collection, leave_out| {
         let documents = Index::new(Vectors::new(2, vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0]), Similarity::Cosine);
         let queries = Vectors::new(2, vec![3.0, 1.0, 1.0, 3.0]);
-        of.score(&documents, queries, leave_out, 10, &[10], 1).unwrap().mrr
+        of.score(&documents, queries, leave_out, 10, &[10], &device()).unwrap().mrr
     };
     // Queries are also documents, which are excluded. BEIR's means are 1 and, with ignore_identical_ids=False, 0.5.
     let quora = open("1\t3\t1\n2\t3\t1\n");
@@ -139,7 +143,8 @@ fn scores_of_a_collection_equal_beir() {
     assert_eq!((collection.unknown, collection.missing), (1, 1));
     assert_eq!((collection.same_id, collection.leaves_out_same_id()), (2, true));
     let (documents, queries) = (vectors(&expected.documents), vectors(&expected.queries));
-    let found = collection.score(&Index::new(documents, Similarity::Cosine), queries, true, 1000, &[5, 10], 2).unwrap();
+    let found =
+        collection.score(&Index::new(documents, Similarity::Cosine), queries, true, 1000, &[5, 10], &device()).unwrap();
     assert_eq!((found.queries, found.without_relevant), (expected.scored, 1));
     let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}: {found:?}");
     close(found.map, expected.map);
@@ -157,7 +162,7 @@ fn documents_of_equal_similarity_are_ranked_as_in_trec_eval() {
         "{\"_id\": \"a\", \"text\": \"x\"}\n{\"_id\": \"b\", \"text\": \"x\"}\n{\"_id\": \"c\", \"text\": \"y\"}\n";
     let collection = Files::of(corpus, QUERIES, "q1\ta\t1\n").open().unwrap();
     let documents = Index::new(Vectors::new(2, vec![1.0, 0.0, 1.0, 0.0, 0.0, 1.0]), Similarity::Cosine);
-    let scores = collection.score(&documents, Vectors::new(2, vec![1.0, 0.2]), true, 10, &[10], 1).unwrap();
+    let scores = collection.score(&documents, Vectors::new(2, vec![1.0, 0.2]), true, 10, &[10], &device()).unwrap();
     assert_eq!(scores.mrr, 0.5);
 }
 

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::search::Index;
 use cloze_tasks::embed::vectors::Vectors;
@@ -12,7 +11,7 @@ use cloze_tasks::metrics::retrieval::RetrievalScores;
 use cloze_tasks::retrieval::{Collection, Entry};
 use serde_json::json;
 
-use crate::commands::embed::{SearchArguments, VectorArguments, warn_about_texts};
+use crate::commands::embed::{SearchArguments, VectorArguments, Vectorizer, warn_about_texts};
 use crate::commands::tokenizer::note_special_names;
 use crate::terminal::Terminal;
 use crate::{format, help};
@@ -122,9 +121,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     };
     let documents = embed(&collection.documents, Purpose::Document, 0)?;
     let queries = embed(&collection.queries, Purpose::Query, collection.documents.len())?;
-    let threads = embedder.model.device.threads();
     let documents = Index::new(documents, embedder.similarity);
-    let scores = collection.score(&documents, queries, leave_out, arguments.depth, &CUTOFFS, threads);
+    let scores = collection.score(&documents, queries, leave_out, arguments.depth, &CUTOFFS, &embedder.model.device);
     let Some(scores) = scores else {
         bail!("{}: no query has a relevant document, so there are no scores", arguments.qrels.display());
     };
@@ -144,7 +142,7 @@ fn write(
     arguments: &Arguments,
     collection: &Collection,
     leave_out: bool,
-    embedder: &Embedder,
+    embedder: &Vectorizer,
     scores: &RetrievalScores,
     seconds: f64,
 ) -> Result<()> {

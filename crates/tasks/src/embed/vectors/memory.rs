@@ -51,6 +51,20 @@ impl Vectors {
         self.values.extend(other.values);
     }
 
+    /// The row with this number. Panics if there is no such row.
+    pub fn row(&self, number: usize) -> &[f32] {
+        &self.values[number * self.width..(number + 1) * self.width]
+    }
+
+    /// The first `dimensions` numbers of each row; all, if there are not more. Panics for 0.
+    pub fn truncated(self, dimensions: usize) -> Vectors {
+        if dimensions >= self.width {
+            return self;
+        }
+        let values = self.rows().flat_map(|row| &row[..dimensions]).copied().collect();
+        Vectors::new(dimensions, values)
+    }
+
     /// Divides each row by its Euclidean norm; zero rows stay zero.
     pub fn normalized(mut self) -> Vectors {
         self.values.chunks_exact_mut(self.width).for_each(normalize);

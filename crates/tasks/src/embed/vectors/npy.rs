@@ -1,33 +1,54 @@
-//! Reading `.npy`: matrices of little-endian f32 in C order, which is what [`Writer`](super::Writer) and `numpy.save`
-//! write.
+//! Reading `.npy`: matrices in C order, of little-endian f32 or of bytes, which is what [`Writer`](super::Writer) and
+//! `numpy.save` write.
 
+use std::ops::Range;
 use std::path::Path;
 
+use super::matrix::Element;
 use super::memory::Vectors;
 use crate::TaskError;
 
-/// Reads a matrix of f32.
+/// Reads a matrix of f32 into memory.
 ///
 /// # Errors
 /// [`TaskError::Io`]; [`TaskError::File`] for a file that is not a `.npy` file, does not contain a matrix of
 /// little-endian f32 in C order, or does not have the size that its header says.
 pub fn read_npy(path: &Path) -> Result<Vectors, TaskError> {
     let bytes = std::fs::read(path).map_err(|e| TaskError::io("read", path, e))?;
-    let (rows, width, data) = parse(&bytes).map_err(|problem| TaskError::file(path, problem))?;
-    let expected = rows.checked_mul(width).and_then(|n| n.checked_mul(4));
-    if width == 0 || expected != Some(data.len()) {
-        let problem = format!(
-            "expected {rows} rows of {width} numbers, as its header says, found {} bytes; the file is damaged or truncated",
-            data.len()
-        );
-        return Err(TaskError::file(path, problem));
+    let Header { element, columns, numbers, .. } = header(&bytes).map_err(|problem| TaskError::file(path, problem))?;
+    if element != Element::F32 {
+        return Err(TaskError::file(path, NOT_F32));
     }
-    let (numbers, _) = data.as_chunks::<4>();
-    Ok(Vectors::new(width, numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()))
+    let (numbers, _) = bytes[numbers].as_chunks::<4>();
+    Ok(Vectors::new(columns, numbers.iter().map(|number| f32::from_le_bytes(*number)).collect()))
 }
 
-/// The number of rows, the width, and the bytes of the numbers.
-fn parse(bytes: &[u8]) -> Result<(usize, usize, &[u8]), &'static str> {
+const NOT_F32: &str = "expected numbers of type '<f4' (little-endian f32), found others; save them with .astype('<f4')";
+
+/// What a file's header says.
+pub(super) struct Header {
+    pub(super) element: Element,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    /// The bytes of the numbers in the file.
+    pub(super) numbers: Range<usize>,
+}
+
+/// Reads the header of a file, and compares its size with the header.
+pub(super) fn header(bytes: &[u8]) -> Result<Header, String> {
+    let (element, rows, columns, start) = parse(bytes)?;
+    let expected = rows.checked_mul(columns).and_then(|count| count.checked_mul(element.bytes()));
+    let found = bytes.len() - start;
+    if columns == 0 || expected != Some(found) {
+        return Err(format!(
+            "expected {rows} rows of {columns} numbers, as its header says, found {found} bytes; the file is damaged or truncated"
+        ));
+    }
+    Ok(Header { element, rows, columns, numbers: start..bytes.len() })
+}
+
+/// The type of the numbers, the numbers of rows and columns, and where the numbers start.
+fn parse(bytes: &[u8]) -> Result<(Element, usize, usize, usize), &'static str> {
     const NOT_NPY: &str = "expected a .npy file, such as numpy.save writes";
     const CUT: &str = "its header is truncated; write the file again";
     let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or(NOT_NPY)?;
@@ -41,9 +62,8 @@ fn parse(bytes: &[u8]) -> Result<(usize, usize, &[u8]), &'static str> {
     let (header, data) = rest.split_at_checked(length).ok_or(CUT)?;
     let header = std::str::from_utf8(header).map_err(|_| NOT_NPY)?;
     let field = |name: &str| header.split_once(name).map(|(_, rest)| rest.trim_start_matches([':', ' ']));
-    if !field("'descr'").is_some_and(|value| value.starts_with("'<f4'")) {
-        return Err("expected numbers of type '<f4' (little-endian f32), found others; save them with .astype('<f4')");
-    }
+    let quoted = field("'descr'").and_then(|value| value.strip_prefix('\'')?.split_once('\''));
+    let element = quoted.and_then(|(descr, _)| Element::of_numpy(descr)).ok_or(NOT_F32)?;
     if !field("'fortran_order'").is_some_and(|value| value.starts_with("False")) {
         return Err("expected C order (row-major), found Fortran order; save numpy.ascontiguousarray of it");
     }
@@ -51,7 +71,7 @@ fn parse(bytes: &[u8]) -> Result<(usize, usize, &[u8]), &'static str> {
     let sizes = shape.map(|(inside, _)| inside.split(',').map(str::trim).filter(|size| !size.is_empty()));
     let sizes: Option<Vec<usize>> = sizes.and_then(|sizes| sizes.map(|size| size.parse().ok()).collect());
     match sizes.as_deref() {
-        Some(&[rows, width]) => Ok((rows, width, data)),
+        Some(&[rows, columns]) => Ok((element, rows, columns, bytes.len() - data.len())),
         _ => Err("expected a matrix: two sizes in its shape"),
     }
 }
@@ -83,7 +103,12 @@ mod tests {
         assert!(fails(b"\x93NUMPY\x01").contains("truncated"));
         assert!(fails(&file(good, 6)[..40]).contains("truncated"));
         assert!(fails(&file(good, 5)).contains("2 rows of 3 numbers, as its header says, found 20 bytes"));
-        assert!(fails(&file(&good.replace("<f4", "<f8"), 6)).contains("'<f4'"));
+        for other in ["<f8", ">f4"] {
+            assert!(fails(&file(&good.replace("<f4", other), 6)).contains("'<f4'"), "{other}");
+        }
+        // Six bytes are not six numbers of four bytes.
+        let bytes = file(&good.replace("<f4", "|i1"), 6);
+        assert!(fails(&bytes[..bytes.len() - 18]).contains("'<f4'"));
         assert!(fails(&file(&good.replace("False", "True"), 6)).contains("C order"));
         for shape in ["(6,)", "(1, 2, 3)", "()", "(2, x)", "(-2, 3)"] {
             assert!(fails(&file(&good.replace("(2, 3)", shape), 6)).contains("expected a matrix"), "{shape}");
@@ -100,6 +125,7 @@ mod tests {
         for seed in cloze_testing::fuzz_seeds("npy") {
             std::fs::write(&path, seed).unwrap();
             let _ = read_npy(&path);
+            let _ = crate::embed::vectors::StoredMatrix::open(&path);
         }
     }
 }

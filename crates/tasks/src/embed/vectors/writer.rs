@@ -1,12 +1,15 @@
 //! Streaming writer of vectors: to a temporary file, which is renamed at the end.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use cloze_files::AtomicFile;
 
 use super::header;
+use super::matrix::Element;
 use super::memory::Vectors;
+use super::quantized::Ranges;
 use crate::TaskError;
 
 /// A file format of vectors.
@@ -31,23 +34,87 @@ impl Format {
             _ => None,
         }
     }
+}
 
+/// A writer of a matrix of bytes or f32. If it is dropped before [`finish`](Self::finish), it leaves no file.
+pub(super) struct RawWriter {
+    file: AtomicFile,
+    header: Header,
+    rows: u64,
+}
+
+/// What the header of a file says apart from the number of rows.
+struct Header {
+    format: Format,
+    element: Element,
+    columns: usize,
+    has_ranges: bool,
+}
+
+impl Header {
     /// The header for this number of rows.
-    fn header(self, rows: u64, width: usize) -> Vec<u8> {
-        match self {
-            Format::Npy => header::npy(rows, width),
-            Format::Safetensors => header::safetensors(rows, width),
+    fn bytes(&self, rows: u64) -> Vec<u8> {
+        match self.format {
+            Format::Npy => header::npy(self.element, rows, self.columns),
+            Format::Safetensors if self.has_ranges => header::safetensors_with_ranges(self.element, rows, self.columns),
+            Format::Safetensors => header::safetensors(self.element, rows, self.columns),
             Format::Jsonl => Vec::new(),
         }
     }
 }
 
+impl RawWriter {
+    /// Creates a temporary file for rows of `columns` numbers. The ranges of the dimensions are stored in a
+    /// `.safetensors` file.
+    pub(super) fn create(
+        path: &Path,
+        element: Element,
+        columns: usize,
+        ranges: Option<&Ranges>,
+    ) -> Result<RawWriter, TaskError> {
+        let Some(format) = Format::of(path) else {
+            let problem =
+                format!("expected a name with the extension .npy, .safetensors or .jsonl, found {}", path.display());
+            return Err(TaskError::setting("out", problem));
+        };
+        let ranges = ranges.filter(|_| format == Format::Safetensors);
+        let header = Header { format, element, columns, has_ranges: ranges.is_some() };
+        let mut file = AtomicFile::create(path)?;
+        file.write_with(|file| {
+            file.write_all(&header.bytes(0))?;
+            ranges.iter().try_for_each(|ranges| write_values(file, &ranges.rows()))
+        })?;
+        Ok(RawWriter { file, header, rows: 0 })
+    }
+
+    /// Writes the bytes of rows.
+    pub(super) fn push(&mut self, rows: usize, bytes: &[u8]) -> Result<(), TaskError> {
+        self.push_with(rows, |file| file.write_all(bytes))
+    }
+
+    fn push_with(
+        &mut self,
+        rows: usize,
+        fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), TaskError> {
+        self.rows += rows as u64;
+        Ok(self.file.write_with(fill)?)
+    }
+
+    /// Writes the number of rows into the header and renames the file to its final name.
+    pub(super) fn finish(mut self) -> Result<(), TaskError> {
+        self.file.write_start(&self.header.bytes(self.rows))?;
+        Ok(self.file.commit()?)
+    }
+}
+
+fn write_values(file: &mut BufWriter<File>, vectors: &Vectors) -> io::Result<()> {
+    vectors.values().iter().try_for_each(|x| file.write_all(&x.to_le_bytes()))
+}
+
 /// A writer of a file of vectors. If it is dropped before [`finish`](Self::finish), it leaves no file.
 pub struct Writer {
-    file: AtomicFile,
-    format: Format,
-    width: usize,
-    rows: u64,
+    raw: RawWriter,
 }
 
 impl Writer {
@@ -56,14 +123,7 @@ impl Writer {
     /// # Errors
     /// [`TaskError::Setting`] for extensions other than `.npy`, `.safetensors` and `.jsonl`; [`TaskError::Io`].
     pub fn create(path: &Path, width: usize) -> Result<Writer, TaskError> {
-        let Some(format) = Format::of(path) else {
-            let problem =
-                format!("expected a name with the extension .npy, .safetensors or .jsonl, found {}", path.display());
-            return Err(TaskError::setting("out", problem));
-        };
-        let mut file = AtomicFile::create(path)?;
-        file.write_with(|file| file.write_all(&format.header(0, width)))?;
-        Ok(Writer { file, format, width, rows: 0 })
+        Ok(Writer { raw: RawWriter::create(path, Element::F32, width, None)? })
     }
 
     /// Writes vectors, and their texts if the format has them. Panics unless there is one text for each vector and the
@@ -73,30 +133,27 @@ impl Writer {
     /// [`TaskError::Io`].
     pub fn push<S: AsRef<str>>(&mut self, texts: &[S], vectors: &Vectors) -> Result<(), TaskError> {
         assert_eq!(
-            (texts.len(), self.width),
+            (texts.len(), self.raw.header.columns),
             (vectors.len(), vectors.width()),
             "expected one text for each vector, with the dimensions of the writer"
         );
-        self.rows += texts.len() as u64;
-        self.file.write_with(|file| match self.format {
-            Format::Npy | Format::Safetensors => {
-                vectors.values().iter().try_for_each(|x| file.write_all(&x.to_le_bytes()))
-            }
-            Format::Jsonl => texts.iter().zip(vectors.rows()).try_for_each(|(text, row)| {
-                serde_json::to_writer(&mut *file, &Line { text: text.as_ref(), embedding: row })?;
-                file.write_all(b"\n")
+        match self.raw.header.format {
+            Format::Npy | Format::Safetensors => self.raw.push_with(texts.len(), |file| write_values(file, vectors)),
+            Format::Jsonl => self.raw.push_with(texts.len(), |file| {
+                texts.iter().zip(vectors.rows()).try_for_each(|(text, row)| {
+                    serde_json::to_writer(&mut *file, &Line { text: text.as_ref(), embedding: row })?;
+                    file.write_all(b"\n")
+                })
             }),
-        })?;
-        Ok(())
+        }
     }
 
     /// Writes the number of vectors into the header and renames the file to its final name.
     ///
     /// # Errors
     /// [`TaskError::Io`].
-    pub fn finish(mut self) -> Result<(), TaskError> {
-        self.file.write_start(&self.format.header(self.rows, self.width))?;
-        Ok(self.file.commit()?)
+    pub fn finish(self) -> Result<(), TaskError> {
+        self.raw.finish()
     }
 }
 
