@@ -142,7 +142,7 @@ pub struct SearchArguments {
 }
 
 /// The prompt of a pair of options, given as a text or by name.
-fn prompt(text: Option<&String>, name: Option<&String>) -> Prompt {
+pub fn prompt(text: Option<&String>, name: Option<&String>) -> Prompt {
     match (text, name) {
         (Some(text), _) => Prompt::Text(text.clone()),
         (None, Some(name)) => Prompt::Named(name.clone()),
@@ -156,6 +156,25 @@ impl VectorArguments {
         let mut options = Options::default();
         options.prompts.text = text;
         self.open(options, &[Purpose::Text], terminal)
+    }
+
+    /// Opens the model to compare plain texts.
+    pub fn open_to_compare(
+        &self,
+        text: Prompt,
+        similarity: Option<Similarity>,
+        terminal: &Terminal,
+    ) -> Result<Embedder> {
+        let mut options = Options::default();
+        options.prompts.text = text;
+        options.similarity = similarity;
+        self.open(options, &[Purpose::Text], terminal)
+    }
+
+    /// Vectors truncated to their first dimensions, normalized again if the option says so.
+    pub fn truncated(&self, vectors: &Vectors, dimensions: usize) -> Vectors {
+        let truncated = vectors.truncated(dimensions);
+        if self.normalize { truncated.normalized() } else { truncated }
     }
 
     /// Opens the model for search.
@@ -213,7 +232,7 @@ impl VectorArguments {
     }
 
     /// The entries in a JSON result for plain texts.
-    fn describe_texts(&self, embedder: &Embedder) -> Value {
+    pub fn describe_texts(&self, embedder: &Embedder) -> Value {
         let mut value = self.describe(embedder);
         value["max_len"] = json!(embedder.max_len(Purpose::Text));
         value["prompt"] = json!(embedder.prompt(Purpose::Text));

@@ -1,7 +1,13 @@
 //! `cloze evaluate`: evaluates a model on held-out data.
 
 mod blimp;
+mod comparison;
+mod mining;
+mod pairs;
+mod rerank;
 mod retrieval;
+mod sts;
+mod triplets;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -22,7 +28,7 @@ use super::tasks::{self, PerKind, option_before};
 use crate::terminal::Terminal;
 use crate::{format, help};
 
-/// `cloze evaluate [KIND|pretrain|blimp|retrieval]`
+/// `cloze evaluate [KIND|pretrain|blimp|sts|pairs|triplets|mining|retrieval|rerank]`
 #[derive(Debug)]
 pub enum Arguments {
     /// A fine-tuned model.
@@ -37,8 +43,18 @@ pub enum Other {
     Pretrain(PretrainArguments),
     /// Accuracy on minimal pairs of sentences, such as BLiMP
     Blimp(Box<blimp::Arguments>),
+    /// Correlation of the similarities of a model's vectors with gold scores
+    Sts(Box<sts::Arguments>),
+    /// Average precision, accuracy and F1 of a model's vectors on similar and other pairs
+    Pairs(Box<pairs::Arguments>),
+    /// Accuracy of a model's vectors on triplets of anchor, positive and negative
+    Triplets(Box<triplets::Arguments>),
+    /// Average precision and F1 of a model's vectors at finding duplicates
+    Mining(Box<mining::Arguments>),
     /// nDCG@10, MAP, MRR and recall@100 of a model's vectors on a test collection
     Retrieval(Box<retrieval::Arguments>),
+    /// MAP, MRR@10 and nDCG@10 of a cross-encoder that orders documents
+    Rerank(Box<rerank::Arguments>),
 }
 
 impl clap::Args for Arguments {
@@ -139,7 +155,12 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Result<()> {
         Arguments::Task(arguments) => tasks::evaluate::run(*arguments, terminal),
         Arguments::Other(Other::Pretrain(arguments)) => pretrain(&arguments, terminal),
         Arguments::Other(Other::Blimp(arguments)) => blimp::run(&arguments, terminal),
+        Arguments::Other(Other::Sts(arguments)) => sts::run(&arguments, terminal),
+        Arguments::Other(Other::Pairs(arguments)) => pairs::run(&arguments, terminal),
+        Arguments::Other(Other::Triplets(arguments)) => triplets::run(&arguments, terminal),
+        Arguments::Other(Other::Mining(arguments)) => mining::run(&arguments, terminal),
         Arguments::Other(Other::Retrieval(arguments)) => retrieval::run(&arguments, terminal),
+        Arguments::Other(Other::Rerank(arguments)) => rerank::run(&arguments, terminal),
     }
 }
 

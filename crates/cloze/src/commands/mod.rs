@@ -18,6 +18,7 @@ mod quickstart;
 mod reading;
 mod recipe;
 mod report;
+mod rerank;
 mod similar;
 pub mod tasks;
 mod tokenizer;
@@ -62,6 +63,8 @@ pub enum Command {
     Embed(embed::Arguments),
     /// Find the texts nearest to a query
     Similar(similar::Arguments),
+    /// Order documents by their relevance to a query, with a cross-encoder
+    Rerank(Box<rerank::Arguments>),
     /// Show the contents of a model, checkpoint, run, vocabulary, shard or recipe
     Inspect(inspect::Arguments),
     /// Measure real tokens per second and the fraction of the machine's peak
@@ -83,7 +86,7 @@ impl Command {
             Command::Pretrain(_) | Command::Ablate(_) | Command::Finetune(_) | Command::Sweep(_) => {
                 "no training step was running; what was saved before is complete"
             }
-            Command::Predict(_) => "rows after the last line printed have no answer",
+            Command::Predict(_) | Command::Rerank(_) => "rows after the last line printed have no answer",
             Command::Vocab(_)
             | Command::Prepare(_)
             | Command::Convert(_)
@@ -119,6 +122,7 @@ impl Command {
             Command::Convert(arguments) => done(convert::run(&arguments, terminal)),
             Command::Embed(arguments) => done(embed::run(&arguments, terminal)),
             Command::Similar(arguments) => done(similar::run(&arguments, terminal)),
+            Command::Rerank(arguments) => done(rerank::run(&arguments, terminal)),
             Command::Inspect(arguments) => done(inspect::run(&arguments, terminal)),
             Command::Bench(benchmark) => done(bench::run(&benchmark, terminal)),
             Command::Report(arguments) => done(report::run(&arguments, terminal)),

@@ -51,6 +51,19 @@ impl Vectors {
         self.values.extend(other.values);
     }
 
+    /// The rows with these numbers, in this order. Panics if there is no such row.
+    pub fn select(&self, rows: &[usize]) -> Vectors {
+        let row = |row: &usize| &self.values[row * self.width..(row + 1) * self.width];
+        Vectors { width: self.width, values: rows.iter().flat_map(row).copied().collect() }
+    }
+
+    /// The first `width` dimensions of each row (Matryoshka embeddings, Kusupati et al. 2022). Panics unless `width` is
+    /// from 1 to the width.
+    pub fn truncated(&self, width: usize) -> Vectors {
+        assert!((1..=self.width).contains(&width), "expected 1 to {} dimensions, found {width}", self.width);
+        Vectors { width, values: self.rows().flat_map(|row| &row[..width]).copied().collect() }
+    }
+
     /// Divides each row by its Euclidean norm; zero rows stay zero.
     pub fn normalized(mut self) -> Vectors {
         self.values.chunks_exact_mut(self.width).for_each(normalize);
