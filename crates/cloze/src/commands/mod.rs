@@ -49,7 +49,7 @@ pub enum Command {
     Recipe(recipe::Arguments),
     /// Evaluate a model on held-out data
     Evaluate(evaluate::Arguments),
-    /// Fine-tune a model on labelled rows: classify, regress, tag, answer, choose
+    /// Fine-tune a model on labelled rows: classify, regress, rerank, tag, answer, choose
     Finetune(Box<PerKind<tasks::finetune::Arguments>>),
     /// Fine-tune over a grid of settings and seeds
     Sweep(Box<PerKind<tasks::sweep::Arguments>>),

@@ -2,7 +2,8 @@
 //!
 //! Reference: sentence-transformers' `CrossEncoderRerankingEvaluator`, with scikit-learn's `average_precision_score` and
 //! `ndcg_score`. Documents of equal score share one rank in the average precision, and the mean gain of their ranks in
-//! nDCG. For the reciprocal rank, which needs an order, the later document comes first.
+//! nDCG. For the reciprocal rank, which needs an order, the later document comes first (there,
+//! the order depends on the CPU).
 
 use serde::Serialize;
 
@@ -28,7 +29,8 @@ pub fn of_query(relevant: &[bool], scores: &[f32], k: usize) -> RerankingScores 
     assert_paired(relevant.len(), scores.len());
     let Some(map) = average_precision(relevant, scores) else { return RerankingScores::default() };
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(b.cmp(&a)));
+    // Adding 0 converts −0 to 0, so that they are ties.
+    order.sort_by(|&a, &b| (scores[b] + 0.0).total_cmp(&(scores[a] + 0.0)).then(b.cmp(&a)));
     let first = order.iter().take(k).position(|&row| relevant[row]);
     RerankingScores {
         map,

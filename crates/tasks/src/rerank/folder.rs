@@ -2,14 +2,15 @@
 //! `sbert_ce_default_activation_function`) and, in folders of version 6 with modules.json,
 //! `config_sentence_transformers.json` and `sentence_bert_config.json`.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use cloze_model::{Config, Layout};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::TaskError;
 use crate::embed::modules::Activation;
-use crate::embed::prompts::FolderPrompts;
+use crate::embed::prompts::{FolderPrompts, Prompt, Purpose};
 
 /// The settings of a model in sentence-transformers.
 const SENTENCES: &str = "config_sentence_transformers.json";
@@ -28,6 +29,8 @@ pub(super) struct FolderSettings {
     pub(super) max_len: Option<usize>,
     pub(super) lowercase: bool,
     pub(super) notes: Vec<String>,
+    /// Whether its files say that it is a cross-encoder.
+    is_cross_encoder: bool,
     /// The activation of [`SENTENCES`].
     activation: Value,
 }
@@ -46,6 +49,48 @@ pub(crate) fn is_cross_encoder(config: &Config) -> bool {
     now.is_some_and(|settings| settings.get("activation_fn").is_some()) || before.is_some_and(|path| !path.is_null())
 }
 
+/// Whether the files of a folder say that its model is a cross-encoder of sentence-transformers.
+///
+/// # Errors
+/// Those of [`read`].
+pub(crate) fn is_cross_encoder_folder(config: &Config, dir: &Path) -> Result<bool, TaskError> {
+    Ok(is_cross_encoder(config) || read(dir)?.is_cross_encoder)
+}
+
+/// The activation that a configuration names; none for custom code.
+///
+/// # Errors
+/// [`TaskError::File`] for an activation of PyTorch that is not supported, and for a value that is not a name.
+pub(crate) fn activation_of_config(config: &Config) -> Result<Option<Activation>, TaskError> {
+    let [now, before] = KEYS.map(|key| config.extra.get(key).unwrap_or(&Value::Null));
+    let named = now.get("activation_fn").unwrap_or(before);
+    Ok(activation(named, Path::new("config.json"))?.activation)
+}
+
+/// The configuration of a model with the activation of its folder: cross-encoders of version 6 do not have it in
+/// config.json.
+///
+/// # Errors
+/// [`TaskError::Folder`] for a prompt and for a conversion to lower case, which only [`CrossEncoder`](super::CrossEncoder)
+/// applies; those of [`read`].
+pub(crate) fn complete<'a>(config: &'a Config, dir: &Path) -> Result<Cow<'a, Config>, TaskError> {
+    let settings = read(dir)?;
+    let unsupported = [
+        ("a default prompt", !settings.prompts.resolve(&Prompt::Auto, Purpose::Text)?.is_empty()),
+        ("a conversion to lower case", settings.lowercase),
+    ];
+    if let Some((what, _)) = unsupported.into_iter().find(|(_, has)| *has) {
+        let problem = format!("this cross-encoder has {what}, which predictions of pairs do not support; rerank with it instead");
+        return Err(TaskError::Folder { path: dir.to_owned(), problem });
+    }
+    if settings.activation.is_null() {
+        return Ok(Cow::Borrowed(config));
+    }
+    let mut config = config.clone();
+    config.extra.insert(KEYS[0].to_owned(), json!({"activation_fn": settings.activation}));
+    Ok(Cow::Owned(config))
+}
+
 /// Reads the settings of a folder, other than those of config.json.
 ///
 /// # Errors
@@ -58,6 +103,7 @@ pub(super) fn read(dir: &Path) -> Result<FolderSettings, TaskError> {
         max_len: None,
         lowercase: false,
         notes: Vec::new(),
+        is_cross_encoder: false,
         activation: Value::Null,
         layout,
     };
@@ -69,6 +115,7 @@ pub(super) fn read(dir: &Path) -> Result<FolderSettings, TaskError> {
     match json(&path)?.filter(|config| config["model_type"] == "CrossEncoder") {
         Some(config) => {
             settings.prompts = FolderPrompts::read(&config).map_err(|problem| TaskError::file(&path, problem))?;
+            settings.is_cross_encoder = true;
             settings.activation = config["activation_fn"].clone();
             settings.check_modules()?;
             settings.read_transformer()?;

@@ -27,6 +27,7 @@ use crate::example::{Example, Target};
 use crate::inference::pretrained::Pretrained;
 use crate::{TaskError, parallel};
 use folder::FolderSettings;
+pub(crate) use folder::{activation_of_config, complete, is_cross_encoder, is_cross_encoder_folder};
 
 /// The maximum number of pairs that are encoded at once; among them, pairs of similar length are batched.
 const CHUNK_PAIRS: usize = 4096;
@@ -262,7 +263,8 @@ impl CrossEncoder {
 /// The rows of scores, best first; equal scores keep their order.
 pub fn order(scores: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    // Adding 0 converts −0 to 0, so that they are equal.
+    order.sort_by(|&a, &b| (scores[b] + 0.0).total_cmp(&(scores[a] + 0.0)));
     order
 }
 

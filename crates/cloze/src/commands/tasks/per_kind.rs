@@ -26,6 +26,11 @@ pub trait TaskArguments: Args {
     /// Example commands for a kind of task.
     fn examples(kind: &Kind) -> &'static [&'static str];
 
+    /// Whether it has a subcommand for a kind of task.
+    fn has_subcommand(_: &Kind) -> bool {
+        true
+    }
+
     /// Options without effect for a kind of task, each with the reason why it is refused.
     fn ineffective_options(kind: &Kind) -> Vec<(&'static str, &'static str)>;
 }
@@ -68,7 +73,8 @@ impl<A: TaskArguments> Args for PerKind<A> {
             .disable_help_subcommand(true)
             .subcommand_help_heading("Kinds of tasks, each with its own options and --help")
             .subcommand_value_name("KIND");
-        KINDS.iter().fold(command, |command, kind| command.subcommand(subcommand::<A>(kind)))
+        let kinds = KINDS.iter().filter(|kind| A::has_subcommand(kind));
+        kinds.fold(command, |command, kind| command.subcommand(subcommand::<A>(kind)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
