@@ -171,7 +171,14 @@ impl Parameters {
             ids.push(ParamId(self.declared.len()));
             self.by_name.insert((*name).to_owned(), ParamId(self.declared.len()));
             let decay = shape.len() == 2;
-            self.declared.push(Declaration { name: (*name).to_owned(), shape, offset, init: Init::Zeros, decay, rate: 1.0 });
+            self.declared.push(Declaration {
+                name: (*name).to_owned(),
+                shape,
+                offset,
+                init: Init::Zeros,
+                decay,
+                rate: 1.0,
+            });
         }
         let mut arena = self.device.backend().empty(&[end], DType::F32);
         arena.write(0..before, &self.read_all());

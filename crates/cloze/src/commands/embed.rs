@@ -55,6 +55,9 @@ pub struct Arguments {
     #[command(flatten)]
     vectors: VectorArguments,
 
+    #[command(flatten)]
+    shortening: ShorteningArguments,
+
     /// Prompt put before each text; "" for none [default: the model's default prompt]
     #[arg(long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -127,16 +130,20 @@ pub struct VectorArguments {
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     max_len: Option<usize>,
 
-    /// Keep only the first N numbers of each vector; with --normalize, the rest is normalized again
-    #[arg(long, value_name = "N", value_parser = crate::values::positive)]
-    dimensions: Option<usize>,
-
     #[command(flatten)]
     special_tokens: SpecialTokensArgument,
 
     /// Precision of the activations; bf16 is faster on CPUs with bf16 instructions, and changes the third digit
     #[arg(long, default_value = "f32", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
+}
+
+/// The option that shortens vectors, for commands that write or search them.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct ShorteningArguments {
+    /// Keep only the first N numbers of each vector; with --normalize, the rest is normalized again
+    #[arg(long, value_name = "N", value_parser = crate::values::positive)]
+    dimensions: Option<usize>,
 }
 
 /// Options of commands that search: prompts and similarity.
@@ -164,7 +171,7 @@ pub struct SearchArguments {
 }
 
 /// The prompt of a pair of options, given as a text or by name.
-fn prompt(text: Option<&String>, name: Option<&String>) -> Prompt {
+pub fn prompt(text: Option<&String>, name: Option<&String>) -> Prompt {
     match (text, name) {
         (Some(text), _) => Prompt::Text(text.clone()),
         (None, Some(name)) => Prompt::Named(name.clone()),
@@ -235,21 +242,45 @@ impl Vectorizer {
 
 impl VectorArguments {
     /// Opens the model for plain texts (neither queries nor documents).
-    fn open_for_texts(&self, text: Prompt, terminal: &Terminal) -> Result<Vectorizer> {
+    fn open_for_texts(&self, text: Prompt, kept: ShorteningArguments, terminal: &Terminal) -> Result<Vectorizer> {
         let mut options = Options::default();
         options.prompts.text = text;
-        self.open(options, &[Purpose::Text], terminal)
+        self.open(options, &[Purpose::Text], kept, terminal)
+    }
+
+    /// Opens the model to compare plain texts.
+    pub fn open_to_compare(
+        &self,
+        text: Prompt,
+        similarity: Option<Similarity>,
+        terminal: &Terminal,
+    ) -> Result<Vectorizer> {
+        let mut options = Options::default();
+        options.prompts.text = text;
+        options.similarity = similarity;
+        self.open(options, &[Purpose::Text], ShorteningArguments::default(), terminal)
+    }
+
+    /// Vectors truncated to their first dimensions, normalized again if the option says so.
+    pub fn truncated(&self, vectors: &Vectors, dimensions: usize) -> Vectors {
+        let truncated = vectors.truncated(dimensions);
+        if self.normalize { truncated.normalized() } else { truncated }
     }
 
     /// Opens the model for search.
-    pub fn open_to_search(&self, search: &SearchArguments, terminal: &Terminal) -> Result<Vectorizer> {
+    pub fn open_to_search(
+        &self,
+        search: &SearchArguments,
+        kept: ShorteningArguments,
+        terminal: &Terminal,
+    ) -> Result<Vectorizer> {
         let query = prompt(search.query_prompt.as_ref(), search.query_prompt_name.as_ref());
         let document = prompt(search.document_prompt.as_ref(), search.document_prompt_name.as_ref());
         let mut options = Options::default();
         options.prompts.query = query;
         options.prompts.document = document;
         options.similarity = search.similarity;
-        let embedder = self.open(options, &[Purpose::Query, Purpose::Document], terminal)?;
+        let embedder = self.open(options, &[Purpose::Query, Purpose::Document], kept, terminal)?;
         let (compared, source) =
             (embedder.similarity, if search.similarity.is_some() { "--similarity" } else { "set by the model" });
         match compared {
@@ -259,24 +290,31 @@ impl VectorArguments {
         Ok(embedder)
     }
 
-    fn open(&self, mut options: Options, purposes: &[Purpose], terminal: &Terminal) -> Result<Vectorizer> {
+    fn open(
+        &self,
+        mut options: Options,
+        purposes: &[Purpose],
+        kept: ShorteningArguments,
+        terminal: &Terminal,
+    ) -> Result<Vectorizer> {
+        let dimensions = kept.dimensions;
         options.pool = self.pool;
         options.layers = self.layers.clone();
         // What is kept is normalized, not what it is taken from.
-        options.normalize = self.normalize && self.dimensions.is_none();
+        options.normalize = self.normalize && dimensions.is_none();
         options.max_len = self.max_len;
         options.special_tokens = self.special_tokens.given();
         let model = self.model.find_with_pooling(terminal)?;
         let device = Device::cpu(terminal.threads)?;
         let precision = resolve(self.precision, &device, terminal).dtype(&device);
         let embedder = Embedder::open(&model, device, precision, &options)?;
-        if let Some(kept) = self.dimensions.filter(|kept| *kept > embedder.width()) {
+        if let Some(kept) = dimensions.filter(|kept| *kept > embedder.width()) {
             bail!(
                 "--dimensions: expected 1 to {}, the dimensions of the model's vectors, found {kept}",
                 embedder.width()
             );
         }
-        if self.dimensions.is_some_and(|kept| kept < embedder.width())
+        if dimensions.is_some_and(|kept| kept < embedder.width())
             && !self.normalize
             && matches!(embedder.modules.last(), Some(Module::Normalize))
         {
@@ -284,7 +322,7 @@ impl VectorArguments {
                 "the shortened vectors are not normalized again, as with sentence-transformers' truncate_dim; use --normalize for that",
             );
         }
-        let embedder = Vectorizer { embedder, dimensions: self.dimensions, normalize: self.normalize };
+        let embedder = Vectorizer { embedder, dimensions, normalize: self.normalize };
         let of_prompts = purposes.iter().filter_map(|&purpose| embedder.prompt_note(purpose));
         embedder.notes.iter().map(String::as_str).chain(of_prompts).for_each(|note| terminal.note(note));
         show_notes(&embedder.model.tokenizer, terminal);
@@ -312,7 +350,7 @@ impl VectorArguments {
     }
 
     /// The entries in a JSON result for plain texts.
-    fn describe_texts(&self, embedder: &Vectorizer) -> Value {
+    pub fn describe_texts(&self, embedder: &Vectorizer) -> Value {
         let mut value = self.describe(embedder);
         value["max_len"] = json!(embedder.max_len(Purpose::Text));
         value["prompt"] = json!(embedder.prompt(Purpose::Text));
@@ -400,7 +438,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let texts = Texts::open(&arguments.input, arguments.column.as_deref(), arguments.format)?;
     texts.note().iter().for_each(|note| terminal.note(note));
     let given = prompt(arguments.prompt.as_ref(), arguments.prompt_name.as_ref());
-    let embedder = arguments.vectors.open_for_texts(given, terminal)?;
+    let embedder = arguments.vectors.open_for_texts(given, arguments.shortening, terminal)?;
     let mut writer = Output::create(arguments, embedder.width())?;
     let reading = texts.progress();
     let bar = start_bar(&reading, terminal);

@@ -1,14 +1,18 @@
 //! `cloze evaluate`: evaluates a model on held-out data.
 
 mod blimp;
+mod comparison;
+mod mining;
+mod pairs;
+mod rerank;
 mod retrieval;
+mod sts;
+mod triplets;
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::error::ErrorKind;
-use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use cloze_data::masking::MaskingUnit;
 use cloze_engine::Device;
 use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder};
@@ -18,17 +22,12 @@ use serde_json::json;
 
 use super::model::ModelArguments;
 use super::precision::resolve;
-use super::tasks::{self, PerKind, option_before};
+use super::tasks::{self, OrOther};
 use crate::terminal::Terminal;
 use crate::{format, help};
 
-/// `cloze evaluate [KIND|pretrain|blimp|retrieval]`
-#[derive(Debug)]
-pub enum Arguments {
-    /// A fine-tuned model.
-    Task(Box<PerKind<tasks::evaluate::Arguments>>),
-    Other(Other),
-}
+/// `cloze evaluate [KIND|pretrain|blimp|sts|pairs|triplets|mining|retrieval|rerank]`
+pub type Arguments = OrOther<tasks::evaluate::Arguments, Other>;
 
 /// Evaluations other than those of fine-tuned models.
 #[derive(Debug, clap::Subcommand)]
@@ -37,43 +36,18 @@ pub enum Other {
     Pretrain(PretrainArguments),
     /// Accuracy on minimal pairs of sentences, such as BLiMP
     Blimp(Box<blimp::Arguments>),
+    /// Correlation of the similarities of a model's vectors with gold scores
+    Sts(Box<sts::Arguments>),
+    /// Average precision, accuracy and F1 of a model's vectors on similar and other pairs
+    Pairs(Box<pairs::Arguments>),
+    /// Accuracy of a model's vectors on triplets of anchor, positive and negative
+    Triplets(Box<triplets::Arguments>),
+    /// Average precision and F1 of a model's vectors at finding duplicates
+    Mining(Box<mining::Arguments>),
     /// nDCG@10, MAP, MRR and recall@100 of a model's vectors on a test collection
     Retrieval(Box<retrieval::Arguments>),
-}
-
-impl clap::Args for Arguments {
-    fn augment_args(command: Command) -> Command {
-        Other::augment_subcommands(PerKind::<tasks::evaluate::Arguments>::augment_args(command))
-            .subcommand_help_heading(
-                "What to evaluate, if not a fine-tuned model of a known kind of task; each has a --help",
-            )
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for Arguments {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Arguments, clap::Error> {
-        match matches.subcommand_name() {
-            Some(name) if Other::has_subcommand(name) => match option_before::<tasks::evaluate::Arguments>(matches) {
-                None => Other::from_arg_matches(matches).map(Arguments::Other),
-                Some(option) => {
-                    let message = format!(
-                        "--{option} is before `{name}`: give {name} first, then its options; see `cloze evaluate {name} --help`\n"
-                    );
-                    Err(clap::Error::raw(ErrorKind::ArgumentConflict, message))
-                }
-            },
-            _ => Box::from_arg_matches(matches).map(Arguments::Task),
-        }
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Arguments::from_arg_matches(matches)?;
-        Ok(())
-    }
+    /// MAP, MRR@10 and nDCG@10 of a cross-encoder that orders documents
+    Rerank(Box<rerank::Arguments>),
 }
 
 /// `cloze evaluate pretrain --model DIR --data SHARDS`
@@ -136,10 +110,15 @@ const EXAMPLES: [&str; 2] = [
 
 pub fn run(arguments: Arguments, terminal: &Terminal) -> Result<()> {
     match arguments {
-        Arguments::Task(arguments) => tasks::evaluate::run(*arguments, terminal),
-        Arguments::Other(Other::Pretrain(arguments)) => pretrain(&arguments, terminal),
-        Arguments::Other(Other::Blimp(arguments)) => blimp::run(&arguments, terminal),
-        Arguments::Other(Other::Retrieval(arguments)) => retrieval::run(&arguments, terminal),
+        OrOther::Task(arguments) => tasks::evaluate::run(*arguments, terminal),
+        OrOther::Other(Other::Pretrain(arguments)) => pretrain(&arguments, terminal),
+        OrOther::Other(Other::Blimp(arguments)) => blimp::run(&arguments, terminal),
+        OrOther::Other(Other::Sts(arguments)) => sts::run(&arguments, terminal),
+        OrOther::Other(Other::Pairs(arguments)) => pairs::run(&arguments, terminal),
+        OrOther::Other(Other::Triplets(arguments)) => triplets::run(&arguments, terminal),
+        OrOther::Other(Other::Mining(arguments)) => mining::run(&arguments, terminal),
+        OrOther::Other(Other::Retrieval(arguments)) => retrieval::run(&arguments, terminal),
+        OrOther::Other(Other::Rerank(arguments)) => rerank::run(&arguments, terminal),
     }
 }
 

@@ -15,7 +15,7 @@ use cloze_tasks::mining::pairs::read_pairs;
 use cloze_tasks::mining::{self, Mined, Options, PairTexts, Sampling, Summary};
 use serde_json::json;
 
-use super::embed::{SearchArguments, VectorArguments, Vectorizer, warn_about_texts};
+use super::embed::{SearchArguments, ShorteningArguments, VectorArguments, Vectorizer, warn_about_texts};
 use super::tokenizer::note_special_names;
 use crate::failure::usage;
 use crate::terminal::Terminal;
@@ -43,6 +43,9 @@ use crate::{format, help};
 pub struct Arguments {
     #[command(flatten)]
     vectors: VectorArguments,
+
+    #[command(flatten)]
+    shortening: ShorteningArguments,
 
     #[command(flatten)]
     search: SearchArguments,
@@ -162,7 +165,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     output::check_name(&arguments.out, arguments.output_format, arguments.output_scores).map_err(as_usage)?;
     options.check().map_err(as_usage)?;
     let texts = read(arguments, terminal)?;
-    let vectors = arguments.vectors.open_to_search(&arguments.search, terminal)?;
+    let vectors = arguments.vectors.open_to_search(&arguments.search, arguments.shortening, terminal)?;
     note_texts(arguments, &texts, &options, terminal);
     let bar = terminal.progress_fraction("embedding");
     let total = (texts.documents.len() + texts.anchors.len()) as f64;

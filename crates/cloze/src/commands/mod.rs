@@ -19,6 +19,7 @@ mod quickstart;
 mod reading;
 mod recipe;
 mod report;
+mod rerank;
 mod similar;
 pub mod tasks;
 mod tokenizer;
@@ -49,7 +50,7 @@ pub enum Command {
     Recipe(recipe::Arguments),
     /// Evaluate a model on held-out data
     Evaluate(evaluate::Arguments),
-    /// Fine-tune a model on labelled rows: classify, regress, tag, answer, choose; or to embed texts
+    /// Fine-tune a model on labelled rows: classify, regress, rerank, tag, answer, choose; or to embed texts
     Finetune(OrOther<tasks::finetune::Arguments, FineTuneOther>),
     /// Fine-tune over a grid of settings and seeds
     Sweep(Box<PerKind<tasks::sweep::Arguments>>),
@@ -65,6 +66,8 @@ pub enum Command {
     Similar(similar::Arguments),
     /// Find hard negatives for pairs of texts, to train embedding models and rerankers
     Mine(Box<mine::Arguments>),
+    /// Order documents by their relevance to a query, with a cross-encoder
+    Rerank(Box<rerank::Arguments>),
     /// Show the contents of a model, checkpoint, run, vocabulary, shard or recipe
     Inspect(inspect::Arguments),
     /// Measure real tokens per second and the fraction of the machine's peak
@@ -93,7 +96,7 @@ impl Command {
             Command::Pretrain(_) | Command::Ablate(_) | Command::Finetune(_) | Command::Sweep(_) => {
                 "no training step was running; what was saved before is complete"
             }
-            Command::Predict(_) => "rows after the last line printed have no answer",
+            Command::Predict(_) | Command::Rerank(_) => "rows after the last line printed have no answer",
             Command::Vocab(_)
             | Command::Prepare(_)
             | Command::Convert(_)
@@ -134,6 +137,7 @@ impl Command {
             Command::Embed(arguments) => done(embed::run(&arguments, terminal)),
             Command::Similar(arguments) => done(similar::run(&arguments, terminal)),
             Command::Mine(arguments) => done(mine::run(&arguments, terminal)),
+            Command::Rerank(arguments) => done(rerank::run(&arguments, terminal)),
             Command::Inspect(arguments) => done(inspect::run(&arguments, terminal)),
             Command::Bench(benchmark) => done(bench::run(&benchmark, terminal)),
             Command::Report(arguments) => done(report::run(&arguments, terminal)),

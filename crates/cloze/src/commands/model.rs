@@ -44,7 +44,7 @@ impl ModelArguments {
 }
 
 /// Options for models on the Hub.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct HubArguments {
     /// Branch, tag or commit of a model on the Hub [default: main]
     #[arg(long, value_name = "REVISION")]

@@ -12,7 +12,7 @@ use cloze_tasks::embed::vectors::{Element, StoredMatrix, Vectors};
 use cloze_tasks::lines::Lines;
 use serde_json::json;
 
-use super::embed::{SearchArguments, VectorArguments, Vectorizer, embed_file};
+use super::embed::{SearchArguments, ShorteningArguments, VectorArguments, Vectorizer, embed_file};
 use super::failures::{Failures, blank_line_error, next_line, write_failure};
 use super::tokenizer::note_special_names;
 use crate::failure::usage;
@@ -38,6 +38,9 @@ use crate::{format, help};
 pub struct Arguments {
     #[command(flatten)]
     vectors: VectorArguments,
+
+    #[command(flatten)]
+    shortening: ShorteningArguments,
 
     #[command(flatten)]
     search: SearchArguments,
@@ -92,7 +95,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     }
     let texts = Texts::open(&arguments.corpus, arguments.column.as_deref(), arguments.format)?;
     texts.note().iter().for_each(|note| terminal.note(note));
-    let embedder = arguments.vectors.open_to_search(&arguments.search, terminal)?;
+    let embedder = arguments.vectors.open_to_search(&arguments.search, arguments.shortening, terminal)?;
     let (texts, corpus) = match &arguments.embeddings {
         None => {
             let (texts, vectors) = embed_file(&embedder, texts, terminal)?;

@@ -16,5 +16,6 @@ mod other_tokenizers;
 mod pipeline;
 mod precision;
 mod report;
+mod rerank;
 mod tasks;
 mod vocabulary;

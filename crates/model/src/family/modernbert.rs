@@ -65,13 +65,7 @@ pub static MODERNBERT: Family = Family {
             ("layer_norm_eps", "norm_eps"),
             ("is_decoder", "cloze_causal"),
         ],
-        absent: &[
-            "type_vocab_size",
-            "add_cross_attention",
-            "embedding_size",
-            "num_hidden_groups",
-            "inner_group_num",
-        ],
+        absent: &["type_vocab_size", "add_cross_attention", "embedding_size", "num_hidden_groups", "inner_group_num"],
         defaults: &[
             ("vocab_size", DefaultValue::Count(50368)),
             ("intermediate_size", DefaultValue::Count(1152)),

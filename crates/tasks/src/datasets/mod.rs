@@ -10,6 +10,8 @@
 //! | [`tagged`] | CoNLL columns, WikiANN, CoNLL-U → sentences of tagged words |
 //! | [`squad`] | SQuAD 1.1 and 2.0, JSONL → questions with answers in a context |
 //! | [`choice`] | SWAG's tables, JSONL → contexts with endings to choose from |
+//! | [`tuples`] | a table → pairs with scores or labels, triplets, texts with duplicates |
+//! | [`rankings`] | JSON, Parquet → queries with relevant and irrelevant documents |
 //! | [`preset`] | a data set's name → its files, columns, labels, metrics and the paper's settings |
 //!
 //! Every file may be plain, gzip or zstd (Parquet files are compressed internally).
@@ -20,9 +22,11 @@ mod file;
 pub mod format;
 pub mod labels;
 pub mod preset;
+pub mod rankings;
 pub mod squad;
 pub mod table;
 pub mod tagged;
+pub mod tuples;
 
 pub use file::plain_name;
 

@@ -180,6 +180,11 @@ impl TableFile {
         selection.find(&self.names()?).map(|_| ())
     }
 
+    /// Whether the first line may hold the names of the columns: TSV and CSV.
+    pub fn has_header_line(&self) -> bool {
+        matches!(self.content, Content::Delimited(..))
+    }
+
     /// The rows as objects: JSON objects with all their keys, Parquet rows with these columns. Lists are JSON lists.
     pub fn objects(&self, keys: &[&str]) -> Result<Objects, TaskError> {
         match &self.content {

@@ -472,7 +472,8 @@ impl Embedder {
         for Sequence { ids, segments } in sequences {
             inputs.push(ids, segments);
         }
-        self.model.forward(|model, pass| pooled_states(model, pass, &self.pooling, &inputs, excluded).value().to_vec_f32())
+        self.model
+            .forward(|model, pass| pooled_states(model, pass, &self.pooling, &inputs, excluded).value().to_vec_f32())
     }
 }
 

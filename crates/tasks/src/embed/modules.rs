@@ -118,7 +118,7 @@ const ACTIVATIONS: [(&str, Activation); 14] = [
 
 impl Activation {
     /// The activation with this Python path; an error message for an unknown one.
-    fn named(path: &str) -> Result<Activation, String> {
+    pub(crate) fn named(path: &str) -> Result<Activation, String> {
         let name = path.rsplit('.').next().unwrap_or(path);
         let found = ACTIVATIONS.iter().find(|(known, _)| *known == name);
         found.map(|(_, activation)| *activation).ok_or_else(|| {
@@ -133,12 +133,13 @@ impl Activation {
         format!("torch.nn.modules.{module}.{}", self.name())
     }
 
-    fn name(self) -> &'static str {
+    /// The name of its class in `torch.nn`.
+    pub fn name(self) -> &'static str {
         ACTIVATIONS.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
     }
 
     /// f(x).
-    fn apply(self, x: f32) -> f32 {
+    pub(crate) fn apply(self, x: f32) -> f32 {
         let x = f64::from(x);
         let below = |negative: f64| if x > 0.0 { x } else { negative };
         let y = match self {

@@ -94,7 +94,13 @@ pub(crate) struct Tokens<'a> {
 /// The vectors of all sequences of a batch, `[S, W]` of f32. If no token of a sequence remains, the vector is as in
 /// sentence-transformers: sums are zero, the first token is that of the sequence, the last is zero; a maximum is not
 /// possible. Panics for that, and if a mode needs a pooler and there is none.
-pub(crate) fn pool(pass: &mut Pass<'_>, pooling: &Pooling, states: &[Var], pooled: Option<&Var>, tokens: Tokens<'_>) -> Var {
+pub(crate) fn pool(
+    pass: &mut Pass<'_>,
+    pooling: &Pooling,
+    states: &[Var],
+    pooled: Option<&Var>,
+    tokens: Tokens<'_>,
+) -> Var {
     let device = pass.device().clone();
     let ends = device.tensor_i32(tokens.cu_seqlens, &[tokens.cu_seqlens.len()]);
     let mut parts = Vec::new();

@@ -44,7 +44,7 @@ pub enum Prompt {
 
 /// The prompts of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FolderPrompts {
+pub(crate) struct FolderPrompts {
     /// The names and texts. As in sentence-transformers, `query` and `document` always exist; they are empty if the
     /// folder does not define them.
     named: Vec<(String, String)>,
@@ -65,7 +65,7 @@ impl FolderPrompts {
     ///
     /// # Errors
     /// A message, for prompts that are not texts and for an unknown default name.
-    pub(super) fn read(config: &Value) -> Result<FolderPrompts, String> {
+    pub(crate) fn read(config: &Value) -> Result<FolderPrompts, String> {
         let FolderPrompts { mut named, .. } = FolderPrompts::default();
         let quoted_list = match &config["prompts"] {
             Value::Null => None,
@@ -110,7 +110,7 @@ impl FolderPrompts {
     ///
     /// # Errors
     /// [`TaskError::Setting`] for an unknown name, with a list of the folder's prompts.
-    pub(super) fn resolve<'a>(&'a self, prompt: &'a Prompt, purpose: Purpose) -> Result<&'a str, TaskError> {
+    pub(crate) fn resolve<'a>(&'a self, prompt: &'a Prompt, purpose: Purpose) -> Result<&'a str, TaskError> {
         let name = match (prompt, purpose) {
             (Prompt::Text(prompt), _) => return Ok(prompt),
             (Prompt::Named(name), _) => name,
@@ -130,7 +130,7 @@ impl FolderPrompts {
     }
 
     /// A note for the user about the prompt that is used by default, or about prompts that are not used.
-    pub(super) fn note(&self, purpose: Purpose) -> Option<String> {
+    pub(crate) fn note(&self, purpose: Purpose) -> Option<String> {
         let own = self.resolve(&Prompt::Auto, purpose).unwrap_or_default();
         let others = || self.named.iter().filter(|(_, prompt)| !prompt.is_empty() && prompt != own);
         match purpose {

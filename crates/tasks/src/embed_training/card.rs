@@ -45,7 +45,8 @@ pub(super) fn card(embedder: &Embedder, facts: &CardFacts<'_>) -> String {
     for purpose in [Purpose::Query, Purpose::Document] {
         if !embedder.prompt(purpose).is_empty() {
             let name = if purpose == Purpose::Query { "query" } else { "document" };
-            let _ = writeln!(text, "| prompt before each {name} | `{}` |", embedder.prompt(purpose).replace('\n', "\\n"));
+            let _ =
+                writeln!(text, "| prompt before each {name} | `{}` |", embedder.prompt(purpose).replace('\n', "\\n"));
         }
     }
     text.push_str("\n```python\nfrom sentence_transformers import SentenceTransformer\n\nmodel = SentenceTransformer(\"FOLDER\")\n");

@@ -9,12 +9,12 @@ use cloze_train::TrainError;
 use serde_json::{Map, Value, json};
 
 use crate::TaskError;
+use crate::embed::Embedder;
 use crate::embed::folder::{MODES, SENTENCES, SETTINGS, json as read_json, read as read_settings};
 use crate::embed::modules::Module;
 use crate::embed::pooling::Pooling;
 use crate::embed::prompts::Purpose;
 use crate::embed::search::Similarity;
-use crate::embed::Embedder;
 
 /// The key of the logarithm of a learned factor of the similarities, in the settings file and in checkpoints.
 pub(super) const LOG_SCALE: &str = "cloze_log_scale";

@@ -12,6 +12,7 @@ use super::network::EmbeddingNetwork;
 use super::scores::scores;
 use crate::TaskError;
 use crate::embed::search::Similarity;
+use crate::embed::vectors::Vectors;
 use crate::finetune::job::{Learner, TERMS};
 use crate::forward::batches_of_tokens;
 use crate::task::Scores;
@@ -45,8 +46,10 @@ impl EmbedLearner<'_> {
         kinds.dedup();
         let mut batches = Vec::new();
         for excluded in kinds {
-            let of_kind: Vec<usize> = (0..texts.len()).filter(|&place| rows.texts[texts[place]].excluded == excluded).collect();
-            let lengths: Vec<usize> = of_kind.iter().map(|&place| rows.texts[texts[place]].sequence.ids.len()).collect();
+            let of_kind: Vec<usize> =
+                (0..texts.len()).filter(|&place| rows.texts[texts[place]].excluded == excluded).collect();
+            let lengths: Vec<usize> =
+                of_kind.iter().map(|&place| rows.texts[texts[place]].sequence.ids.len()).collect();
             for group in batches_of_tokens(&lengths, self.micro_tokens) {
                 let mut inputs = Inputs::default();
                 let places: Vec<usize> = group.into_iter().map(|member| of_kind[member]).collect();
@@ -61,7 +64,13 @@ impl EmbedLearner<'_> {
     }
 
     /// The loss of a step whose texts have these vectors, the anchors' first; derivatives in the same order.
-    fn outcome(&self, network: &EmbeddingNetwork, device: &Device, step: &Step, vectors: &[f32]) -> (Outcome, Vec<f32>) {
+    fn outcome(
+        &self,
+        network: &EmbeddingNetwork,
+        device: &Device,
+        step: &Step,
+        vectors: &[f32],
+    ) -> (Outcome, Vec<f32>) {
         let width = network.width();
         let (anchors, candidates) = vectors.split_at(step.anchors.len() * width);
         let embeddings = Embeddings { anchors: Rows::new(width, anchors), candidates: Rows::new(width, candidates) };
@@ -164,7 +173,11 @@ impl Learner for EmbedLearner<'_> {
         StepOutcome { update, tokens, flops: 0.0 }
     }
 
-    fn evaluate(&self, trainer: &Trainer<EmbeddingNetwork>, stop: &AtomicBool) -> Result<Option<(f64, Scores)>, TaskError> {
+    fn evaluate(
+        &self,
+        trainer: &Trainer<EmbeddingNetwork>,
+        stop: &AtomicBool,
+    ) -> Result<Option<(f64, Scores)>, TaskError> {
         let (device, network) = (trainer.device(), &trainer.network);
         let all: Vec<usize> = (0..self.dev.texts.len()).collect();
         let batches = self.micro_batches(self.dev, &all);
@@ -182,7 +195,7 @@ impl Learner for EmbedLearner<'_> {
             let of_step: Vec<f32> = texts.iter().flat_map(|n| &vectors[n * width..(n + 1) * width]).copied().collect();
             loss += self.outcome(network, device, &step, &of_step).0.loss;
         }
-        let scores = scores(device, self.dev, Rows::new(width, &vectors), self.similarity);
+        let scores = scores(device, self.dev, &Vectors::new(width, vectors), self.similarity);
         Ok(Some((loss.mean(), scores)))
     }
 }

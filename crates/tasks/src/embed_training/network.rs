@@ -56,7 +56,8 @@ impl EmbeddingNetwork {
         let pooling = embedder.pooling.clone();
         let last = model.architecture().layers;
         if pooling.layers != [last] {
-            let problem = format!("expected the last layer, {last}: sentence-transformers' folders have no other states");
+            let problem =
+                format!("expected the last layer, {last}: sentence-transformers' folders have no other states");
             return Err(TaskError::setting("layers", problem));
         }
         let mut modules = embedder.modules.clone();
@@ -67,11 +68,10 @@ impl EmbeddingNetwork {
             modules.insert(0, Module::Dense(new_dense(pooling.width(model.architecture().hidden_size), outputs, seed)));
         }
         freeze_unused(&mut model, &pooling);
-        let modules = declare(&mut model.params, &modules).map_err(|problem| TaskError::Folder {
-            path: embedder.model.dir().to_owned(),
-            problem,
-        })?;
-        let log_scale = scale.map(|scale| model.params.extend(&[(folder::LOG_SCALE, &[1, 1], &[scale.ln() as f32])])[0]);
+        let modules = declare(&mut model.params, &modules)
+            .map_err(|problem| TaskError::Folder { path: embedder.model.dir().to_owned(), problem })?;
+        let log_scale =
+            scale.map(|scale| model.params.extend(&[(folder::LOG_SCALE, &[1, 1], &[scale.ln() as f32])])[0]);
         Ok(EmbeddingNetwork { model, pooling, modules, log_scale, files })
     }
 
@@ -154,7 +154,8 @@ fn freeze_unused(model: &mut Model, pooling: &Pooling) {
 fn new_dense(inputs: usize, outputs: usize, seed: u64) -> Dense {
     let bound = 1.0 / (inputs as f64).sqrt();
     let mut random = cloze_data::Random::keyed(seed, DENSE, &[]);
-    let mut uniform = |count: usize| (0..count).map(|_| (bound * (2.0 * random.unit() - 1.0)) as f32).collect::<Vec<f32>>();
+    let mut uniform =
+        |count: usize| (0..count).map(|_| (bound * (2.0 * random.unit() - 1.0)) as f32).collect::<Vec<f32>>();
     let (weight, bias) = (uniform(inputs * outputs), Some(uniform(outputs)));
     Dense { inputs, outputs, weight, bias, activation: Activation::Tanh, residual: Residual::None }
 }

@@ -71,7 +71,8 @@ pub fn read(path: &Path, columns: &Columns, format: Option<Format>) -> Result<Fi
 
 /// The lines of a plain file: each is its own positive.
 fn texts(path: &Path, format: Option<Format>) -> Result<FileRows<TextRow>, TaskError> {
-    let lines = Texts::open(path, None, format)?.filter(|text| text.as_ref().map_or(true, |text| text.problem.is_some() || !text.text.trim().is_empty()));
+    let lines = Texts::open(path, None, format)?
+        .filter(|text| text.as_ref().map_or(true, |text| text.problem.is_some() || !text.text.trim().is_empty()));
     Ok(lines
         .map(|text| {
             let text = text?;
@@ -103,11 +104,16 @@ impl Chosen {
     fn new(path: &Path, columns: &Columns, names: &[String]) -> Result<Chosen, TaskError> {
         let by_name = |name: &String| Column::Name(name.clone().into());
         let known = names.iter().find(|name| SCORES.contains(&name.to_lowercase().as_str())).map(by_name);
-        let by_number = [&columns.anchor].into_iter().flatten().chain(&columns.positives).any(|c| matches!(c, Column::Number(_)));
+        let by_number =
+            [&columns.anchor].into_iter().flatten().chain(&columns.positives).any(|c| matches!(c, Column::Number(_)));
         // A number means that the first line is a row.
         let scores = columns.scores.clone().or(known.filter(|_| !by_number));
-        let taken: Vec<&Column> =
-            [&columns.anchor, &scores].into_iter().flatten().chain(&columns.positives).chain(&columns.negatives).collect();
+        let taken: Vec<&Column> = [&columns.anchor, &scores]
+            .into_iter()
+            .flatten()
+            .chain(&columns.positives)
+            .chain(&columns.negatives)
+            .collect();
         let mut rest = names.iter().map(by_name).filter(|column| !taken.contains(&column));
         let none = || {
             let names = quoted_list(names.iter().map(String::as_str));
@@ -153,7 +159,9 @@ impl Chosen {
             keys.push(match column {
                 Column::Name(name) => name.to_string(),
                 Column::Number(number) => {
-                    let missing = || TaskError::setting("anchor", format!("column #{number}: the file has {} columns", names.len()));
+                    let missing = || {
+                        TaskError::setting("anchor", format!("column #{number}: the file has {} columns", names.len()))
+                    };
                     names.get(number.get() - 1).ok_or_else(missing)?.clone()
                 }
             });
@@ -175,7 +183,9 @@ impl Chosen {
     fn row(&self, path: &Path, line: usize, cells: Vec<Cells>) -> Result<TextRow, TaskError> {
         let bad = |column: &Column, problem: String| TaskError::line(path, line, format!("column {column}: {problem}"));
         let text = |column: &Column, cell: Value| match cell {
-            Value::String(text) if text.trim().is_empty() => Err(bad(column, "expected a text, found an empty cell".to_owned())),
+            Value::String(text) if text.trim().is_empty() => {
+                Err(bad(column, "expected a text, found an empty cell".to_owned()))
+            }
             Value::String(text) => Ok(text),
             other => Err(bad(column, format!("expected a text, found {other}"))),
         };
@@ -185,7 +195,9 @@ impl Chosen {
         let anchor = match (anchors.next(), anchors.next()) {
             (Some(anchor), None) => anchor?,
             (None, _) => return Err(bad(&self.anchor, "expected a text, found an empty cell".to_owned())),
-            (Some(_), Some(_)) => return Err(bad(&self.anchor, "expected one text, found a list of several".to_owned())),
+            (Some(_), Some(_)) => {
+                return Err(bad(&self.anchor, "expected one text, found a list of several".to_owned()));
+            }
         };
         let mut texts_of = |columns: &[Column]| -> Result<Vec<String>, TaskError> {
             let mut all = Vec::new();
@@ -247,7 +259,12 @@ mod tests {
         (anchor, positives, negatives, scores)
     }
 
-    fn expected(anchor: &str, positives: &[&str], negatives: &[&str], scores: &[f32]) -> (String, Vec<String>, Vec<String>, Vec<f32>) {
+    fn expected(
+        anchor: &str,
+        positives: &[&str],
+        negatives: &[&str],
+        scores: &[f32],
+    ) -> (String, Vec<String>, Vec<String>, Vec<f32>) {
         let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         (anchor.to_owned(), owned(positives), owned(negatives), scores.to_vec())
     }
@@ -267,11 +284,13 @@ mod tests {
 
     #[test]
     fn columns_can_be_named_or_numbered() {
-        let mut columns = Columns { anchor: Some(Column::name("b")), positives: vec![Column::name("c")], ..Columns::default() };
+        let mut columns =
+            Columns { anchor: Some(Column::name("b")), positives: vec![Column::name("c")], ..Columns::default() };
         assert_eq!(one("a.tsv", "a\tb\tc\tlabel\n1\tx\ty\t3\n", &columns), expected("x", &["y"], &[], &[3.0]));
         columns.scores = Some(Column::name("a"));
         assert_eq!(one("a.tsv", "a\tb\tc\tlabel\n1\tx\ty\t3\n", &columns), expected("x", &["y"], &[], &[1.0]));
-        let numbered = Columns { anchor: Some(Column::number(2)), positives: vec![Column::number(1)], ..Columns::default() };
+        let numbered =
+            Columns { anchor: Some(Column::number(2)), positives: vec![Column::number(1)], ..Columns::default() };
         assert_eq!(one("a.tsv", "x\ty\n", &numbered), expected("y", &["x"], &[], &[]));
         assert!(rows("a.tsv", "a\tb\n1\t2\n", &columns).unwrap_err().contains("no column \"c\""));
         let json = rows("a.jsonl", "{\"b\": \"x\"}\n", &columns).unwrap_err();
@@ -280,12 +299,15 @@ mod tests {
 
     #[test]
     fn rows_that_cannot_be_used_say_why() {
-        let problem = |name: &str, text: &str| {
-            rows(name, text, &Columns::default()).unwrap().remove(0).unwrap_err().to_string()
-        };
-        assert!(problem("a.tsv", "q\tp\n \ty\n").contains("a.tsv:2: column \"q\": expected a text, found an empty cell"));
+        let problem =
+            |name: &str, text: &str| rows(name, text, &Columns::default()).unwrap().remove(0).unwrap_err().to_string();
+        assert!(
+            problem("a.tsv", "q\tp\n \ty\n").contains("a.tsv:2: column \"q\": expected a text, found an empty cell")
+        );
         assert!(problem("a.jsonl", "{\"q\": \"x\", \"p\": []}\n").contains("column \"p\": expected a text"));
-        assert!(problem("a.jsonl", "{\"q\": [\"x\", \"y\"], \"p\": \"z\"}\n").contains("expected one text, found a list"));
+        assert!(
+            problem("a.jsonl", "{\"q\": [\"x\", \"y\"], \"p\": \"z\"}\n").contains("expected one text, found a list")
+        );
         assert!(problem("a.jsonl", "{\"q\": \"x\", \"p\": 7}\n").contains("expected a text, found 7"));
         assert!(problem("a.tsv", "q\tp\tscore\nx\ty\tnan\n").contains("column \"score\": expected a finite number"));
         assert!(problem("a.tsv", "q\tp\tn\nx\ty\ty\n").contains("\"y\" is a positive and a negative"));

@@ -75,7 +75,8 @@ impl Data {
         train.add_to(&mut hash);
         hash.update(&[1]);
         dev.add_to(&mut hash);
-        let prompt = |purpose: Purpose| json!({ "prompt": embedder.prompt(purpose), "max_len": embedder.max_len(purpose) });
+        let prompt =
+            |purpose: Purpose| json!({ "prompt": embedder.prompt(purpose), "max_len": embedder.max_len(purpose) });
         Data(json!({
             "vectors": embedder.describe(),
             "text": prompt(Purpose::Text),
@@ -99,7 +100,8 @@ impl Data {
     fn check(&self, run: &Path) -> Result<(), TaskError> {
         let path = Data::path(run);
         let text = fs::read(&path).map_err(|source| TaskError::io("read", &path, source))?;
-        let started: Value = serde_json::from_slice(&text).map_err(|e| TaskError::file(&path, format!("is damaged: {e}")))?;
+        let started: Value =
+            serde_json::from_slice(&text).map_err(|e| TaskError::file(&path, format!("is damaged: {e}")))?;
         let keys = self.0.as_object().into_iter().flatten();
         let differ: Vec<String> = keys
             .filter(|(key, now)| started[key.as_str()] != **now && *key != "rows")
@@ -128,9 +130,9 @@ impl Prepared {
         let loss = settings.loss(width)?;
         for (rows, encoded) in [(run.train, &train), (run.dev, &dev)] {
             for (number, row) in rows.iter().enumerate() {
-                loss.loss
-                    .check(&encoded.row(number), width)
-                    .map_err(|problem| TaskError::line(&row.path, row.line, format!("{problem}, for the loss {}", settings.loss.name())))?;
+                loss.loss.check(&encoded.row(number), width).map_err(|problem| {
+                    TaskError::line(&row.path, row.line, format!("{problem}, for the loss {}", settings.loss.name()))
+                })?;
             }
         }
         let data = Data::new(&embedder, &train, &dev);
@@ -156,7 +158,10 @@ impl Prepared {
                 (loaded.network, Some(loaded.moments), loaded.state)
             }
             None => {
-                let start = run.model.file_name().map_or_else(|| run.model.display().to_string(), |name| name.to_string_lossy().into_owned());
+                let start = run
+                    .model
+                    .file_name()
+                    .map_or_else(|| run.model.display().to_string(), |name| name.to_string_lossy().into_owned());
                 let facts = CardFacts {
                     start: &start,
                     settings: &self.settings,
@@ -247,7 +252,9 @@ pub fn train(
         tokens: prepared.train.tokens(),
         cut_rows: prepared.train.cut + prepared.dev.cut,
         load_report,
-        notes: notes.chain([format!("vectors: {}, compared by {}", prepared.embedder.describe(), prepared.similarity)]).collect(),
+        notes: notes
+            .chain([format!("vectors: {}, compared by {}", prepared.embedder.describe(), prepared.similarity)])
+            .collect(),
     };
     let line = json!({
         "kind": "start",

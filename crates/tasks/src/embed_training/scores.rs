@@ -6,27 +6,28 @@
 use std::collections::{BTreeMap, HashMap};
 
 use cloze_engine::Device;
-use cloze_engine::ops::matmul;
 
 use super::encoded::EncodedTexts;
-use super::losses::Rows;
-use crate::embed::search::Similarity;
+use crate::embed::search::{Index, Similarity};
+use crate::embed::vectors::Vectors;
+use crate::embed_evaluation::similarity::pairwise;
 use crate::metrics::correlation::{pearson, spearman};
 use crate::metrics::retrieval::{ndcg, reciprocal_rank};
 use crate::task::Scores;
 
 /// Ranks that are scored.
 const DEPTH: usize = 10;
-/// Similarities in a block.
-const BLOCK: usize = 16 << 20;
 
 /// The scores of dev rows, whose texts have these vectors. Without pairs that could be scored, there are none, and the loss
 /// decides.
-pub(super) fn scores(device: &Device, rows: &EncodedTexts, vectors: Rows<'_>, similarity: Similarity) -> Scores {
+pub(super) fn scores(device: &Device, rows: &EncodedTexts, vectors: &Vectors, similarity: Similarity) -> Scores {
     let mut scores = Scores { rows: rows.len(), ..Scores::default() };
     if let Some(pairs) = rows.scored_pairs() {
-        let row = |number: usize| &vectors.values[number * vectors.width..(number + 1) * vectors.width];
-        let found: Vec<f64> = pairs.iter().map(|&(a, b, _)| f64::from(similarity.of(row(a), row(b)))).collect();
+        let [first, second] = [0, 1].map(|side| {
+            let number = |&(a, b, _): &(usize, usize, f64)| [a, b][side];
+            vectors.select(&pairs.iter().map(number).collect::<Vec<_>>())
+        });
+        let found: Vec<f64> = pairwise(&first, &second, similarity).into_iter().map(f64::from).collect();
         let gold: Vec<f64> = pairs.iter().map(|(.., score)| *score).collect();
         let value = |of: Option<f64>| of.unwrap_or(f64::NAN);
         scores.values.push(("spearman".to_owned(), value(spearman(&found, &gold))));
@@ -48,68 +49,20 @@ pub(super) fn scores(device: &Device, rows: &EncodedTexts, vectors: Rows<'_>, si
         return scores;
     }
     let queries: Vec<usize> = relevant.keys().copied().collect();
-    let (mut sums, count) = ([0.0; 3], queries.len() as f64);
-    let index = similarity.gather(vectors, &documents);
-    let per_block = (BLOCK / documents.len()).max(1);
-    for block in queries.chunks(per_block) {
-        let found = similarity.all(device, &similarity.gather(vectors, block), &index, vectors.width);
-        for (query, row) in block.iter().zip(found.chunks_exact(documents.len())) {
-            let ranked = nearest(row, &documents, *query);
-            let grades = &relevant[query];
-            let first = ranked.first().is_some_and(|first| grades.contains_key(first));
-            sums[0] += ndcg(&ranked, grades, DEPTH).unwrap_or(0.0);
-            sums[1] += f64::from(u8::from(first));
-            sums[2] += reciprocal_rank(&ranked, grades).unwrap_or(0.0);
-        }
+    let index = Index::new(vectors.select(&documents), similarity);
+    let is_other = |query: usize, row: usize| documents[row] != queries[query];
+    let hits = index.nearest(device, vectors.select(&queries), DEPTH, is_other);
+    let mut sums = [0.0; 3];
+    for (hits, grades) in hits.iter().zip(relevant.values()) {
+        let ranked: Vec<usize> = hits.iter().map(|hit| documents[hit.row]).collect();
+        let first = ranked.first().is_some_and(|first| grades.contains_key(first));
+        sums[0] += ndcg(&ranked, grades, DEPTH).unwrap_or(0.0);
+        sums[1] += f64::from(u8::from(first));
+        sums[2] += reciprocal_rank(&ranked, grades).unwrap_or(0.0);
     }
-    let names = ["ndcg_at_10", "accuracy_at_1", "mrr_at_10"];
+    let (names, count) = (["ndcg_at_10", "accuracy_at_1", "mrr_at_10"], queries.len() as f64);
     scores.values = names.iter().zip(sums).map(|(name, sum)| ((*name).to_owned(), sum / count)).collect();
     scores.details.insert("queries".to_owned(), queries.len().into());
     scores.details.insert("documents".to_owned(), documents.len().into());
     scores
-}
-
-/// The nearest documents, best first, ties in their order, without the query's own text.
-fn nearest(similarities: &[f32], documents: &[usize], query: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..documents.len()).filter(|&place| documents[place] != query).collect();
-    let nearer = |a: &usize, b: &usize| similarities[*b].total_cmp(&similarities[*a]).then(a.cmp(b));
-    if order.len() > DEPTH {
-        order.select_nth_unstable_by(DEPTH - 1, nearer);
-        order.truncate(DEPTH);
-    }
-    order.sort_unstable_by(nearer);
-    order.into_iter().map(|place| documents[place]).collect()
-}
-
-impl Similarity {
-    /// The similarity of two vectors with any norms.
-    fn of(self, a: &[f32], b: &[f32]) -> f32 {
-        let both = [a, b].map(|vector| Rows::new(vector.len(), vector));
-        let [a, b] = both.map(|rows| self.gather(rows, &[0]));
-        self.score(&a, &b)
-    }
-
-    /// Some rows, normalised if the cosine requires it.
-    fn gather(self, vectors: Rows<'_>, chosen: &[usize]) -> Vec<f32> {
-        let row = |&number: &usize| &vectors.values[number * vectors.width..(number + 1) * vectors.width];
-        let mut rows: Vec<f32> = chosen.iter().flat_map(row).copied().collect();
-        if self == Similarity::Cosine {
-            rows.chunks_exact_mut(vectors.width).for_each(crate::embed::normalize);
-        }
-        rows
-    }
-
-    /// The similarities of all rows of `a` with all rows of `b`, which are gathered.
-    fn all(self, device: &Device, a: &[f32], b: &[f32], width: usize) -> Vec<f32> {
-        match self {
-            Similarity::Cosine | Similarity::Dot => {
-                let [a, b] = [a, b].map(|rows| device.tensor_f32(rows, &[rows.len() / width, width]));
-                matmul(device, &a, &b, [false, true]).to_vec_f32()
-            }
-            _ => {
-                let rows = a.chunks_exact(width);
-                rows.flat_map(|a| b.chunks_exact(width).map(move |b| self.score(a, b))).collect()
-            }
-        }
-    }
 }

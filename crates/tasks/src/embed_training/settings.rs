@@ -135,7 +135,11 @@ impl EmbedSettings {
         let has = |kinds: &[LossKind]| kinds.contains(&loss);
         let of_loss = |default: bool, kinds: &[LossKind], key: &'static str| {
             let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
-            require(default || has(kinds), key, format!("has no effect with the loss {}; it is for {}", loss.name(), names.join(", ")))
+            require(
+                default || has(kinds),
+                key,
+                format!("has no effect with the loss {}; it is for {}", loss.name(), names.join(", ")),
+            )
         };
         let nce = &[LossKind::InfoNce][..];
         of_loss(self.temperature.is_none(), &[LossKind::InfoNce, LossKind::Cosent, LossKind::Kl], "temperature")?;
@@ -153,7 +157,11 @@ impl EmbedSettings {
             format!("expected a number above 0, such as 0.05, found {temperature}"),
         )?;
         let strength = self.hardness_strength;
-        require(strength >= 0.0 && strength.is_finite(), "hardness_strength", format!("expected 0 or more, found {strength}"))?;
+        require(
+            strength >= 0.0 && strength.is_finite(),
+            "hardness_strength",
+            format!("expected 0 or more, found {strength}"),
+        )?;
         let margin = self.margin();
         require(margin > 0.0 && margin.is_finite(), "margin", format!("expected a number above 0, found {margin}"))?;
         require(
@@ -165,13 +173,26 @@ impl EmbedSettings {
         require(self.micro_tokens > 0, "micro_tokens", "expected at least 1, found 0".to_owned())?;
         let mut seen = Vec::new();
         for kept in &self.dimensions {
-            require(*kept > 0 && !seen.contains(kept), "dimensions", format!("expected different numbers from 1, found {kept}"))?;
+            require(
+                *kept > 0 && !seen.contains(kept),
+                "dimensions",
+                format!("expected different numbers from 1, found {kept}"),
+            )?;
             seen.push(*kept);
         }
         let is_alone = self.training.batch < 2 && loss == LossKind::InfoNce && self.candidates == Candidates::InBatch;
-        require(!is_alone, "batch", "expected at least 2 rows, because the texts of other rows are the negatives; found 1".to_owned())?;
+        require(
+            !is_alone,
+            "batch",
+            "expected at least 2 rows, because the texts of other rows are the negatives; found 1".to_owned(),
+        )?;
         let accumulates = self.training.accumulate > 1;
-        require(!accumulates, "accumulate", "set `micro_tokens` instead: passes of at most this size have the gradient of the complete batch".to_owned())?;
+        require(
+            !accumulates,
+            "accumulate",
+            "set `micro_tokens` instead: passes of at most this size have the gradient of the complete batch"
+                .to_owned(),
+        )?;
         for (is_set, key) in [
             (self.training.features.is_some(), "features"),
             (self.training.bilstm > 0, "bilstm"),
@@ -216,9 +237,7 @@ impl EmbedSettings {
             LossKind::Cosent => Loss::CoSent { scale: 1.0 / self.temperature() },
             LossKind::Triplet => Loss::Triplet { distance: self.distance, margin: self.margin() },
             LossKind::MarginMse => Loss::MarginMse { compare: self.compare.unwrap_or(Compare::Dot) },
-            LossKind::Kl => {
-                Loss::Kl { compare: self.compare.unwrap_or(Compare::Dot), temperature: self.temperature() }
-            }
+            LossKind::Kl => Loss::Kl { compare: self.compare.unwrap_or(Compare::Dot), temperature: self.temperature() },
             LossKind::Mse => Loss::Mse,
         };
         let mut dimensions: Vec<(usize, f64)> = Vec::new();

@@ -10,10 +10,10 @@ use cloze_train::train_loop::Event;
 use super::rows::TextRow;
 use super::{EmbedRun, EmbedSettings, LossKind, train};
 use crate::TaskError;
+use crate::embed::pooling::Pool;
 use crate::embed::prompts::{Prompt, Purpose};
 use crate::embed::search::Similarity;
 use crate::embed::{Embedder, Options, PoolChoice};
-use crate::embed::pooling::Pool;
 use crate::finetune::Outcome;
 
 fn device() -> Device {
@@ -40,7 +40,14 @@ fn row(anchor: &str, positive: &str, negatives: &[&str], scores: &[f32]) -> Text
 }
 
 fn pairs() -> Vec<TextRow> {
-    let texts = ["the fox sees", "a owl paints red leaves", "anna in paris", "otto in rome", "old tower .", "who sees the quiet river"];
+    let texts = [
+        "the fox sees",
+        "a owl paints red leaves",
+        "anna in paris",
+        "otto in rome",
+        "old tower .",
+        "who sees the quiet river",
+    ];
     texts.iter().enumerate().map(|(i, text)| row(text, texts[(i + 2) % 6], &[], &[])).collect()
 }
 
@@ -53,7 +60,14 @@ fn settings() -> EmbedSettings {
     settings
 }
 
-fn run(model: &Path, out: &Path, rows: &[TextRow], settings: &EmbedSettings, options: &Options, resume: bool) -> Result<Outcome, TaskError> {
+fn run(
+    model: &Path,
+    out: &Path,
+    rows: &[TextRow],
+    settings: &EmbedSettings,
+    options: &Options,
+    resume: bool,
+) -> Result<Outcome, TaskError> {
     run_until(model, out, rows, settings, options, resume, u64::MAX)
 }
 
@@ -67,7 +81,8 @@ fn run_until(
     last: u64,
 ) -> Result<Outcome, TaskError> {
     let (device, stop) = (device(), AtomicBool::new(false));
-    let config = EmbedRun { train: rows, dev: rows, files: [&[], &[]], model, options, settings, out, resume, device: &device };
+    let config =
+        EmbedRun { train: rows, dev: rows, files: [&[], &[]], model, options, settings, out, resume, device: &device };
     train(&config, &stop, &mut |event| {
         if let Event::Step(step) = event
             && step.figures.step >= last
@@ -91,7 +106,8 @@ fn vectors(folder: &Path, texts: &[&str], purpose: Purpose) -> Vec<f32> {
 fn micro_batches_have_the_gradient_of_the_complete_step() {
     let (model, out) = (tiny(), tempfile::tempdir().unwrap());
     for loss in [LossKind::InfoNce, LossKind::Triplet] {
-        let rows: Vec<TextRow> = pairs().iter().map(|of| row(&of.anchor, &of.positives[0], &["quiet tower"], &[])).collect();
+        let rows: Vec<TextRow> =
+            pairs().iter().map(|of| row(&of.anchor, &of.positives[0], &["quiet tower"], &[])).collect();
         let mut settings = settings();
         settings.loss = loss;
         settings.training.dropout = Some(0.0);
@@ -101,7 +117,8 @@ fn micro_batches_have_the_gradient_of_the_complete_step() {
         settings.micro_tokens = 12;
         let parts = out.path().join(format!("parts-{}", loss.name()));
         run(model.path(), &parts, &rows, &settings, &Options::default(), false).unwrap();
-        let [a, b] = [&whole, &parts].map(|folder| vectors(&folder.join("model"), &["the fox sees", "red owl"], Purpose::Query));
+        let [a, b] =
+            [&whole, &parts].map(|folder| vectors(&folder.join("model"), &["the fox sees", "red owl"], Purpose::Query));
         let start = vectors(model.path(), &["the fox sees", "red owl"], Purpose::Query);
         let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
         assert!(distance(&a, &start) > 1e-3, "the run changed the model");
@@ -127,7 +144,8 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         assert_eq!(weights(&whole), weights(&parts));
         let dense = |folder: &Path| std::fs::read(folder.join("model/2_Dense/model.safetensors")).unwrap();
         assert_eq!(dense(&whole), dense(&parts));
-        let sentences = |folder: &Path| std::fs::read_to_string(folder.join("model/config_sentence_transformers.json")).unwrap();
+        let sentences =
+            |folder: &Path| std::fs::read_to_string(folder.join("model/config_sentence_transformers.json")).unwrap();
         assert_eq!(sentences(&whole), sentences(&parts));
         assert!(sentences(&whole).contains("cloze_log_scale"));
         let mut other = settings.clone();
@@ -156,7 +174,10 @@ fn the_folder_keeps_pooling_prompts_lengths_and_modules() {
     assert_eq!(embedder.describe(), "max of layer 2, Dense 32 → 5 (Tanh), not normalised");
     assert_eq!((embedder.width(), embedder.similarity), (5, Similarity::Cosine));
     assert_eq!(embedder.max_len(Purpose::Document), 7);
-    assert_eq!([embedder.prompt(Purpose::Query), embedder.prompt(Purpose::Document), embedder.prompt(Purpose::Text)], ["query: ", "passage: ", ""]);
+    assert_eq!(
+        [embedder.prompt(Purpose::Query), embedder.prompt(Purpose::Document), embedder.prompt(Purpose::Text)],
+        ["query: ", "passage: ", ""]
+    );
     let card = std::fs::read_to_string(folder.join("model/README.md")).unwrap();
     assert!(card.starts_with("---\nlibrary_name: sentence-transformers\n") && card.contains("info-nce"), "{card}");
     // Training continues from it.
@@ -172,16 +193,23 @@ fn the_folder_keeps_pooling_prompts_lengths_and_modules() {
 #[test]
 fn scored_pairs_are_scored_by_correlation_and_others_by_search() {
     let (model, out) = (tiny(), tempfile::tempdir().unwrap());
-    let scored: Vec<TextRow> = pairs().iter().zip(0..).map(|(of, i)| row(&of.anchor, &of.positives[0], &[], &[i as f32 / 5.0])).collect();
+    let scored: Vec<TextRow> =
+        pairs().iter().zip(0..).map(|(of, i)| row(&of.anchor, &of.positives[0], &[], &[i as f32 / 5.0])).collect();
     let mut settings = settings();
     settings.loss = LossKind::Cosent;
     settings.training.epochs = 30;
     settings.training.batch = 6;
     settings.training.dropout = Some(0.0);
-    let best = run(model.path(), &out.path().join("sts"), &scored, &settings, &Options::default(), false).unwrap().best.unwrap();
+    let best = run(model.path(), &out.path().join("sts"), &scored, &settings, &Options::default(), false)
+        .unwrap()
+        .best
+        .unwrap();
     assert!(best.metric == "spearman" && best.score > 0.9, "{best:?}");
     settings.loss = LossKind::InfoNce;
-    let best = run(model.path(), &out.path().join("search"), &pairs(), &settings, &Options::default(), false).unwrap().best.unwrap();
+    let best = run(model.path(), &out.path().join("search"), &pairs(), &settings, &Options::default(), false)
+        .unwrap()
+        .best
+        .unwrap();
     assert!(best.metric == "ndcg_at_10" && best.score > 0.9, "{best:?}");
 }
 
@@ -197,13 +225,28 @@ fn invalid_settings_and_rows_are_explained() {
         problem
     };
     assert!(problem(&|s| s.training.batch = 1, &pairs()).contains("`batch`: expected at least 2 rows"));
-    assert!(problem(&|s| s.dimensions = vec![99], &pairs()).contains("`dimensions`: expected at most 32, the width of the vectors, found 99"));
-    assert!(problem(&|s| s.margin = Some(1.0), &pairs()).contains("`margin`: has no effect with the loss info-nce; it is for triplet"));
+    assert!(
+        problem(&|s| s.dimensions = vec![99], &pairs())
+            .contains("`dimensions`: expected at most 32, the width of the vectors, found 99")
+    );
+    assert!(
+        problem(&|s| s.margin = Some(1.0), &pairs())
+            .contains("`margin`: has no effect with the loss info-nce; it is for triplet")
+    );
     assert!(problem(&|s| s.temperature = Some(0.0), &pairs()).contains("`temperature`: expected a number above 0"));
-    assert!(problem(&|s| s.loss = LossKind::Triplet, &pairs()).contains("rows.tsv:1: expected an anchor with a positive and a negative"));
-    assert!(problem(&|s| s.loss = LossKind::Cosent, &pairs()).contains("rows.tsv:1: expected a score, found 0 scores, for the loss cosent"));
+    assert!(
+        problem(&|s| s.loss = LossKind::Triplet, &pairs())
+            .contains("rows.tsv:1: expected an anchor with a positive and a negative")
+    );
+    assert!(
+        problem(&|s| s.loss = LossKind::Cosent, &pairs())
+            .contains("rows.tsv:1: expected a score, found 0 scores, for the loss cosent")
+    );
     assert!(problem(&|s| s.training.accumulate = 2, &pairs()).contains("`accumulate`: set `micro_tokens` instead"));
     assert!(problem(&|_| (), &[]).contains("no training rows"));
     let teacher = [row("a fox", "the owl", &[], &[1.0, 2.0])];
-    assert!(problem(&|s| s.loss = LossKind::Mse, &teacher).contains("a teacher's vector of 32 numbers, the model's width, found 2 scores"));
+    assert!(
+        problem(&|s| s.loss = LossKind::Mse, &teacher)
+            .contains("a teacher's vector of 32 numbers, the model's width, found 2 scores")
+    );
 }

@@ -83,11 +83,8 @@ pub(crate) trait Learner {
     ///
     /// # Errors
     /// Outputs that are not finite.
-    fn evaluate(
-        &self,
-        trainer: &Trainer<Self::Network>,
-        stop: &AtomicBool,
-    ) -> Result<Option<(f64, Scores)>, TaskError>;
+    fn evaluate(&self, trainer: &Trainer<Self::Network>, stop: &AtomicBool)
+    -> Result<Option<(f64, Scores)>, TaskError>;
 }
 
 /// A fine-tuning run as a job of the training loop.

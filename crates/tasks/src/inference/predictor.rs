@@ -1,5 +1,6 @@
 //! Prediction and evaluation with a fine-tuned model of any kind of task.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::datasets::table::{Row, Table};
 use crate::inference::pretrained::Pretrained;
 use crate::kinds::{self, Kind};
 use crate::reading::{Notes, Reading, TaskOptions};
+use crate::rerank;
 use crate::task::Scores;
 use crate::task_settings::TaskSettings;
 
@@ -61,7 +63,8 @@ impl Predictor {
         let (config, dir, head) = (model.model.config(), model.dir(), task_head(&model)?);
         let (kind, stored) = kind_of(&model, kind)?;
         let reading = Reading::new(&kind.description, given, stored)?;
-        let task = kind.open(&reading, config, head, dir)?;
+        let config = if *kind == kinds::rerank::KIND { rerank::complete(config, dir)? } else { Cow::Borrowed(config) };
+        let task = kind.open(&reading, &config, head, dir)?;
         Ok(Predictor { kind, task, reading, model: Arc::clone(&model) })
     }
 

@@ -6,6 +6,7 @@
 //! | [`classify`] | a text or pair → a label | Devlin et al. 2019, 4.1 |
 //! | [`multi_label`] | a text or pair → any number of labels | `BCEWithLogitsLoss`, as in Transformers |
 //! | [`regress`] | a text or pair → a number | 4.1 (STS-B) |
+//! | [`rerank`] | a query and a document → a score of relevance | Nogueira and Cho 2019 |
 //! | [`tag`] | words → a label for each; entities | 5.3 |
 //! | [`answer`] | a question and a paragraph → a span of the paragraph | 4.2, 4.3 |
 //! | [`choose`] | a context and endings → the correct ending | 4.4 |
@@ -21,6 +22,7 @@ mod labelled_texts;
 pub mod multi_label;
 mod probabilities;
 pub mod regress;
+pub mod rerank;
 pub mod tag;
 pub mod text;
 
@@ -36,7 +38,7 @@ use crate::TaskError;
 
 /// All kinds, in the order of display. The kind of a model that does not name one is the first kind that accepts it.
 pub const KINDS: &[&Kind] =
-    &[&classify::KIND, &multi_label::KIND, &regress::KIND, &tag::KIND, &answer::KIND, &choose::KIND];
+    &[&classify::KIND, &multi_label::KIND, &regress::KIND, &rerank::KIND, &tag::KIND, &answer::KIND, &choose::KIND];
 
 /// The kind of this name.
 pub fn named(name: &str) -> Option<&'static Kind> {
@@ -59,6 +61,10 @@ pub fn with_option(option: &str) -> Vec<&'static Kind> {
 /// # Errors
 /// [`TaskError::Folder`] if no kind accepts it.
 pub fn of_model(config: &Config, head: TaskHead, dir: &Path) -> Result<&'static Kind, TaskError> {
+    // Its single output is a score, and not the number of a regression.
+    if rerank::KIND.accepts(config, head).is_ok() && crate::rerank::is_cross_encoder_folder(config, dir)? {
+        return Ok(&rerank::KIND);
+    }
     let mut closest: Option<(&Kind, Mismatch)> = None;
     for kind in KINDS.iter().copied() {
         match kind.accepts(config, head) {

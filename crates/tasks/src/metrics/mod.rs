@@ -8,18 +8,22 @@
 //! | [`scheme`] | tagging schemes in all their forms, detected from the tags | seqeval, strict mode for BILOU |
 //! | [`squad`] | exact match and F1 of answers, with and without unanswerable questions | the official SQuAD scripts |
 //! | [`retrieval`] | nDCG, MAP, MRR, recall of rankings | trec_eval |
+//! | [`binary`] | average precision, best accuracy and best F1 of a threshold | scikit-learn, sentence-transformers |
+//! | [`reranking`] | MAP, MRR, nDCG of reranked lists | sentence-transformers |
 //! | [`bootstrap`] | confidence intervals of scores | scipy |
 //! | [`mean_std`] | mean and standard deviation over seeds | – |
 //!
 //! All functions compute on slices; none reads files. Gold and predicted slices of different lengths, and class indices
 //! that are too large, are bugs of the caller and panic. Code that reads them from a file must check them.
 
+pub mod binary;
 pub mod bootstrap;
 pub mod classes;
 pub mod correlation;
 pub mod entities;
 pub mod mean_std;
 pub mod multi_label;
+pub mod reranking;
 pub mod retrieval;
 pub mod scheme;
 pub mod squad;

@@ -33,12 +33,13 @@ mod entries;
 mod judgements;
 mod smart;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use cloze_engine::Device;
 
 use crate::TaskError;
+use crate::datasets::rankings::RunLine;
 use crate::embed::search::{Hit, Index};
 use crate::embed::vectors::Vectors;
 use crate::lines::Lines;
@@ -197,6 +198,77 @@ impl Collection {
         self.grades.iter().map(HashMap::len).sum()
     }
 
+    /// The documents most similar to each query, best first, up to `depth` documents. With `leave_out`, the document
+    /// with the same id as the query is excluded. Panics unless there is one vector for each document and each query.
+    pub fn nearest(
+        &self,
+        documents: &Index,
+        queries: Vectors,
+        leave_out: bool,
+        depth: usize,
+        device: &Device,
+    ) -> Vec<Vec<Hit>> {
+        let counts = (documents.len(), queries.len());
+        assert_eq!(
+            counts,
+            (self.documents.len(), self.queries.len()),
+            "expected one vector for each document and each query"
+        );
+        let keep = |query: usize, row: usize| !leave_out || self.own[query] != Some(row);
+        let mut hits = documents.nearest(device, queries, depth, keep);
+        self.sort(&mut hits);
+        hits
+    }
+
+    /// The documents that a run ranks for each query, best first, up to `depth` documents, and the numbers of lines with
+    /// an unknown document and with a query that is unknown or not judged; these lines are ignored. With `leave_out`,
+    /// the document with the same id as the query is excluded. The first line of a document that is listed twice counts.
+    pub fn hits_of_run(&self, run: &[RunLine], leave_out: bool, depth: usize) -> (Vec<Vec<Hit>>, [usize; 2]) {
+        let rows = |entries: &[Entry]| -> HashMap<String, usize> {
+            entries.iter().enumerate().map(|(row, entry)| (entry.id.clone(), row)).collect()
+        };
+        let (query_rows, document_rows) = (rows(&self.queries), rows(&self.documents));
+        let mut found: Vec<Vec<(f64, usize)>> = vec![Vec::new(); self.queries.len()];
+        let mut seen = HashSet::new();
+        let mut ignored = [0; 2];
+        let id = |cell: &str| match self.layout {
+            Layout::Beir => cell.to_owned(),
+            Layout::Smart => smart::number(cell).to_owned(),
+        };
+        for RunLine { query, document, score, .. } in run {
+            match (query_rows.get(&id(query)), document_rows.get(&id(document))) {
+                (None, _) => ignored[1] += 1,
+                (_, None) => ignored[0] += 1,
+                (Some(&query), Some(&row)) if leave_out && self.own[query] == Some(row) => {}
+                (Some(&query), Some(&row)) if seen.insert((query, row)) => found[query].push((*score, row)),
+                _ => {}
+            }
+        }
+        let hits = |mut found: Vec<(f64, usize)>| {
+            let id = |row: usize| &self.documents[row].id;
+            found.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| id(b.1).cmp(id(a.1))));
+            found.truncate(depth);
+            found.into_iter().map(|(score, row)| Hit { row, score: score as f32 }).collect()
+        };
+        (found.into_iter().map(hits).collect(), ignored)
+    }
+
+    /// Sorts the documents found for each query by their scores, best first.
+    pub fn sort(&self, hits: &mut [Vec<Hit>]) {
+        let id = |hit: &Hit| &self.documents[hit.row].id;
+        for hits in hits {
+            hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(b).cmp(id(a))));
+        }
+    }
+
+    /// Scores the documents found for each query, best first. None if no query has a relevant document. Panics unless
+    /// there is one list for each query.
+    pub fn score_hits(&self, hits: &[Vec<Hit>], cutoffs: &[usize]) -> Option<RetrievalScores> {
+        assert_eq!(hits.len(), self.queries.len(), "expected one list for each query");
+        let ranked: Vec<Vec<usize>> = hits.iter().map(|hits| hits.iter().map(|hit| hit.row).collect()).collect();
+        evaluate(ranked.iter().map(Vec::as_slice).zip(&self.grades), cutoffs)
+    }
+
     /// Ranks the documents for each query by similarity, up to `depth` documents, and scores the rankings. With
     /// `leave_out`, the document with the same id as the query is excluded. None if no query has a relevant document.
     /// Panics unless there is one vector for each document and each query.
@@ -209,20 +281,7 @@ impl Collection {
         cutoffs: &[usize],
         device: &Device,
     ) -> Option<RetrievalScores> {
-        let counts = (documents.len(), queries.len());
-        assert_eq!(
-            counts,
-            (self.documents.len(), self.queries.len()),
-            "expected one vector for each document and each query"
-        );
-        let keep = |query: usize, row: usize| !leave_out || self.own[query] != Some(row);
-        let mut hits = documents.nearest(device, queries, depth, keep);
-        let id = |hit: &Hit| &self.documents[hit.row].id;
-        for hits in &mut hits {
-            hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| id(b).cmp(id(a))));
-        }
-        let ranked: Vec<Vec<usize>> = hits.iter().map(|hits| hits.iter().map(|hit| hit.row).collect()).collect();
-        evaluate(ranked.iter().map(Vec::as_slice).zip(&self.grades), cutoffs)
+        self.score_hits(&self.nearest(documents, queries, leave_out, depth, device), cutoffs)
     }
 }
 

@@ -8,6 +8,7 @@ use cloze_tasks::Notes;
 use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::datasets::preset::Split;
 use cloze_tasks::kinds::Kind;
+use cloze_tasks::kinds::rerank::KIND as RERANK;
 use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
 use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
@@ -69,6 +70,8 @@ const EXAMPLES: [&str; 4] = [
 
 impl TaskArguments for Arguments {
     const NAME: &'static str = "evaluate";
+    const SUBCOMMANDS: &'static str =
+        "What to evaluate, if not a fine-tuned model of a known kind of task; each has a --help";
     const OVERVIEW: &'static [&'static str] = &[
         "named",
         "revision",
@@ -98,6 +101,11 @@ impl TaskArguments for Arguments {
 
     fn examples(kind: &Kind) -> &'static [&'static str] {
         kind.description.examples.evaluate
+    }
+
+    /// `cloze evaluate rerank` is the evaluation of a cross-encoder on lists of documents.
+    fn has_subcommand(kind: &Kind) -> bool {
+        *kind != RERANK
     }
 
     fn ineffective_options(kind: &Kind) -> Vec<(&'static str, &'static str)> {

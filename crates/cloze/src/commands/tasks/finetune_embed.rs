@@ -207,7 +207,8 @@ struct VectorArguments {
     document_prompt: Option<String>,
 }
 
-const COMPARE: [(Compare, &str, &str); 2] = [(Compare::Cosine, "cosine", "The cosine"), (Compare::Dot, "dot", "The dot product")];
+const COMPARE: [(Compare, &str, &str); 2] =
+    [(Compare::Cosine, "cosine", "The cosine"), (Compare::Dot, "dot", "The dot product")];
 const CANDIDATES: [(Candidates, &str, &str); 2] = [
     (Candidates::InBatch, "in-batch", "With all texts of the batch"),
     (Candidates::Own, "own", "With the negatives of their row"),
@@ -237,8 +238,12 @@ impl Arguments {
         let loss = &self.objective;
         let mut settings = EmbedSettings::default();
         settings.loss = loss.loss.unwrap_or(match rows.first() {
-            Some(row) if row.scores.len() == 1 && row.negatives.is_empty() && row.positives.len() == 1 => LossKind::Cosent,
-            Some(row) if row.scores.len() > 1 && row.scores.len() == row.positives.len() + row.negatives.len() => LossKind::Kl,
+            Some(row) if row.scores.len() == 1 && row.negatives.is_empty() && row.positives.len() == 1 => {
+                LossKind::Cosent
+            }
+            Some(row) if row.scores.len() > 1 && row.scores.len() == row.positives.len() + row.negatives.len() => {
+                LossKind::Kl
+            }
             _ => LossKind::InfoNce,
         });
         settings.temperature = loss.temperature;
@@ -290,7 +295,10 @@ impl Arguments {
             rows.into_iter().filter_map(|row| row.map_err(|e| first.get_or_insert(e.to_string()).len()).ok()).collect();
         if let Some(first) = first {
             let skipped = format::count((all - usable.len()) as u64);
-            terminal.warn(&format!("rows that cannot be used, skipped: {skipped} of {}; the first: {first}", format::count(all as u64)));
+            terminal.warn(&format!(
+                "rows that cannot be used, skipped: {skipped} of {}; the first: {first}",
+                format::count(all as u64)
+            ));
         }
         Ok(usable)
     }
@@ -299,7 +307,9 @@ impl Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     check_files(arguments.train.iter().chain(&arguments.dev))?;
     if arguments.vectors.pool == PoolChoice::Last4 {
-        return Err(usage("--pool last4: a sentence-transformers folder has only the last layer; choose another pooling"));
+        return Err(usage(
+            "--pool last4: a sentence-transformers folder has only the last layer; choose another pooling",
+        ));
     }
     if !arguments.resume {
         RunFolder::new(&arguments.out).check_new()?;
@@ -328,7 +338,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         device: &device,
     };
     let loss = settings.loss.name();
-    terminal.note(&format!("{} training rows, {} dev rows, loss {loss}", format::count(rows.len() as u64), format::count(dev.len() as u64)));
+    terminal.note(&format!(
+        "{} training rows, {} dev rows, loss {loss}",
+        format::count(rows.len() as u64),
+        format::count(dev.len() as u64)
+    ));
     if arguments.dry_run {
         let Some(estimate) = dry_run(&embed_run, stop)? else { return Ok(ExitCode::from(INTERRUPTED)) };
         let mut out = crate::output::stdout();

@@ -13,4 +13,4 @@ pub mod runs;
 pub mod sweep;
 
 pub use fine_tuned::config_of;
-pub use per_kind::{OrOther, PerKind, option_before};
+pub use per_kind::{OrOther, PerKind};

@@ -17,6 +17,9 @@ pub trait TaskArguments: Args {
     /// Ids of the options shown in the help of the command without a kind. The others are in the help of the kinds.
     const OVERVIEW: &'static [&'static str];
 
+    /// The heading of the subcommands in the help.
+    const SUBCOMMANDS: &'static str = "Kinds of tasks, each with its own options and --help";
+
     /// One line about the command for a kind of task.
     fn about(kind: &Kind) -> String;
 
@@ -25,6 +28,11 @@ pub trait TaskArguments: Args {
 
     /// Example commands for a kind of task.
     fn examples(kind: &Kind) -> &'static [&'static str];
+
+    /// Whether it has a subcommand for a kind of task.
+    fn has_subcommand(_: &Kind) -> bool {
+        true
+    }
 
     /// Options without effect for a kind of task, each with the reason why it is refused.
     fn ineffective_options(kind: &Kind) -> Vec<(&'static str, &'static str)>;
@@ -40,7 +48,7 @@ pub fn refuse_ineffective<A: TaskArguments>(given: &ArgMatches, kind: &Kind) -> 
 }
 
 /// The first option given before a subcommand, which would ignore it.
-pub fn option_before<A: TaskArguments>(matches: &ArgMatches) -> Option<String> {
+fn option_before<A: TaskArguments>(matches: &ArgMatches) -> Option<String> {
     let own = A::augment_args(Command::new(A::NAME));
     let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     let option = own.get_arguments().find(|arg| is_given(arg.get_id().as_str()))?;
@@ -66,9 +74,10 @@ impl<A: TaskArguments> Args for PerKind<A> {
         let command = command
             .subcommand_negates_reqs(true)
             .disable_help_subcommand(true)
-            .subcommand_help_heading("Kinds of tasks, each with its own options and --help")
+            .subcommand_help_heading(A::SUBCOMMANDS)
             .subcommand_value_name("KIND");
-        KINDS.iter().fold(command, |command, kind| command.subcommand(subcommand::<A>(kind)))
+        let kinds = KINDS.iter().filter(|kind| A::has_subcommand(kind));
+        kinds.fold(command, |command, kind| command.subcommand(subcommand::<A>(kind)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -144,7 +153,8 @@ pub enum OrOther<A, O> {
 
 impl<A: TaskArguments, O: Subcommand> Args for OrOther<A, O> {
     fn augment_args(command: Command) -> Command {
-        O::augment_subcommands(PerKind::<A>::augment_args(command))
+        let command = O::augment_subcommands(PerKind::<A>::augment_args(command));
+        command.subcommand_help_heading(A::SUBCOMMANDS)
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -56,13 +56,19 @@ impl Vectors {
         &self.values[number * self.width..(number + 1) * self.width]
     }
 
-    /// The first `dimensions` numbers of each row; all, if there are not more. Panics for 0.
-    pub fn truncated(self, dimensions: usize) -> Vectors {
-        if dimensions >= self.width {
-            return self;
+    /// The rows with these numbers, in this order. Panics if there is no such row.
+    pub fn select(&self, rows: &[usize]) -> Vectors {
+        let row = |row: &usize| &self.values[row * self.width..(row + 1) * self.width];
+        Vectors { width: self.width, values: rows.iter().flat_map(row).copied().collect() }
+    }
+
+    /// The first `width` dimensions of each row (Matryoshka embeddings, Kusupati et al. 2022); all, if there are not more.
+    /// Panics for 0.
+    pub fn truncated(&self, width: usize) -> Vectors {
+        if width >= self.width {
+            return self.clone();
         }
-        let values = self.rows().flat_map(|row| &row[..dimensions]).copied().collect();
-        Vectors::new(dimensions, values)
+        Vectors::new(width, self.rows().flat_map(|row| &row[..width]).copied().collect())
     }
 
     /// Divides each row by its Euclidean norm; zero rows stay zero.

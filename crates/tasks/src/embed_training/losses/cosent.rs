@@ -21,14 +21,16 @@ fn log_add(a: f64, b: f64) -> f64 {
 pub(super) fn loss(scale: f64, step: &Step, embeddings: &Embeddings<'_>) -> Outcome {
     let width = embeddings.anchors.width;
     let pair = |i: usize| [embeddings.anchors.row(i), embeddings.candidates.row(step.rows[i].positives.start)];
-    let scores: Vec<f64> = (0..step.rows.len()).map(|i| scale * Compare::Cosine.similarity(pair(i)[0], pair(i)[1])).collect();
+    let scores: Vec<f64> =
+        (0..step.rows.len()).map(|i| scale * Compare::Cosine.similarity(pair(i)[0], pair(i)[1])).collect();
     let gold = |i: usize| step.rows[i].labels[0];
     let mut order: Vec<usize> = (0..step.rows.len()).collect();
     order.sort_by(|&a, &b| gold(a).total_cmp(&gold(b)));
 
     // For each pair: log Σ exp(−s) of the pairs with a higher gold score, and log Σ exp(s) of those with a lower one.
     let sums_before = |order: &mut dyn Iterator<Item = usize>, sign: f64| {
-        let (mut sums, mut closed, mut open, mut last) = (vec![f64::NEG_INFINITY; scores.len()], f64::NEG_INFINITY, f64::NEG_INFINITY, None);
+        let (mut sums, mut closed, mut open, mut last) =
+            (vec![f64::NEG_INFINITY; scores.len()], f64::NEG_INFINITY, f64::NEG_INFINITY, None);
         for i in order {
             if last != Some(gold(i)) {
                 (closed, last) = (open, Some(gold(i)));

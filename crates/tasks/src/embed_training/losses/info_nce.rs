@@ -134,7 +134,8 @@ impl InfoNce {
             };
             ((scale + more) * f64::from(similarity)) as f32
         };
-        let targets: Vec<f32> = query.targets.iter().map(|&place| (scale * f64::from(similarities[place])) as f32).collect();
+        let targets: Vec<f32> =
+            query.targets.iter().map(|&place| (scale * f64::from(similarities[place])) as f32).collect();
         let mut max = targets.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut nearest = f32::NEG_INFINITY;
         let mut count = 0;
@@ -213,7 +214,10 @@ impl InfoNce {
             let add = |to: &mut [f32], product: Tensor| {
                 to.iter_mut().zip(product.to_vec_f32()).for_each(|(to, more)| *to += more);
             };
-            add(&mut d_queries[rows.start * width..rows.end * width], matmul(device, &derivatives, &all_options, [false; 2]));
+            add(
+                &mut d_queries[rows.start * width..rows.end * width],
+                matmul(device, &derivatives, &all_options, [false; 2]),
+            );
             add(d_options, matmul(device, &derivatives, &block, [true, false]));
         }
         sums
@@ -258,7 +262,14 @@ pub(super) fn loss(device: &Device, settings: InfoNce, step: &Step, embeddings: 
 impl InfoNce {
     /// Adds the direction from the positives to the anchors. An anchor is not compared if its text is the positive's, or
     /// if the positive's text is one of its own positives.
-    fn backward(&self, device: &Device, weight: f64, step: &Step, [anchors, candidates]: [&[f32]; 2], outcome: &mut Outcome) {
+    fn backward(
+        &self,
+        device: &Device,
+        weight: f64,
+        step: &Step,
+        [anchors, candidates]: [&[f32]; 2],
+        outcome: &mut Outcome,
+    ) {
         let width = anchors.len() / step.anchors.len();
         let of_row = |(row, of): (usize, &Row)| of.positives.clone().map(move |place| (row, place)).collect::<Vec<_>>();
         let positives: Vec<(usize, usize)> = step.rows.iter().enumerate().flat_map(of_row).collect();

@@ -181,9 +181,10 @@ impl Loss {
             if fits { Ok(()) } else { Err(format!("expected {expected}, found {labels} scores")) }
         };
         match self {
-            Loss::InfoNce(InfoNce { candidates: Candidates::Own, .. }) => {
-                of_texts(positives > 0 && negatives > 0, "a positive and a negative, because only a row's own negatives count")
-            }
+            Loss::InfoNce(InfoNce { candidates: Candidates::Own, .. }) => of_texts(
+                positives > 0 && negatives > 0,
+                "a positive and a negative, because only a row's own negatives count",
+            ),
             Loss::InfoNce(_) => of_texts(positives > 0, "a positive"),
             Loss::CoSent { .. } => {
                 of_texts(positives == 1 && negatives == 0, "one other text")?;
@@ -197,9 +198,14 @@ impl Loss {
             }
             Loss::Kl { .. } => {
                 of_texts(positives + negatives > 1, "two candidates")?;
-                of_labels(labels == positives + negatives, format!("{} scores, one for each text", positives + negatives))
+                of_labels(
+                    labels == positives + negatives,
+                    format!("{} scores, one for each text", positives + negatives),
+                )
             }
-            Loss::Mse => of_labels(labels == width, format!("a teacher's vector of {width} numbers, the model's width")),
+            Loss::Mse => {
+                of_labels(labels == width, format!("a teacher's vector of {width} numbers, the model's width"))
+            }
         }
     }
 }

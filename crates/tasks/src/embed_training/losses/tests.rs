@@ -8,7 +8,12 @@ fn device() -> Device {
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().flat_map(|v| if v.is_array() { numbers(v) } else { vec![v.as_f64().unwrap()] }).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|v| if v.is_array() { numbers(v) } else { vec![v.as_f64().unwrap()] })
+        .collect()
 }
 
 fn floats(value: &Value) -> Vec<f32> {
@@ -19,7 +24,9 @@ fn floats(value: &Value) -> Vec<f32> {
 fn step(rows: usize, negatives: usize, labels: &Value) -> Step {
     let labels: Vec<Vec<f32>> = match labels.as_array().map_or(0, Vec::len) {
         0 => vec![Vec::new(); rows],
-        _ => (0..rows).map(|i| if labels[i].is_array() { floats(&labels[i]) } else { vec![labels[i].as_f64().unwrap() as f32] }).collect(),
+        _ => (0..rows)
+            .map(|i| if labels[i].is_array() { floats(&labels[i]) } else { vec![labels[i].as_f64().unwrap() as f32] })
+            .collect(),
     };
     let each = 1 + negatives;
     let row = |(i, labels)| Row { positives: i * each..i * each + 1, negatives: i * each + 1..(i + 1) * each, labels };
@@ -60,8 +67,7 @@ fn assert_near(found: &[f32], expected: &[f64], what: &str) {
 
 #[test]
 fn losses_and_gradients_equal_those_of_sentence_transformers() {
-    let cases: Vec<Value> =
-        serde_json::from_str(include_str!("../../../fixtures/embed_training/losses.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_str(include_str!("../../../fixtures/embed_training/losses.json")).unwrap();
     assert!(cases.len() > 15);
     for case in &cases {
         let name = case["name"].as_str().unwrap();
@@ -76,7 +82,11 @@ fn losses_and_gradients_equal_those_of_sentence_transformers() {
         let found = loss.of(&device(), &step, &embeddings);
         let what = format!("{name}, {} rows with {} negatives", size("rows"), size("negatives"));
         let expected = case["expected"]["loss"].as_f64().unwrap();
-        assert!((found.loss.mean() - expected).abs() < 1e-5 * (1.0 + expected), "{what}: {}, expected {expected}", found.loss.mean());
+        assert!(
+            (found.loss.mean() - expected).abs() < 1e-5 * (1.0 + expected),
+            "{what}: {}, expected {expected}",
+            found.loss.mean()
+        );
         assert_near(&found.anchors, &numbers(&case["expected"]["anchors"]), &format!("{what}: anchors"));
         assert_near(&found.candidates, &numbers(&case["expected"]["candidates"]), &format!("{what}: candidates"));
     }
@@ -108,13 +118,13 @@ fn duplicates_and_other_positives_are_no_negatives() {
         let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
         row.iter().map(|x| f64::from(*x) / norm).collect::<Vec<f64>>()
     };
-    let logit = |a: usize, c: usize| 20.0 * unit(&anchors, a).iter().zip(unit(&candidates, c)).map(|(x, y)| x * y).sum::<f64>();
+    let logit =
+        |a: usize, c: usize| 20.0 * unit(&anchors, a).iter().zip(unit(&candidates, c)).map(|(x, y)| x * y).sum::<f64>();
     let one = |a: usize, positive: usize, negatives: &[usize]| {
         let sum: f64 = negatives.iter().chain([&positive]).map(|c| logit(a, *c).exp()).sum();
         sum.ln() - logit(a, positive)
     };
-    let expected =
-        ((one(0, 0, &[3]) + one(0, 1, &[3])) / 2.0 + one(1, 2, &[1, 3, 4]) + one(2, 4, &[0, 1, 2, 3])) / 3.0;
+    let expected = ((one(0, 0, &[3]) + one(0, 1, &[3])) / 2.0 + one(1, 2, &[1, 3, 4]) + one(2, 4, &[0, 1, 2, 3])) / 3.0;
     assert!((found.loss.mean() - expected).abs() < 1e-5, "{}, expected {expected}", found.loss.mean());
 }
 
@@ -139,7 +149,11 @@ fn gradients_are_those_of_central_differences() {
                 loss(&moved, &candidates, 4.0)
             };
             let expected = (moved(1.0) - moved(-1.0)) / (2.0 * f64::from(h));
-            assert!((f64::from(found.anchors[i]) - expected).abs() < 1e-3, "{symmetric} {i}: {} {expected}", found.anchors[i]);
+            assert!(
+                (f64::from(found.anchors[i]) - expected).abs() < 1e-3,
+                "{symmetric} {i}: {} {expected}",
+                found.anchors[i]
+            );
         }
         for i in [0, 9, 30, 55] {
             let moved = |sign: f32| {
@@ -148,9 +162,14 @@ fn gradients_are_those_of_central_differences() {
                 loss(&anchors, &moved, 4.0)
             };
             let expected = (moved(1.0) - moved(-1.0)) / (2.0 * f64::from(h));
-            assert!((f64::from(found.candidates[i]) - expected).abs() < 1e-3, "{symmetric} {i}: {} {expected}", found.candidates[i]);
+            assert!(
+                (f64::from(found.candidates[i]) - expected).abs() < 1e-3,
+                "{symmetric} {i}: {} {expected}",
+                found.candidates[i]
+            );
         }
-        let by_log = (loss(&anchors, &candidates, 4.0 * 1.01) - loss(&anchors, &candidates, 4.0 / 1.01)) / (2.0 * 1.01f64.ln());
+        let by_log =
+            (loss(&anchors, &candidates, 4.0 * 1.01) - loss(&anchors, &candidates, 4.0 / 1.01)) / (2.0 * 1.01f64.ln());
         assert!((found.log_scale - by_log).abs() < 1e-3, "{symmetric}: {} {by_log}", found.log_scale);
     }
 }
@@ -159,7 +178,8 @@ fn gradients_are_those_of_central_differences() {
 fn own_negatives_alone_are_compared_on_request() {
     let (anchors, candidates) = (some(2 * 8, 5), some(5 * 8, 6));
     let row = |positives, negatives| Row { positives, negatives, labels: Vec::new() };
-    let step = Step { rows: vec![row(0..1, 1..3), row(3..4, 4..5)], anchors: vec![1, 2], candidates: (10..15).collect() };
+    let step =
+        Step { rows: vec![row(0..1, 1..3), row(3..4, 4..5)], anchors: vec![1, 2], candidates: (10..15).collect() };
     let settings = InfoNce { candidates: Candidates::Own, ..InfoNce::default() };
     let found = nce_of(&step, settings, &anchors, &candidates);
     assert_eq!(found.negatives, 3);
@@ -196,9 +216,15 @@ fn rows_that_do_not_fit_a_loss_say_what_is_expected() {
     };
     let problem = |loss: Loss, row: Row| loss.check(&row, 4).unwrap_err();
     assert_eq!(problem(loss_named("cosent"), row(1, 0, 0)), "expected a score, found 0 scores");
-    assert!(problem(loss_named("triplet-cosine"), row(1, 0, 0)).contains("an anchor with a positive and a negative, found 1 positive and 0 negative"));
+    assert!(
+        problem(loss_named("triplet-cosine"), row(1, 0, 0))
+            .contains("an anchor with a positive and a negative, found 1 positive and 0 negative")
+    );
     assert!(problem(loss_named("kl"), row(1, 1, 1)).contains("expected 2 scores, one for each text, found 1"));
-    assert!(problem(loss_named("margin-mse"), row(1, 2, 1)).contains("expected 3 scores, one for each text, or 2 margins, found 1"));
+    assert!(
+        problem(loss_named("margin-mse"), row(1, 2, 1))
+            .contains("expected 3 scores, one for each text, or 2 margins, found 1")
+    );
     assert!(problem(Loss::Mse, row(1, 0, 3)).contains("a teacher's vector of 4 numbers"));
     let own = InfoNce { candidates: Candidates::Own, ..InfoNce::default() };
     assert!(problem(Loss::InfoNce(own), row(1, 0, 0)).contains("only a row's own negatives count"));
