@@ -7,8 +7,8 @@ use cloze::model::{Heads, TaskHead};
 use serde_json::{Value, json};
 
 use crate::common::{
-    Bench, cloze, cloze_with, fails, fails_with, is_refused, json_file, json_lines, predict, success, success_with, text,
-    with_epochs,
+    Bench, cloze, cloze_with, fails, fails_with, is_refused, json_file, json_lines, predict, success, success_with,
+    text, with_epochs,
 };
 
 /// A folder with models whose tokenizer knows letters.
@@ -82,7 +82,19 @@ fn documents_are_shown_in_order_of_score() {
     assert!(shown.starts_with("a b\n  ") && shown.contains(&format!("  {:>8}  ", best)), "{shown}");
     // Several files.
     let more = folder.write("more.jsonl", "{\"body\": \"x y\"}\n{\"text\": \"x\"}\n{\"body\": \"y\"}\n");
-    let output = cloze(&["rerank", "--model", &model, "--documents", &more, &more, "--column", "body", "--query", "x", "--json"]);
+    let output = cloze(&[
+        "rerank",
+        "--model",
+        &model,
+        "--documents",
+        &more,
+        &more,
+        "--column",
+        "body",
+        "--query",
+        "x",
+        "--json",
+    ]);
     assert_eq!(output.status.code(), Some(1));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(found["results"].as_array().unwrap().len(), 4);
@@ -138,7 +150,10 @@ fn models_and_inputs_that_cannot_be_reranked_give_one_line() {
     let base = ["rerank", "--model", &model, "--quiet"];
     fails_with(&[&base[..], &["--documents", &lines]].concat(), "", &["no query"]);
     fails_with(&[&base[..], &["--input", "-"]].concat(), "", &["lines with a query and its documents"]);
-    fails(&[&base[..], &["--documents", &lines, "--query", "a", "--max-len", "41"]].concat(), &["--max-len: expected 4 to 40"]);
+    fails(
+        &[&base[..], &["--documents", &lines, "--query", "a", "--max-len", "41"]].concat(),
+        &["--max-len: expected 4 to 40"],
+    );
     is_refused(&[&base[..], &["--query", "a"]].concat(), &["--documents", "--input"]);
     is_refused(&[&base[..], &["--documents", "-", "--query", "a"]].concat(), &["standard input"]);
     is_refused(&[&base[..], &["--documents", &lines, "--query", " "]].concat(), &["--query", "white space"]);
@@ -148,7 +163,8 @@ fn models_and_inputs_that_cannot_be_reranked_give_one_line() {
 fn pairs_and_triplets_are_evaluated() {
     let folder = Folder::new();
     let model = folder.path("encoder");
-    let sts = folder.write("sts.tsv", "sentence1\tsentence2\tscore\na b\ta b\t5\na b\tc d e\t1\na b\ta c\t3.5\nx\ty\t0\n");
+    let sts =
+        folder.write("sts.tsv", "sentence1\tsentence2\tscore\na b\ta b\t5\na b\tc d e\t1\na b\ta c\t3.5\nx\ty\t0\n");
     let base = ["evaluate", "sts", "--model", &model, "--data", &sts];
     let (found, _) = json_of(&[&base[..], &["--dimensions", "8,32,4"]].concat());
     assert_eq!((&found["pairs"], &found["similarity"], &found["width"]), (&4.into(), &"cosine".into(), &32.into()));
@@ -176,7 +192,8 @@ fn pairs_and_triplets_are_evaluated() {
     let shown = success(&[&base[..], &["--quiet"]].concat());
     assert!(shown.starts_with("average precision ") && shown.lines().count() == 6, "{shown}");
 
-    let triplets = folder.write("triplets.jsonl", "{\"anchor\": \"a b\", \"positive\": \"a b\", \"negative\": \"x\"}\n");
+    let triplets =
+        folder.write("triplets.jsonl", "{\"anchor\": \"a b\", \"positive\": \"a b\", \"negative\": \"x\"}\n");
     let base = ["evaluate", "triplets", "--model", &model, "--data", &triplets];
     let (found, _) = json_of(&base);
     assert_eq!((&found["accuracy"], &found["manhattan_accuracy"]), (&1.0.into(), &1.0.into()), "{found}");
@@ -189,7 +206,9 @@ fn pairs_and_triplets_are_evaluated() {
     assert_eq!((&found["average_precision"], &found["f1"]), (&1.0.into(), &1.0.into()), "{found}");
     assert_eq!((&found["candidates"], &found["duplicates"]), (&6.into(), &1.into()), "{found}");
     assert!(notes.contains("pairs with an unknown id, ignored: 1"), "{notes}");
-    assert!(success(&[&base[..], &["--transitive", "--quiet"]].concat()).starts_with("average precision 1.0000, F1 1.0000"));
+    assert!(
+        success(&[&base[..], &["--transitive", "--quiet"]].concat()).starts_with("average precision 1.0000, F1 1.0000")
+    );
 }
 
 #[test]
@@ -225,7 +244,10 @@ fn a_cross_encoder_is_evaluated_on_lists_and_on_a_collection() {
     );
     let base = ["evaluate", "rerank", "--model", &model, "--data", &data];
     let (found, notes) = json_of(&base);
-    assert_eq!((&found["queries"], &found["pairs"], &found["queries_without_relevant"]), (&3.into(), &6.into(), &1.into()));
+    assert_eq!(
+        (&found["queries"], &found["pairs"], &found["queries_without_relevant"]),
+        (&3.into(), &6.into(), &1.into())
+    );
     // The positive is second of three; the other query counts as 0.
     assert_eq!((&found["base_map"], &found["base_mrr_at_10"]), (&0.25.into(), &0.25.into()), "{found}");
     assert!(found["ndcg_at_10"].as_f64().is_some_and(|ndcg| (0.3..=0.67).contains(&ndcg)), "{found}");
@@ -237,7 +259,8 @@ fn a_cross_encoder_is_evaluated_on_lists_and_on_a_collection() {
         "corpus.jsonl",
         "{\"_id\": \"1\", \"text\": \"a b c\"}\n{\"_id\": \"2\", \"text\": \"d e\"}\n{\"_id\": \"3\", \"text\": \"x y x\"}\n",
     );
-    let queries = folder.write("queries.jsonl", "{\"_id\": \"p\", \"text\": \"a b c\"}\n{\"_id\": \"q\", \"text\": \"d e\"}\n");
+    let queries =
+        folder.write("queries.jsonl", "{\"_id\": \"p\", \"text\": \"a b c\"}\n{\"_id\": \"q\", \"text\": \"d e\"}\n");
     let qrels = folder.write("qrels.tsv", "query-id\tcorpus-id\tscore\np\t1\t1\nq\t2\t2\n");
     let collection = ["--corpus", &corpus, "--queries", &queries, "--qrels", &qrels];
     let base = [&["evaluate", "rerank", "--model", &model][..], &collection].concat();
@@ -248,15 +271,23 @@ fn a_cross_encoder_is_evaluated_on_lists_and_on_a_collection() {
     let run = folder.write("x.run", "p Q0 1 1 2.5 x\np Q0 3 2 1.5 x\nq Q0 2 1 0.5 x\nq Q0 9 2 0.25 x\nz Q0 1 1 1 x\n");
     let (by_run, notes) = json_of(&[&base[..], &["--run", &run]].concat());
     assert_eq!((&by_run["pairs"], &by_run["base_mrr"]), (&3.into(), &1.0.into()), "{by_run}");
-    assert!(notes.contains("an unknown document, ignored: 1") && notes.contains("a query without judgements, ignored: 1"));
+    assert!(
+        notes.contains("an unknown document, ignored: 1") && notes.contains("a query without judgements, ignored: 1")
+    );
     let shown = success(&[&base[..], &["--run", &run, "--quiet"]].concat());
-    assert!(shown.starts_with("before:  nDCG@10 1.0000, MAP 1.0000") && shown.contains("\nafter:   nDCG@10 "), "{shown}");
+    assert!(
+        shown.starts_with("before:  nDCG@10 1.0000, MAP 1.0000") && shown.contains("\nafter:   nDCG@10 "),
+        "{shown}"
+    );
 
     // A model that is not a reranker, and a search that is missing.
     fails(&["evaluate", "rerank", "--model", &encoder, "--data", &data, "--quiet"], &["a classification head"]);
     is_refused(&[&base[..], &["--quiet"]].concat(), &["--retriever or --run"]);
     let bad = folder.write("bad.jsonl", "{\"query\": \"a\", \"positive\": [\"b\"]}\n");
-    fails(&["evaluate", "rerank", "--model", &model, "--data", &bad, "--quiet"], &["bad.jsonl:1", "\"negative\" or \"documents\""]);
+    fails(
+        &["evaluate", "rerank", "--model", &model, "--data", &bad, "--quiet"],
+        &["bad.jsonl:1", "\"negative\" or \"documents\""],
+    );
 
     let base = [&["evaluate", "retrieval", "--model", &encoder, "--dimensions", "16,4"][..], &collection].concat();
     let (found, _) = json_of(&base);
@@ -283,7 +314,10 @@ fn a_fine_tuned_reranker_gives_the_same_scores_everywhere() {
     let model = format!("{}/model", paths[1]);
     let config = json_file(&format!("{model}/config.json"));
     assert_eq!(config["sentence_transformers"]["activation_fn"], "torch.nn.modules.activation.Sigmoid");
-    assert_eq!((&config["architectures"][0], &config["cloze"]["kind"]), (&"BertForSequenceClassification".into(), &"rerank".into()));
+    assert_eq!(
+        (&config["architectures"][0], &config["cloze"]["kind"]),
+        (&"BertForSequenceClassification".into(), &"rerank".into())
+    );
 
     let (found, _) = json_of(&["evaluate", "--model", &model, "--data", &file, "--precision", "f32"]);
     assert_eq!((&found["ndcg_at_10"], &found["average_precision"]), (&1.0.into(), &1.0.into()), "{found}");
@@ -312,4 +346,30 @@ fn a_fine_tuned_reranker_gives_the_same_scores_everywhere() {
     };
     finetune(&bad, &columns[2..4], &["bad.tsv:2: column \"label\": expected 1 (relevant), 0", "--loss to mse"]);
     finetune(&file, &[], &["expected a query and a document", "--pair"]);
+}
+
+#[test]
+fn a_reranker_learns_from_lists() {
+    let bench = Bench::new();
+    let lists = "{\"query\": \"who paints\", \"positive\": [\"anna paints .\"], \"negative\": [\"the owl leaves rome\", \"red\"]}\n\
+        {\"query\": \"who leaves\", \"positive\": [\"the owl leaves rome\"], \"negative\": [\"anna paints .\"]}\n\
+        {\"query\": \"where\", \"positive\": [\"in paris\", \"in rome\"], \"negative\": [\"anna paints .\", \"the red fox\"]}\n\
+        {\"query\": \"who\", \"positive\": [], \"negative\": [\"red\"]}\n";
+    let file = bench.file("lists.jsonl", lists);
+    let paths = bench.paths("run");
+    let output =
+        cloze(&with_epochs(bench.finetune("rerank", &file, &paths, &["--loss", "listwise", "--metric", "map"]), "60"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let model = format!("{}/model", paths[1]);
+    let (found, _) = json_of(&["evaluate", "--model", &model, "--data", &file, "--precision", "f32"]);
+    assert_eq!((&found["map"], &found["rows"]), (&1.0.into(), &10.into()), "{found}");
+    // The same lists are ranked by the evaluation of cross-encoders, which counts the query without a positive.
+    let (found, _) = json_of(&["evaluate", "rerank", "--model", &model, "--data", &file]);
+    assert_eq!(found["map"], 0.75, "{found}");
+    let none = bench.file("none.jsonl", "{\"query\": \"who\", \"positive\": [], \"negative\": [\"red\"]}\n");
+    let other = bench.paths("other");
+    fails(
+        &bench.finetune("rerank", &none, &other, &["--loss", "listwise"]),
+        &["--loss: listwise needs", "no query has both"],
+    );
 }

@@ -80,7 +80,8 @@ pub(crate) fn complete<'a>(config: &'a Config, dir: &Path) -> Result<Cow<'a, Con
         ("a conversion to lower case", settings.lowercase),
     ];
     if let Some((what, _)) = unsupported.into_iter().find(|(_, has)| *has) {
-        let problem = format!("this cross-encoder has {what}, which predictions of pairs do not support; rerank with it instead");
+        let problem =
+            format!("this cross-encoder has {what}, which predictions of pairs do not support; rerank with it instead");
         return Err(TaskError::Folder { path: dir.to_owned(), problem });
     }
     if settings.activation.is_null() {
