@@ -3,13 +3,16 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use cloze_tasks::Notes;
 use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::datasets::choice::Choices;
 use cloze_tasks::datasets::classification::{LabelledTexts, TextColumns, score};
 use cloze_tasks::datasets::format::DataFile;
+use cloze_tasks::datasets::rankings::{Ranking, read_run};
 use cloze_tasks::datasets::squad::{BadAnswers, Questions};
 use cloze_tasks::datasets::table::{Column, RaggedRows, Table};
 use cloze_tasks::datasets::tagged::{TagFormat, TaggedSentences};
+use cloze_tasks::datasets::tuples::{DuplicateColumns, DuplicateTexts, PairColumns, Pairs, TripletColumns, Triplets};
 use cloze_tasks::metrics::scheme::Scheme;
 use cloze_tasks::retrieval::Collection;
 
@@ -61,6 +64,13 @@ fn rows(path: &Path, folder: &Folder) {
             }
         }
     }
+    let mut notes = Notes::default();
+    let _ = Pairs::with_scores(path, &PairColumns::default(), &mut notes);
+    let _ = Pairs::with_labels(path, &PairColumns::default(), &mut notes);
+    let _ = Triplets::read(path, &TripletColumns::default(), &mut notes);
+    let _ = DuplicateTexts::read(path, path, &DuplicateColumns::default(), &mut notes);
+    let _ = Ranking::read(path);
+    let _ = read_run(path);
     for need in [LabelsNeeded::Required, LabelsNeeded::Optional] {
         if let Ok(choices) = Choices::read(DataFile::from(path), need) {
             let first = choices.first_number().unwrap_or_default();

@@ -35,6 +35,8 @@ impl TaskBatch {
         };
         let (inputs, groups, rows) = (Inputs::default(), vec![0], vec![0]);
         let mut batch = TaskBatch { inputs, groups, tokens: Vec::new(), rows, averaged: false, target };
+        // A list of documents: the logits of its sequences are compared with each other.
+        let is_list = matches!((head, &batch.target), (TaskHead::Classify { .. }, Target::Positions(_)));
         for example in examples {
             let first = batch.inputs.tokens() as i32;
             for sequence in &example.sequences {
@@ -43,6 +45,7 @@ impl TaskBatch {
             batch.groups.push(batch.inputs.sequences() as i32);
             batch.tokens.extend(example.tokens.iter().map(|token| first + *token as i32));
             let rows = match head {
+                TaskHead::Classify { .. } if is_list => example.sequences.len(),
                 TaskHead::Classify { .. } => 1,
                 TaskHead::Choose => example.sequences.len(),
                 TaskHead::Tag { .. } => example.tokens.len(),
@@ -50,7 +53,8 @@ impl TaskBatch {
             };
             batch.rows.push(batch.rows[batch.rows.len() - 1] + rows as i32);
         }
-        batch.averaged = matches!(head, TaskHead::Classify { .. }) && batch.inputs.sequences() > examples.len();
+        let is_split = matches!(head, TaskHead::Classify { .. }) && batch.inputs.sequences() > examples.len();
+        batch.averaged = is_split && !is_list;
         batch
     }
 
@@ -72,7 +76,7 @@ impl TaskBatch {
     }
 
     /// The forward pass to the logits: `[G, C]` for classification, `[R, C]` for tagging, `[T, 2]` for extractive
-    /// answers, `[S, 1]` for choices. The logits of a long text's windows are averaged. Panics for a model without a
+    /// answers, `[S, 1]` for choices and for lists of documents. The logits of a long text's windows are averaged. Panics for a model without a
     /// task head.
     pub fn logits(&self, model: &Model, pass: &mut Pass<'_>) -> Var {
         let logits = model.task_logits(pass, &self.inputs, &self.tokens).expect("a model with the head of a task");

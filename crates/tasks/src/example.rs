@@ -8,7 +8,8 @@ pub const IGNORE_INDEX: i32 = -100;
 /// The unit of training: sequences that are scored together, and their target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
-    /// One sequence; or the windows of a long text, whose logits are averaged; or the choices.
+    /// One sequence; or the windows of a long text, whose logits are averaged; or the choices; or the documents of a
+    /// query, if the target is a position among them.
     pub sequences: Vec<Sequence>,
     /// The positions of the tokens whose logits are computed, ascending: the first piece of each word. Only tagging
     /// heads use them, with one sequence per example.

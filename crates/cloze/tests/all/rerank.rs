@@ -347,3 +347,29 @@ fn a_fine_tuned_reranker_gives_the_same_scores_everywhere() {
     finetune(&bad, &columns[2..4], &["bad.tsv:2: column \"label\": expected 1 (relevant), 0", "--loss to mse"]);
     finetune(&file, &[], &["expected a query and a document", "--pair"]);
 }
+
+#[test]
+fn a_reranker_learns_from_lists() {
+    let bench = Bench::new();
+    let lists = "{\"query\": \"who paints\", \"positive\": [\"anna paints .\"], \"negative\": [\"the owl leaves rome\", \"red\"]}\n\
+        {\"query\": \"who leaves\", \"positive\": [\"the owl leaves rome\"], \"negative\": [\"anna paints .\"]}\n\
+        {\"query\": \"where\", \"positive\": [\"in paris\", \"in rome\"], \"negative\": [\"anna paints .\", \"the red fox\"]}\n\
+        {\"query\": \"who\", \"positive\": [], \"negative\": [\"red\"]}\n";
+    let file = bench.file("lists.jsonl", lists);
+    let paths = bench.paths("run");
+    let output =
+        cloze(&with_epochs(bench.finetune("rerank", &file, &paths, &["--loss", "listwise", "--metric", "map"]), "60"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let model = format!("{}/model", paths[1]);
+    let (found, _) = json_of(&["evaluate", "--model", &model, "--data", &file, "--precision", "f32"]);
+    assert_eq!((&found["map"], &found["rows"]), (&1.0.into(), &10.into()), "{found}");
+    // The same lists are ranked by the evaluation of cross-encoders, which counts the query without a positive.
+    let (found, _) = json_of(&["evaluate", "rerank", "--model", &model, "--data", &file]);
+    assert_eq!(found["map"], 0.75, "{found}");
+    let none = bench.file("none.jsonl", "{\"query\": \"who\", \"positive\": [], \"negative\": [\"red\"]}\n");
+    let other = bench.paths("other");
+    fails(
+        &bench.finetune("rerank", &none, &other, &["--loss", "listwise"]),
+        &["--loss: listwise needs", "no query has both"],
+    );
+}

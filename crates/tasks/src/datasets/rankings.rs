@@ -32,8 +32,8 @@ pub enum Others {
 }
 
 impl Ranking {
-    /// Reads a file of objects (JSON lines, a JSON list, Parquet) with `query`, `positive` (a list, or one text), and
-    /// either `negative` or `documents`, as sentence-transformers' `CrossEncoderRerankingEvaluator` has them. With
+    /// Reads a file of objects (JSON lines, a JSON list, Parquet) with `query`, `positive`, and either `negative`
+    /// or `documents` (lists of texts, or one text), as sentence-transformers' `CrossEncoderRerankingEvaluator` has them. With
     /// `documents`, these are the documents found by a search, best first.
     ///
     /// # Errors
@@ -65,8 +65,7 @@ impl Ranking {
             None => return Err(missing("query")),
         };
         let positive = match take("positive") {
-            Some(Value::String(one)) => texts("positive", Value::Array(vec![one.into()]))?,
-            Some(list) => texts("positive", list)?,
+            Some(positive) => texts("positive", positive)?,
             None => return Err(missing("positive")),
         };
         let others = match (take("negative"), take("documents")) {
@@ -79,10 +78,12 @@ impl Ranking {
     }
 }
 
-/// The texts of a list.
+/// The texts of a list, or one text.
 fn texts(key: &str, value: Value) -> Result<Vec<String>, String> {
-    let Value::Array(list) = value else {
-        return Err(format!("\"{key}\" is {}, expected a list of strings", kind(&value)));
+    let list = match value {
+        Value::Array(list) => list,
+        one @ Value::String(_) => vec![one],
+        other => return Err(format!("\"{key}\" is {}, expected a list of strings", kind(&other))),
     };
     let text = |(number, value): (usize, Value)| match value {
         Value::String(text) if !text.trim().is_empty() => Ok(text),

@@ -495,4 +495,21 @@ mod tests {
         fails(read("id\ttext\n7\ta\n7\tb\n", "7\t7\n"), &["texts.tsv:3: expected unique ids", "line 2"]);
         fails(read("id\ttext\n7\t \n", "7\t7\n"), &["texts.tsv:2: column \"text\""]);
     }
+
+    /// Every seed must give rows or an error, without a panic.
+    #[test]
+    fn seeds_of_the_fuzz_target_are_read() {
+        for seed in cloze_testing::fuzz_seeds("table") {
+            for name in ["x.tsv", "x.csv", "x.jsonl", "x.json"] {
+                let (file, mut notes) = (file(name, seed.get(1..).unwrap_or_default()), Notes::default());
+                let path = &file.path;
+                let _ = Pairs::with_scores(path, &PairColumns::default(), &mut notes);
+                let _ = Pairs::with_labels(path, &PairColumns::default(), &mut notes);
+                let _ = Triplets::read(path, &TripletColumns::default(), &mut notes);
+                let _ = DuplicateTexts::read(path, path, &DuplicateColumns::default(), &mut notes);
+                let _ = crate::datasets::rankings::Ranking::read(path);
+                let _ = crate::datasets::rankings::read_run(path);
+            }
+        }
+    }
 }

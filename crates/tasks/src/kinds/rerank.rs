@@ -1,23 +1,34 @@
-//! Reranking: the relevance of a document to a query. \[CLS\] through the pooler to one output, trained with the binary
-//! cross-entropy (sentence-transformers' `BinaryCrossEntropyLoss`) or with the squared error (`MSELoss`).
+//! Reranking: the relevance of a document to a query. \[CLS\] through the pooler to one output.
+//!
+//! | loss | compares | source |
+//! | --- | --- | --- |
+//! | `bce` | the output for a pair with its label, 0 to 1 | sentence-transformers' `BinaryCrossEntropyLoss` |
+//! | `mse` | the output for a pair with its score, any number | `MSELoss` |
+//! | `listwise` | the outputs for a relevant document and for all irrelevant ones of the query, by a softmax | the localized contrastive loss of Gao et al. 2021, "Rethink Training of BERT Rerankers in Multi-Stage Retrieval Pipeline" |
+//!
+//! Rows are pairs, or lists of documents: JSON with `query`, `positive` and `negative`. With `listwise`, the pairs of a
+//! file that have the same query are one list.
 //!
 //! The model is a cross-encoder that sentence-transformers opens, with the same scores. Its length is therefore the
 //! limit of its tokenizer, unless the caller sets one; the length of its training is not stored as a default.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::description::{Description, Examples, KindOption, RejectedOptions, Rows, Values};
 use super::kind::{Kind, Mismatch};
-use super::labelled_texts::texts_of;
 use super::text::{Length, Text};
 use crate::TaskError;
 use crate::datasets::LabelsNeeded;
+use crate::datasets::classification::LabelledText;
+use crate::datasets::rankings::{Others, Ranking};
+use crate::datasets::table::Table;
 use crate::embed::modules::Activation;
 use crate::example::{Example, Target};
 use crate::input::{Input, Object};
@@ -53,6 +64,7 @@ pub static KIND: Kind = Kind::of::<Rerank>(
                 names: &[
                     ("bce", "Binary cross-entropy: labels from 0 to 1; scores are probabilities"),
                     ("mse", "Squared error: labels are any numbers, such as the scores of another model"),
+                    ("listwise", "Softmax over a relevant document and all irrelevant documents of the same query"),
                 ],
             },
         }],
@@ -66,6 +78,7 @@ pub static KIND: Kind = Kind::of::<Rerank>(
         examples: Examples {
             finetune: &[
                 "cloze finetune rerank --train pairs.tsv --dev dev.tsv --text query --pair document --model runs/mini --out runs/reranker",
+                "cloze finetune rerank --train lists.jsonl --dev dev.jsonl --loss listwise --model runs/mini --out runs/reranker",
                 "cloze finetune rerank --train scored.jsonl --text query --pair passage --label score --loss mse --model runs/mini",
             ],
             sweep: &[
@@ -90,6 +103,18 @@ pub enum Loss {
     Bce,
     /// Squared error.
     Mse,
+    /// Cross-entropy over the documents of a query.
+    Listwise,
+}
+
+impl Loss {
+    fn name(self) -> &'static str {
+        match self {
+            Loss::Bce => "bce",
+            Loss::Mse => "mse",
+            Loss::Listwise => "listwise",
+        }
+    }
 }
 
 /// The settings specific to this kind.
@@ -114,20 +139,46 @@ pub struct Rerank {
     pub metrics: Vec<&'static str>,
 }
 
-/// A query and a document, with their label.
+/// A query with one document, or with several.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// The query and the document.
-    pub text: Text,
+    /// The query.
+    pub query: String,
+    /// The documents; at least one.
+    pub documents: Vec<Document>,
+}
+
+/// A document with its label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// The text.
+    pub text: String,
     /// The label, if known.
     pub label: Option<f32>,
 }
 
-/// The score of a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+impl Document {
+    fn is_relevant(&self) -> bool {
+        self.label.is_some_and(|label| label >= RELEVANT)
+    }
+}
+
+/// The scores of the documents of a row. In JSON, a single one is `score`, several are `scores`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// The output after the activation.
-    pub score: f32,
+    /// The output for each document, after the activation.
+    pub scores: Vec<f32>,
+}
+
+impl Serialize for Prediction {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        match self.scores[..] {
+            [score] => map.serialize_entry("score", &score)?,
+            _ => map.serialize_entry("scores", &self.scores)?,
+        }
+        map.end()
+    }
 }
 
 impl Rerank {
@@ -154,37 +205,135 @@ impl Rerank {
         let number = label.parse::<f32>().ok().filter(|number| number.is_finite());
         match (number, self.loss) {
             (Some(number), Loss::Mse) => Ok(number),
-            (Some(number), Loss::Bce) if (0.0..=1.0).contains(&number) => Ok(number),
-            (_, Loss::Bce) => Err(format!(
+            (Some(number), Loss::Bce | Loss::Listwise) if (0.0..=1.0).contains(&number) => Ok(number),
+            (_, Loss::Bce | Loss::Listwise) => Err(format!(
                 "expected 1 (relevant), 0, or a number between them, found \"{label}\"; for other numbers set `loss` to mse"
             )),
             (None, Loss::Mse) => Err(format!("expected a finite number such as 3.5, found \"{label}\"")),
         }
     }
 
-    /// Checks that a row has a document.
-    fn pair(&self, text: Text) -> Result<Text, TaskError> {
-        match &text.pair {
-            Some(document) if !document.trim().is_empty() && !text.text.trim().is_empty() => Ok(text),
+    /// The row of a pair, which must have a document.
+    fn pair(&self, text: Text, label: Option<f32>) -> Result<Row, TaskError> {
+        match text.pair {
+            Some(document) if !document.trim().is_empty() && !text.text.trim().is_empty() => {
+                Ok(Row { query: text.text, documents: vec![Document { text: document, label }] })
+            }
             Some(_) => Err(TaskError::input("text", "expected a query and a document, found only white space in one")),
             None => {
                 Err(TaskError::input("pair", "expected a query and a document, found one text; set `text` and `pair`"))
             }
         }
     }
+
+    /// The rows of a file.
+    fn read_file(
+        &self,
+        reading: &Reading,
+        path: &PathBuf,
+        need: LabelsNeeded,
+        notes: &mut Notes,
+    ) -> Result<FileRows<Row>, TaskError> {
+        let has_columns = reading.options().settings.text.is_some();
+        if need == LabelsNeeded::Required && !has_columns && has_lists(reading, path) {
+            return Ok(Ranking::read(reading.file(path))?.into_iter().map(list).map(Ok).collect());
+        }
+        let mut rows = FileRows::new();
+        for file in reading.texts(std::slice::from_ref(path), need, notes)? {
+            let row = |text: LabelledText, label: Option<f32>| {
+                let LabelledText { text, pair, line, .. } = text;
+                self.pair(Text { text, pair }, label).map_err(|error| match error {
+                    TaskError::Input { what, problem } => TaskError::line(path, line, format!("{what}: {problem}")),
+                    other => other,
+                })
+            };
+            match need {
+                LabelsNeeded::Required => {
+                    let labelled = file.with_labels(|label| self.label(label)).into_iter();
+                    rows.extend(labelled.map(|found| found.and_then(|(text, label)| row(text, Some(label)))));
+                }
+                LabelsNeeded::Optional => {
+                    rows.extend(file.without_labels().into_iter().map(|text| row(text?, None)));
+                }
+            }
+        }
+        Ok(if self.loss == Loss::Listwise && need == LabelsNeeded::Required { grouped(rows) } else { rows })
+    }
+
+    /// Whether a row contributes to the loss.
+    fn is_trained_on(&self, row: &Row) -> bool {
+        self.loss != Loss::Listwise
+            || row.documents.iter().any(Document::is_relevant) && !row.documents.iter().all(Document::is_relevant)
+    }
+
+    /// The documents of each example of a row.
+    fn examples(&self, row: &Row) -> Vec<Vec<usize>> {
+        let all = 0..row.documents.len();
+        if self.loss != Loss::Listwise {
+            return all.map(|document| vec![document]).collect();
+        }
+        let (relevant, others): (Vec<usize>, Vec<usize>) =
+            all.partition(|document| row.documents[*document].is_relevant());
+        match relevant[..] {
+            // A list whose relevant document is not known.
+            [] => vec![others],
+            _ => {
+                relevant.into_iter().map(|document| std::iter::once(document).chain(others.clone()).collect()).collect()
+            }
+        }
+    }
+}
+
+/// Whether a file contains lists of documents: objects with `query`, `positive`, and `negative` or `documents`.
+fn has_lists(reading: &Reading, path: &PathBuf) -> bool {
+    let names = Table::names(reading.file(path)).unwrap_or_default();
+    let has = |name: &str| names.iter().any(|other| other == name);
+    has("query") && has("positive") && (has("negative") || has("documents"))
+}
+
+/// The row of a list: relevant documents have the label 1, others 0.
+fn list(ranking: Ranking) -> Row {
+    let Ranking { query, positive, others, .. } = ranking;
+    let others = match others {
+        Others::Negative(negative) => negative,
+        Others::Found(found) => found.into_iter().filter(|document| !positive.contains(document)).collect(),
+    };
+    let with_label = |label: f32| move |text: String| Document { text, label: Some(label) };
+    let documents = positive.into_iter().map(with_label(1.0)).chain(others.into_iter().map(with_label(0.0)));
+    Row { query, documents: documents.collect() }
+}
+
+/// Joins the rows with the same query, at the place of the first one.
+fn grouped(rows: FileRows<Row>) -> FileRows<Row> {
+    let mut place_of: HashMap<String, usize> = HashMap::new();
+    let mut found: FileRows<Row> = Vec::new();
+    for row in rows {
+        let place = row.as_ref().ok().and_then(|row| place_of.get(&row.query).copied());
+        match (row, place.map(|place| &mut found[place])) {
+            (Ok(row), Some(Ok(first))) => first.documents.extend(row.documents),
+            (row, _) => {
+                if let Ok(row) = &row {
+                    place_of.insert(row.query.clone(), found.len());
+                }
+                found.push(row);
+            }
+        }
+    }
+    found
 }
 
 /// The activation of a new model: with the binary cross-entropy, outputs are logits.
 fn default_activation(loss: Loss) -> Activation {
     match loss {
-        Loss::Bce => Activation::Sigmoid,
+        Loss::Bce | Loss::Listwise => Activation::Sigmoid,
         Loss::Mse => Activation::Identity,
     }
 }
 
 impl Task for Rerank {
     type Row = Row;
-    type Aux = ();
+    /// The documents of each example.
+    type Aux = Vec<Vec<usize>>;
     type Prediction = Prediction;
 
     fn from_training_files(
@@ -195,7 +344,20 @@ impl Task for Rerank {
         notes: &mut Notes,
     ) -> Result<(Rerank, FileRows<Row>), TaskError> {
         let task = Rerank::new(reading, start, true)?;
-        let rows = task.read(reading, train, LabelsNeeded::Required, tokenizer, notes)?;
+        let mut rows = task.read(reading, train, LabelsNeeded::Required, tokenizer, notes)?;
+        let all = rows.len();
+        rows.retain(|row| row.as_ref().map_or(true, |row| task.is_trained_on(row)));
+        if rows.is_empty() && all > 0 {
+            let problem =
+                "listwise needs a relevant and an irrelevant document of the same query, but no query has both";
+            return Err(TaskError::setting("loss", problem));
+        }
+        if rows.len() < all {
+            let count = all - rows.len();
+            notes
+                .0
+                .push(format!("queries without a relevant or without an irrelevant document, not trained on: {count}"));
+        }
         Ok((task, rows))
     }
 
@@ -204,8 +366,7 @@ impl Task for Rerank {
     }
 
     fn own_settings(&self, _: &Reading) -> Object {
-        let name = if self.loss == Loss::Mse { "mse" } else { "bce" };
-        [("loss".to_owned(), Value::from(name))].into_iter().collect()
+        [("loss".to_owned(), Value::from(self.loss.name()))].into_iter().collect()
     }
 
     fn read(
@@ -216,16 +377,15 @@ impl Task for Rerank {
         _: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<FileRows<Row>, TaskError> {
-        let texts = texts_of(reading.texts(paths, need, notes)?, need, |label| self.label(label));
-        let row = |row: Result<(Text, Option<f32>), TaskError>| {
-            let (text, label) = row?;
-            Ok(Row { text: self.pair(text)?, label })
-        };
-        Ok(texts.into_iter().map(row).collect())
+        let mut rows = FileRows::new();
+        for path in paths {
+            rows.extend(self.read_file(reading, path, need, notes)?);
+        }
+        Ok(rows)
     }
 
     fn row(&self, reading: &Reading, input: Input<'_>, _: &Tokenizer) -> Result<Row, TaskError> {
-        Ok(Row { text: self.pair(reading.text_of(input)?)?, label: None })
+        self.pair(reading.text_of(input)?, None)
     }
 
     fn head(&self) -> TaskHead {
@@ -252,48 +412,84 @@ impl Task for Rerank {
     }
 
     fn summary(&self, rows: &[&Row]) -> Vec<String> {
-        let labels: Vec<f32> = rows.iter().filter_map(|row| row.label).collect();
-        if labels.is_empty() {
+        let documents = || rows.iter().flat_map(|row| &row.documents).filter(|document| document.label.is_some());
+        let pairs = documents().count();
+        if pairs == 0 {
             return Vec::new();
         }
-        let queries: HashMap<&str, usize> = rows.iter().map(|row| (row.text.text.as_str(), 0)).collect();
-        let relevant = labels.iter().filter(|label| **label >= RELEVANT).count();
-        vec![format!(
-            "{} pairs of {} queries, {relevant} with a label of at least {RELEVANT}",
-            rows.len(),
-            queries.len()
-        )]
+        let queries: HashSet<&str> = rows.iter().map(|row| row.query.as_str()).collect();
+        let relevant = documents().filter(|document| document.is_relevant()).count();
+        vec![format!("{pairs} pairs of {} queries, {relevant} with a label of at least {RELEVANT}", queries.len())]
     }
 
-    fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
+    fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<Vec<Vec<usize>>>, TaskError> {
         let limit = self.max_len.or(tokenizer.model_max_length()).unwrap_or(self.positions);
         // A limit that the caller sets is checked against the model.
         let max_len = if self.max_len.is_some() { limit } else { limit.min(self.positions) };
-        let (sequences, cut) = Length { max_len, stride: None }.sequences(tokenizer, &row.text)?;
-        let target = match self.loss {
-            Loss::Bce => Target::Binary(vec![row.label.unwrap_or(f32::NAN)]),
-            Loss::Mse => Target::value(row.label),
+        let (mut cut, mut sequences) = (0, Vec::with_capacity(row.documents.len()));
+        for document in &row.documents {
+            let text = Text { text: row.query.clone(), pair: Some(document.text.clone()) };
+            let (own, own_cut) = Length { max_len, stride: None }.sequences(tokenizer, &text)?;
+            sequences.extend(own);
+            cut += own_cut;
+        }
+        let aux = self.examples(row);
+        let example = |documents: &Vec<usize>| {
+            let label = documents.first().and_then(|document| row.documents[*document].label);
+            let target = match self.loss {
+                Loss::Bce => Target::Binary(vec![label.unwrap_or(f32::NAN)]),
+                Loss::Mse => Target::value(label),
+                // The relevant document is the first.
+                Loss::Listwise => Target::positions(self.is_trained_on(row).then_some([0])),
+            };
+            Example::new(documents.iter().map(|document| sequences[*document].clone()).collect(), target)
         };
-        Ok(Encoded { examples: vec![Example::new(sequences, target)], cut, aux: () })
+        Ok(Encoded { examples: aux.iter().map(example).collect(), cut, aux })
     }
 
     fn row_json(&self, row: &Row) -> Object {
-        row.text.row_json(row.label)
+        if let [Document { text, label }] = &row.documents[..] {
+            return Text { text: row.query.clone(), pair: Some(text.clone()) }.row_json(*label);
+        }
+        let texts: Vec<&str> = row.documents.iter().map(|document| document.text.as_str()).collect();
+        let labels: Vec<Option<f32>> = row.documents.iter().map(|document| document.label).collect();
+        [("query", json!(row.query)), ("documents", json!(texts)), ("gold", json!(labels))]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .collect()
     }
 
-    fn predict(&self, row: &Row, _: &Encoded<()>, logits: &[Vec<f32>]) -> Result<Prediction, TaskError> {
-        match logits.first().and_then(|logits| logits.first()) {
-            Some(logit) if logit.is_finite() => Ok(Prediction { score: self.activation.apply(*logit) }),
-            _ => Err(TaskError::Logits(format!("text {:?}", row.text.text))),
+    fn predict(
+        &self,
+        row: &Row,
+        encoded: &Encoded<Vec<Vec<usize>>>,
+        logits: &[Vec<f32>],
+    ) -> Result<Prediction, TaskError> {
+        let mut scores = vec![f32::NAN; row.documents.len()];
+        for (documents, logits) in encoded.aux.iter().zip(logits) {
+            for (document, logit) in documents.iter().zip(logits) {
+                scores[*document] = *logit;
+            }
         }
+        if scores.is_empty() || scores.iter().any(|logit| !logit.is_finite()) {
+            return Err(TaskError::Logits(format!("query {:?}", row.query)));
+        }
+        Ok(Prediction { scores: scores.into_iter().map(|logit| self.activation.apply(logit)).collect() })
     }
 
     fn scores(&self, rows: &[&Row], predictions: &[&Prediction]) -> Scores {
-        let known = rows.iter().zip(predictions).filter_map(|(row, found)| Some((row.label?, found.score)));
-        let (gold, predicted): (Vec<f32>, Vec<f32>) = known.unzip();
+        let (mut queries, mut gold, mut predicted) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, found) in rows.iter().zip(predictions) {
+            for (Document { label, .. }, score) in row.documents.iter().zip(&found.scores) {
+                if let Some(label) = label {
+                    queries.push(row.query.as_str());
+                    gold.push(*label);
+                    predicted.push(*score);
+                }
+            }
+        }
         let relevant: Vec<bool> = gold.iter().map(|label| *label >= RELEVANT).collect();
-        let queries = rows.iter().filter(|row| row.label.is_some()).map(|row| row.text.text.as_str());
-        let lists = of_lists(queries, &relevant, &predicted);
+        let lists = of_lists(queries.into_iter(), &relevant, &predicted);
         let of_queries = |value: fn(&RerankingScores) -> f64| lists.as_ref().map(value);
         let wide = |numbers: &[f32]| numbers.iter().copied().map(f64::from).collect::<Vec<_>>();
         let value = |metric: &&str| match *metric {
@@ -347,8 +543,12 @@ mod tests {
         }
     }
 
+    fn document(text: &str, label: f32) -> Document {
+        Document { text: text.to_owned(), label: Some(label) }
+    }
+
     fn row(query: &str, label: f32) -> Row {
-        Row { text: Text { text: query.to_owned(), pair: Some("d".to_owned()) }, label: Some(label) }
+        Row { query: query.to_owned(), documents: vec![document("d", label)] }
     }
 
     #[test]
@@ -356,7 +556,7 @@ mod tests {
         let rows = [row("a", 1.0), row("b", 1.0), row("a", 0.0), row("b", 0.0), row("c", 1.0)];
         let rows: Vec<&Row> = rows.iter().collect();
         // Within each query the order is right, although not among all pairs.
-        let found = [0.9, 0.2, 0.8, 0.1, 0.5].map(|score| Prediction { score });
+        let found = [0.9, 0.2, 0.8, 0.1, 0.5].map(|score| Prediction { scores: vec![score] });
         let scores = task(Loss::Bce).scores(&rows, &found.iter().collect::<Vec<_>>());
         assert_eq!((scores.main_name(), scores.main(), scores.rows), ("ndcg_at_10", 1.0, 5));
         assert_eq!((scores.get("map"), scores.get("mrr_at_10")), (Some(1.0), Some(1.0)));
@@ -364,8 +564,43 @@ mod tests {
         assert!((scores.get("average_precision").unwrap() - expected).abs() < 1e-12, "{scores:?}");
         let scores = task(Loss::Bce).scores(&rows[4..], &[&found[4]]);
         assert!(scores.main().is_nan() && scores.get("average_precision") == Some(1.0));
-        let same = [Prediction { score: 0.5 }; 5];
+        let same = [0.5; 5].map(|score| Prediction { scores: vec![score] });
         assert!(task(Loss::Bce).scores(&rows, &same.iter().collect::<Vec<_>>()).collapsed.is_some());
+    }
+
+    #[test]
+    fn lists_have_an_example_for_each_relevant_document() {
+        let rows = [
+            Ok(row("a", 1.0)),
+            Ok(row("b", 0.0)),
+            Err(TaskError::NoRows("training")),
+            Ok(Row { query: "a".to_owned(), documents: vec![document("e", 0.0)] }),
+            Ok(Row { query: "a".to_owned(), documents: vec![document("f", 1.0)] }),
+        ];
+        let found = grouped(rows.into_iter().collect());
+        assert_eq!((found.len(), found[2].is_err()), (3, true));
+        let (list, negative) = (found[0].as_ref().unwrap(), found[1].as_ref().unwrap());
+        let expected = vec![document("d", 1.0), document("e", 0.0), document("f", 1.0)];
+        assert_eq!((&list.query[..], &list.documents), ("a", &expected));
+        let task = task(Loss::Listwise);
+        assert_eq!(task.examples(list), [[0, 1], [2, 1]]);
+        assert_eq!(task.examples(negative), [[0]]);
+        assert!(task.is_trained_on(list) && !task.is_trained_on(negative));
+        let tokenizer = cloze_testing::tokenizer(&["d", "e", "f"]);
+        let encoded = task.encode(list, &tokenizer).unwrap();
+        assert!(encoded.examples.iter().all(|example| example.target == Target::Positions(vec![0])));
+        let prediction = task.predict(list, &encoded, &[vec![2.0, -1.0], vec![0.0, -1.0]]).unwrap();
+        let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+        for (found, expected) in prediction.scores.iter().zip([2.0, -1.0, 0.0]) {
+            assert!((found - sigmoid(expected)).abs() < 1e-6, "{prediction:?}");
+        }
+        assert!(serde_json::to_string(&prediction).unwrap().starts_with("{\"scores\":[0.8"));
+        assert_eq!(serde_json::to_string(&Prediction { scores: vec![0.5] }).unwrap(), "{\"score\":0.5}");
+        assert!(task.predict(list, &encoded, &[vec![f32::NAN, 0.0], vec![0.0, 0.0]]).is_err());
+        // Other losses score each pair by itself.
+        let Encoded { examples, .. } = super::Task::encode(&self::task(Loss::Bce), list, &tokenizer).unwrap();
+        let targets: Vec<Target> = examples.into_iter().map(|example| example.target).collect();
+        assert_eq!(targets, [1.0, 0.0, 1.0].map(|label| Target::Binary(vec![label])));
     }
 
     #[test]
