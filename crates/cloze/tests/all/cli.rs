@@ -39,6 +39,7 @@ fn every_command_has_help_with_an_example() {
         &["convert"],
         &["embed"],
         &["similar"],
+        &["mine"],
         &["inspect"],
         &["bench", "train"],
         &["bench", "infer"],
@@ -98,8 +99,19 @@ fn documented_flags_exist() {
         (&["predict"], "--model --input --precision --text --pair --max-len"),
         (&["predict", "answer"], "--model --input --precision --max-len --n-best --null-threshold"),
         (&["fill"], "--model --revision --offline --top --json"),
-        (&["embed"], "--model --input --column --out --pool --layers --normalize --max-len --precision --json"),
-        (&["similar"], "--model --corpus --column --query --embeddings --top --json"),
+        (
+            &["embed"],
+            "--model --input --column --out --pool --layers --normalize --dimensions --max-len --precision --quantize --calibrate --json",
+        ),
+        (
+            &["similar"],
+            "--model --corpus --column --query --embeddings --rescore-embeddings --rescore-multiplier --top --json",
+        ),
+        (
+            &["mine"],
+            "--model --input --anchor --positive --format --corpus --corpus-column --num-negatives --range-min --range-max --max-score \
+             --min-score --absolute-margin --relative-margin --sampling-strategy --seed --output-format --output-scores --out --json",
+        ),
         (&["evaluate", "retrieval"], "--model --corpus --queries --qrels --depth --json"),
         (&["inspect"], "--json --write-batches --steps"),
         (
@@ -160,6 +172,8 @@ fn usage_errors_exit_with_2() {
         &["predict", "sort", "--model", "x"],
         &["evaluate"],
         &["similar", "--model", "x", "--corpus", "-", "--query", "y"],
+        &["mine", "--model", "x", "--input", "y", "--out", "z.csv"],
+        &["mine", "--model", "x", "--input", "y", "--out", "z.jsonl", "--range-max", "2"],
         &["fill", "--model", "x", "text", "--color", "pink"],
         &["fill", "--model", "x", "text", "--quiet", "--verbose"],
         &["completions", "tcsh"],
