@@ -9,7 +9,7 @@ use cloze_data::batch::{BatchOptions, BatchSize, BatchSource, PairTask};
 use cloze_data::corpus::{CorpusOptions, MAX_DOCUMENT, open_corpus, peek, read_text};
 use cloze_data::prepare::{PrepareOptions, prepare};
 use cloze_data::shards::{Documents, Shards, Split};
-use cloze_tasks::embed::vectors::read_npy;
+use cloze_tasks::embed::vectors::{StoredMatrix, read_npy};
 use cloze_text::Tokenizer;
 use cloze_train::Recipe;
 
@@ -117,8 +117,13 @@ pub fn recipe(input: &[u8]) {
 /// NumPy's matrices.
 pub fn npy(input: &[u8]) {
     static FOLDER: LazyLock<Folder> = LazyLock::new(|| Folder::new("npy"));
-    if let Ok(vectors) = read_npy(&FOLDER.write("a.npy", input)) {
+    let path = FOLDER.write("a.npy", input);
+    if let Ok(vectors) = read_npy(&path) {
         assert_eq!(vectors.rows().count(), vectors.len());
         vectors.normalized();
+    }
+    if let Ok(matrix) = StoredMatrix::open(&path) {
+        let values = matrix.values(0..matrix.rows(), &mut Vec::new()).len();
+        assert_eq!(values, matrix.rows() * matrix.columns());
     }
 }

@@ -207,6 +207,208 @@ fn wrong_inputs_give_one_error_line() {
     assert!(failure(&["similar", "--model", &model, "--corpus", "-", "--quiet"], 2).contains("--corpus"));
 }
 
+/// The library's tests compare the bytes with sentence-transformers; this test checks the options of the commands.
+#[test]
+fn shortened_and_quantized_vectors_are_written_and_searched() {
+    let folder = Folder::new();
+    let model = folder.path("model");
+    let texts: Vec<String> = (0..120u8)
+        .map(|n| format!("{} {} {}", (b'a' + n % 9) as char, (b'a' + n / 9 % 9) as char, (b'a' + n % 5) as char))
+        .collect();
+    let lines = folder.write("many.txt", &texts.iter().map(|text| format!("{text}\n")).collect::<String>());
+    let embed = |out: &str, more: &[&str]| {
+        let base = ["embed", "--model", &model, "--input", &lines, "--out", out, "--json"];
+        let (said, notes) = success(&[&base[..], more].concat(), "");
+        (serde_json::from_str::<Value>(&said).unwrap(), notes)
+    };
+    let (full, short, unit) = (folder.path("full.jsonl"), folder.path("short.jsonl"), folder.path("unit.jsonl"));
+    embed(&full, &[]);
+    let (said, _) = embed(&short, &["--dimensions", "8"]);
+    assert_eq!(
+        (&said["width"], &said["pooling"]),
+        (&8.into(), &"mean of layer 2, not normalised, then the first 8 numbers".into())
+    );
+    embed(&unit, &["--dimensions", "8", "--normalize"]);
+    for (((_, full), (_, short)), (_, unit)) in vectors(&full).iter().zip(vectors(&short)).zip(vectors(&unit)) {
+        assert_eq!(full[..8], short);
+        let length = short.iter().map(|x| x * x).sum::<f64>().sqrt();
+        assert!(short.iter().zip(&unit).all(|(x, unit)| (x / length - unit).abs() < 1e-6));
+    }
+    let line =
+        failure(&["embed", "--model", &model, "--input", &lines, "--out", &full, "--dimensions", "33", "--quiet"], 1);
+    assert!(line.contains("--dimensions: expected 1 to 32, the dimensions of the model's vectors, found 33"), "{line}");
+
+    let f32s = folder.path("f32.safetensors");
+    embed(&f32s, &[]);
+    let search = |embeddings: &str, more: &[&str]| {
+        let base = [
+            "similar",
+            "--model",
+            &model,
+            "--corpus",
+            &lines,
+            "--embeddings",
+            embeddings,
+            "--json",
+            "--query",
+            &texts[50],
+        ];
+        let (said, notes) = success(&[&base[..], more].concat(), "");
+        (serde_json::from_str::<Value>(&said).unwrap(), notes)
+    };
+    let (exact, _) = search(&f32s, &[]);
+    assert_eq!(exact["results"][0]["text"], texts[50]);
+    for precision in ["int8", "uint8", "binary", "ubinary"] {
+        for out in ["npy", "safetensors"].map(|format| folder.path(&format!("{precision}.{format}"))) {
+            let (said, _) = embed(&out, &["--quantize", precision]);
+            assert_eq!((&said["quantized"], &said["width"]), (&precision.into(), &32.into()));
+            let (found, notes) = search(&out, &["--rescore-embeddings", &f32s, "--rescore-multiplier", "12"]);
+            assert_eq!(found, exact, "all texts are candidates: {precision}");
+            assert!(!notes.contains("with bits"), "{notes}");
+            let (found, notes) = search(&out, &[]);
+            assert_eq!(notes.contains("dot products of the query with bits"), precision.contains("binary"), "{notes}");
+            if precision.contains("int8") {
+                assert_eq!(found["results"][0]["text"], texts[50], "{found}");
+                let gap =
+                    found["results"][0]["score"].as_f64().unwrap() - exact["results"][0]["score"].as_f64().unwrap();
+                assert!(gap.abs() < 0.01, "{found}");
+            }
+        }
+    }
+    // Ranges of other vectors give other bytes; those of the same vectors the same.
+    let (own, same, few) = (folder.path("int8.npy"), folder.path("same.npy"), folder.path("few.npy"));
+    embed(&same, &["--quantize", "int8", "--calibrate", &f32s]);
+    assert_eq!(std::fs::read(&own).unwrap(), std::fs::read(&same).unwrap());
+    assert_eq!(
+        std::fs::read(folder.path("int8.ranges.npy")).unwrap(),
+        std::fs::read(folder.path("same.ranges.npy")).unwrap()
+    );
+    let (three, three_lines) = (folder.path("three.npy"), folder.write("three.txt", "a\nb c\nd\n"));
+    let (_, notes) = success(&["embed", "--model", &model, "--input", &three_lines, "--out", &three], "");
+    assert!(!notes.contains("ranges"), "{notes}");
+    embed(&few, &["--quantize", "int8", "--calibrate", &three]);
+    assert_ne!(std::fs::read(&own).unwrap(), std::fs::read(&few).unwrap());
+    let base = ["embed", "--model", &model, "--input", &three_lines, "--quantize", "int8"];
+    let (_, notes) = success(&[&base[..], &["--out", &few]].concat(), "");
+    assert!(notes.contains("those of only 3 vectors; --calibrate"), "{notes}");
+    let left: Vec<String> = std::fs::read_dir(folder.dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(left.iter().all(|name| !name.starts_with('.')), "temporary files are left: {left:?}");
+
+    // Errors of one line.
+    let wrong = |more: &[&str], code| failure(&[&base[..], &["--quiet"], more].concat(), code);
+    assert!(wrong(&["--out", &full], 2).contains("--out: expected .npy or .safetensors"));
+    assert!(
+        wrong(&["--out", &few, "--calibrate", &three, "--dimensions", "4"], 1)
+            .contains("expected vectors of 4 numbers")
+    );
+    assert!(wrong(&["--out", &few, "--calibrate", &own], 1).contains("found quantized ones"));
+    let one = folder.write("one.txt", "a\n");
+    let single = ["embed", "--model", &model, "--input", &one, "--out", &few, "--quantize", "uint8", "--quiet"];
+    assert!(failure(&single, 1).contains("at least two vectors"));
+    let bits =
+        ["embed", "--model", &model, "--input", &lines, "--out", &few, "--quantize", "binary", "--calibrate", &three];
+    assert!(failure(&bits, 2).contains("--calibrate: bits need no ranges"));
+    let searches = |embeddings: &str, more: &[&str], code| {
+        let base =
+            ["similar", "--model", &model, "--corpus", &lines, "--embeddings", embeddings, "--query", "a", "--quiet"];
+        failure(&[&base[..], more].concat(), code)
+    };
+    assert!(searches(&f32s, &["--rescore-embeddings", &f32s], 2).contains("expected quantized --embeddings"));
+    assert!(searches(&own, &["--rescore-embeddings", &own], 1).contains("expected vectors in f32"));
+    std::fs::remove_file(folder.path("int8.ranges.npy")).unwrap();
+    assert!(searches(&own, &[], 1).contains("int8.ranges.npy"));
+    let eight = folder.path("eight.npy");
+    embed(&eight, &["--dimensions", "8"]);
+    assert!(searches(&eight, &[], 1).contains("or use --dimensions 8 if they were shortened"));
+    assert_eq!(search(&eight, &["--dimensions", "8"]).0["results"][0]["text"], texts[50]);
+}
+
+#[test]
+fn hard_negatives_are_mined() {
+    let folder = Folder::new();
+    let model = folder.path("model");
+    let pairs = folder.write("pairs.tsv", "question\tanswer\na b c\ta b c d\nf g\tf g h\na b c\ta b\nf g\tf g h\n");
+    let corpus = folder.write("corpus.txt", "a b c\na c\nf h\n\nx y z\na c\na b\n");
+    let out = folder.path("out.jsonl");
+    let base = ["mine", "--model", &model, "--input", &pairs, "--out", &out];
+    let read = || -> Vec<Value> {
+        std::fs::read_to_string(&out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (said, notes) = success(&[&base[..], &["--corpus", &corpus, "--num-negatives", "2", "--json"]].concat(), "");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    for part in [
+        "anchors are in column \"question\", positives in column \"answer\" (the first two)",
+        "4 pairs: 2 unique anchors, 7 unique documents",
+        "1 pairs repeat an earlier one",
+        "corpus.txt: 1 texts repeat an earlier one",
+        "corpus.txt: 1 texts are blank",
+        "1 anchors are also documents",
+    ] {
+        assert!(notes.contains(part), "{part} is not in: {notes}");
+    }
+    // Three different pairs, two negatives each.
+    assert_eq!(
+        (&said["rows"], &said["mined"]["negatives"], &said["mined"]["incomplete"]),
+        (&6.into(), &4.into(), &0.into())
+    );
+    let rows = read();
+    assert_eq!(rows.len(), 6);
+    for row in &rows {
+        let keys: Vec<&String> = row.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["anchor", "negative", "positive"]);
+        let anchor = row["anchor"].as_str().unwrap();
+        assert_ne!(row["negative"], anchor);
+        let own: &[&str] = if anchor == "f g" { &["f g h"] } else { &["a b c d", "a b"] };
+        assert!(
+            own.contains(&row["positive"].as_str().unwrap()) && !own.contains(&row["negative"].as_str().unwrap()),
+            "{row}"
+        );
+    }
+    let (shown, _) =
+        success(&[&base[..], &["--output-format", "labeled-list", "--output-scores", "--quiet"]].concat(), "");
+    assert!(shown.contains("out.jsonl: 3 rows (labeled-list; 3 negatives of 2 anchors"), "{shown}");
+    assert!(shown.contains("anchors with fewer than 3 negatives: 2, 0 of them with none"), "{shown}");
+    assert!(shown.contains("mean score: positives "), "{shown}");
+    let first = &read()[0];
+    assert_eq!(
+        (first["documents"].as_array().unwrap().len(), first["scores"].as_array().unwrap().len()),
+        (2, 2),
+        "{first}"
+    );
+    let table = folder.path("out.tsv");
+    let to_table =
+        ["mine", "--model", &model, "--input", &pairs, "--out", &table, "--anchor", "question", "--positive", "answer"];
+    success(
+        &[&to_table[..], &["--dimensions", "8", "--sampling-strategy", "random", "--seed", "3", "--quiet"]].concat(),
+        "",
+    );
+    assert!(
+        std::fs::read_to_string(&table).unwrap().starts_with("anchor\tpositive\tnegative\na b c\ta b c d\tf g h\n")
+    );
+
+    // Errors of one line.
+    let wrong = |more: &[&str], code| failure(&[&base[..], &["--quiet"], more].concat(), code);
+    assert!(
+        wrong(&["--range-max", "2"], 2)
+            .contains("--range-max: expected at least 3, --range-min 0 and 3 negatives, found 2")
+    );
+    assert!(wrong(&["--max-score", "nan"], 2).contains("--max-score: expected a finite number"));
+    assert!(wrong(&["--range-min", "9"], 1).contains("found no negatives"));
+    assert!(wrong(&["--anchor", "question"], 2).contains("--positive"));
+    assert!(wrong(&["--anchor", "x", "--positive", "answer"], 1).contains("no column \"x\""));
+    let scores = ["mine", "--model", &model, "--input", &pairs, "--out", &table, "--output-scores"];
+    assert!(failure(&scores, 2).contains("only triplets without scores"));
+    let blank = folder.write("blank.tsv", "a\tb\nc\t \n");
+    let line = failure(&["mine", "--model", &model, "--input", &blank, "--out", &out, "--quiet"], 1);
+    assert!(line.contains("blank.tsv:2: column #2: expected a text, found only white space"), "{line}");
+    assert!(
+        failure(&["mine", "--model", &model, "--input", "-", "--out", &out], 2).contains("--input: expected a file")
+    );
+}
+
 #[test]
 fn retrieval_scores_are_computed() {
     let folder = Folder::new();

@@ -73,13 +73,13 @@ mod tests {
     #[test]
     fn the_best_of_parts_are_those_of_a_complete_sort() {
         // Many equal scores, both zeros, infinities and NaN.
-        let mut scores: Vec<f32> = (0..5000u64).map(|i| ((i * 2_654_435_761 >> 7) % 97) as f32 - 48.0).collect();
+        let mut scores: Vec<f32> = (0..5000u64).map(|i| (((i * 2_654_435_761) >> 7) % 97) as f32 - 48.0).collect();
         for (place, special) in
             [(3, f32::NAN), (4, f32::INFINITY), (900, f32::NEG_INFINITY), (901, -0.0), (4999, -f32::NAN)]
         {
             scores[place] = special;
         }
-        let keep = |row: usize| row % 5 != 0;
+        let keep = |row: usize| !row.is_multiple_of(5);
         let mut expected: Vec<(f32, u32)> = scores.iter().map(|s| s + 0.0).zip(0..).collect();
         expected.retain(|(score, row)| !score.is_nan() && keep(*row as usize));
         expected.sort_by(order);
