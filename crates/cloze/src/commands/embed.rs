@@ -127,7 +127,7 @@ pub struct VectorArguments {
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     max_len: Option<usize>,
 
-    /// Keep only the first N numbers of each vector; with --normalize, the rest is normalized again
+    /// Keep only the first N numbers of each vector; --normalize then applies to what is kept
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     dimensions: Option<usize>,
 
