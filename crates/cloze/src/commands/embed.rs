@@ -141,7 +141,7 @@ pub struct VectorArguments {
 /// The option that shortens vectors, for commands that write or search them.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct ShorteningArguments {
-    /// Keep only the first N numbers of each vector; with --normalize, the rest is normalized again
+    /// Keep only the first N numbers of each vector; --normalize then applies to what is kept
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     dimensions: Option<usize>,
 }

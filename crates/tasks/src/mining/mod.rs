@@ -62,7 +62,7 @@ pub struct Options {
     /// The number of most similar candidates that are skipped, because they may be positives that nobody marked.
     pub range_min: usize,
     /// The number of most similar candidates that are considered, including those skipped. None:
-    /// [`range_max`](Self::range_max).
+    /// [`range_max`](method@Self::range_max).
     pub range_max: Option<usize>,
     /// The highest similarity of a negative.
     pub max_score: Option<f32>,
@@ -161,7 +161,7 @@ pub struct Summary {
     pub anchors: usize,
     /// Unique documents.
     pub documents: usize,
-    /// The number of candidates that were considered for each anchor: [`Options::range_max`].
+    /// The number of candidates that were considered for each anchor: [`Options::range_max`](method@Options::range_max).
     pub range_max: usize,
     /// Candidates of all anchors, without their positives.
     pub candidates: usize,

@@ -1,7 +1,7 @@
 //! Exact search for the vectors nearest to queries.
 //!
-//! The vectors of an index pass in blocks of [`BLOCK_ROWS`], once for all queries, from memory or from a mapped file. A block of
-//! vectors is compared with blocks of [`BLOCK_QUERIES`] queries: cosines and dot products of many queries are matrix
+//! The vectors of an index pass in blocks of 8,192, once for all queries, from memory or from a mapped file. A block of
+//! vectors is compared with blocks of 1,024 queries: cosines and dot products of many queries are matrix
 //! products, everything else is a loop. Of the scores only the best of each query are kept, so that one million queries in one
 //! million vectors need the memory of 1,024 · 8,192 scores.
 
