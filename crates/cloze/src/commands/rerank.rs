@@ -267,7 +267,7 @@ impl Ranker<'_> {
                 }
             }
         }
-        if blank > 0 {
+        if blank > 0 && !candidates.is_empty() {
             self.terminal.warn(&format!("{}: blank texts, left out: {}", display_name(path), format::count(blank)));
         }
         Ok((candidates, failures))

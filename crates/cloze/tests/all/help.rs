@@ -51,6 +51,8 @@ fn help_shows_only_the_options_of_the_chosen_kind() {
         ),
         (&["finetune", "choose"], "max-len lr", "text label labels stride context null-threshold"),
         (&["finetune", "regress"], "text pair label metric", "labels class-weights n-best"),
+        (&["finetune", "rerank"], "text pair label metric loss", "labels stride class-weights n-best"),
+        (&["predict", "rerank"], "text pair max-len", "label loss stride metric"),
         (&["sweep", "regress"], "lrs batches epochs-list warmup metric", "lr batch epochs labels n-best"),
         (&["predict", "classify"], "text pair max-len stride", "label labels metric n-best context"),
         (&["predict", "answer"], "n-best null-threshold stride", "text label skip-bad tag-format"),
@@ -67,7 +69,7 @@ fn help_shows_only_the_options_of_the_chosen_kind() {
     // Each kind is listed with a description.
     for command in ["finetune", "sweep", "predict", "evaluate"] {
         let help = success(&[command, "--help"]);
-        for kind in ["classify", "multi-label", "regress", "tag", "answer", "choose"] {
+        for kind in ["classify", "multi-label", "regress", "rerank", "tag", "answer", "choose"] {
             assert!(help.lines().any(|line| line.trim_start().starts_with(kind)), "{command}: {help}");
         }
     }
@@ -79,10 +81,10 @@ fn help_is_short() {
     let lines = |words: &[&str]| success(words).lines().count();
     for (words, most) in [
         (&["finetune", "-h"][..], 50),
-        (&["finetune", "--help"], 105),
+        (&["finetune", "--help"], 106),
         (&["finetune", "classify", "-h"], 60),
         (&["predict", "-h"], 45),
-        (&["evaluate", "-h"], 50),
+        (&["evaluate", "-h"], 55),
         (&["sweep", "-h"], 52),
         (&["-h"], 55),
     ] {

@@ -131,7 +131,8 @@ pub(crate) fn run(
         }
     };
     let mut pass = Pass::recording(device, &params, &mut grads, dtype, Some(KEY));
-    let inputs: Vec<Var> = numbers.inputs.iter().zip(shapes).map(|(v, shape)| pass.input(cast(v, shape, dtype))).collect();
+    let inputs: Vec<Var> =
+        numbers.inputs.iter().zip(shapes).map(|(v, shape)| pass.input(cast(v, shape, dtype))).collect();
     let (output, loss) = op(&mut pass, &inputs, &ids);
     let found = match (&output, loss) {
         (Some(y), _) => {

@@ -19,7 +19,7 @@ use cloze_tasks::retrieval::{Collection, Entry};
 use cloze_train::recipe::Precision;
 use serde_json::json;
 
-use super::retrieval::{CUTOFFS, CollectionArguments};
+use super::retrieval::{CUTOFFS, CollectionFiles, SameId, warn_about_scores};
 use crate::commands::embed::warn_about_texts;
 use crate::commands::model::HubArguments;
 use crate::commands::rerank::{CrossEncoderArguments, warn_about_pairs};
@@ -64,8 +64,22 @@ pub struct Arguments {
     #[arg(long, default_value_t = 10, value_name = "K", value_parser = crate::values::positive, requires = "data")]
     at: usize,
 
-    #[command(flatten)]
-    collection: Option<CollectionArguments>,
+    /// File of documents of a test collection
+    #[arg(long, value_name = "FILE", requires_all = ["queries", "qrels"])]
+    corpus: Option<PathBuf>,
+
+    /// File of queries
+    #[arg(long, value_name = "FILE", requires = "corpus")]
+    queries: Option<PathBuf>,
+
+    /// File of relevance judgements
+    #[arg(long, value_name = "FILE", requires = "corpus")]
+    qrels: Option<PathBuf>,
+
+    /// Whether a document with the same id as the query is ranked for it [default: left out, as in BEIR, unless such
+    /// documents are judged relevant; in SMART's layout ranked]
+    #[arg(long, value_enum, value_name = "RULE", hide_short_help = true, requires = "corpus")]
+    same_id: Option<SameId>,
 
     /// Embedding model whose first documents are reranked
     #[arg(long, value_name = "DIR|NAME", requires = "corpus", conflicts_with = "run")]
@@ -93,10 +107,14 @@ const EXAMPLES: [&str; 3] = [
 ];
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    match (&arguments.data, &arguments.collection) {
-        (Some(data), _) => evaluate_file(arguments, data, terminal),
-        (None, Some(collection)) => evaluate_collection(arguments, collection, terminal),
-        (None, None) => Err(usage("give --data, or --corpus, --queries and --qrels")),
+    let Arguments { data, corpus, queries, qrels, same_id, .. } = arguments;
+    match (data, corpus, queries, qrels) {
+        (Some(data), ..) => evaluate_file(arguments, data, terminal),
+        (None, Some(corpus), Some(queries), Some(qrels)) => {
+            let files = CollectionFiles { corpus, queries, qrels, same_id: *same_id };
+            evaluate_collection(arguments, &files, terminal)
+        }
+        _ => Err(usage("give --data, or --corpus, --queries and --qrels")),
     }
 }
 
@@ -163,7 +181,7 @@ fn evaluate_file(arguments: &Arguments, data: &PathBuf, terminal: &Terminal) -> 
 }
 
 /// Reranks the first documents of a search in a collection.
-fn evaluate_collection(arguments: &Arguments, given: &CollectionArguments, terminal: &Terminal) -> Result<()> {
+fn evaluate_collection(arguments: &Arguments, given: &CollectionFiles<'_>, terminal: &Terminal) -> Result<()> {
     if arguments.retriever.is_none() && arguments.run.is_none() {
         return Err(usage("give --retriever or --run, which find the documents to rerank"));
     }
@@ -200,7 +218,7 @@ fn evaluate_collection(arguments: &Arguments, given: &CollectionArguments, termi
     note_special_names(&encoder.model.tokenizer, terminal);
     collection.sort(&mut hits);
     let Some(after) = collection.score_hits(&hits, &CUTOFFS) else { bail!("expected scores after reranking") };
-    given.warn_about_scores(&after, terminal);
+    warn_about_scores(&after, terminal);
     let mut out = crate::output::stdout();
     if arguments.json {
         let mut line = arguments.encoder.describe(&encoder);
@@ -220,7 +238,7 @@ fn evaluate_collection(arguments: &Arguments, given: &CollectionArguments, termi
             ("run", json!(arguments.run.as_deref().map(format::path))),
             ("pairs", json!(pairs)),
             ("pairs_truncated", json!(cut)),
-            ("corpus", json!(format::path(&given.corpus))),
+            ("corpus", json!(format::path(given.corpus))),
             ("seconds", json!(seconds)),
             ("pairs_per_s", json!(pairs as f64 / seconds.max(f64::MIN_POSITIVE))),
             ("peak_rss_bytes", json!(format::peak_memory())),
@@ -290,8 +308,8 @@ mod tests {
             Arguments::from_arg_matches(&matches)
         };
         let collection = ["--corpus", "c", "--queries", "q", "--qrels", "r"];
-        assert!(parse(&["--data", "d"]).is_ok_and(|given| given.collection.is_none() && given.at == 10));
-        assert!(parse(&[&collection[..], &["--run", "x"]].concat()).is_ok_and(|given| given.collection.is_some()));
+        assert!(parse(&["--data", "d"]).is_ok_and(|given| given.corpus.is_none() && given.at == 10));
+        assert!(parse(&[&collection[..], &["--run", "x"]].concat()).is_ok_and(|given| given.qrels.is_some()));
         assert!(parse(&[]).is_err());
         assert!(parse(&collection[..4]).is_err());
         assert!(parse(&[&collection[..], &["--data", "d"]].concat()).is_err());

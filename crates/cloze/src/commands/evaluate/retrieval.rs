@@ -1,7 +1,7 @@
 //! `cloze evaluate retrieval`: retrieval scores of a model's vectors.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use cloze_tasks::embed::prompts::Purpose;
@@ -43,8 +43,17 @@ pub struct Arguments {
     #[command(flatten)]
     search: SearchArguments,
 
-    #[command(flatten)]
-    collection: CollectionArguments,
+    /// File of documents
+    #[arg(long, value_name = "FILE")]
+    corpus: PathBuf,
+
+    /// File of queries
+    #[arg(long, value_name = "FILE")]
+    queries: PathBuf,
+
+    /// File of relevance judgements
+    #[arg(long, value_name = "FILE")]
+    qrels: PathBuf,
 
     /// Also evaluate the first N dimensions of the vectors
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = crate::values::positive)]
@@ -54,35 +63,19 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = crate::values::items)]
     depth: usize,
 
+    /// Whether a document with the same id as the query is ranked for it [default: left out, as in BEIR, unless such
+    /// documents are judged relevant; in SMART's layout ranked]
+    #[arg(long, value_enum, value_name = "RULE", hide_short_help = true)]
+    same_id: Option<SameId>,
+
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// The files of a test collection.
-#[derive(Debug, clap::Args)]
-pub struct CollectionArguments {
-    /// File of documents
-    #[arg(long, value_name = "FILE")]
-    pub corpus: PathBuf,
-
-    /// File of queries
-    #[arg(long, value_name = "FILE")]
-    queries: PathBuf,
-
-    /// File of relevance judgements
-    #[arg(long, value_name = "FILE")]
-    pub qrels: PathBuf,
-
-    /// Whether a document with the same id as the query is ranked for it [default: left out, as in BEIR, unless such
-    /// documents are judged relevant; in SMART's layout ranked]
-    #[arg(long, value_enum, value_name = "RULE", hide_short_help = true)]
-    same_id: Option<SameId>,
-}
-
 /// The values of `--same-id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum SameId {
+pub enum SameId {
     /// Not ranked: the queries are also documents
     LeaveOut,
     /// Ranked like any other: the ids of queries and documents are unrelated
@@ -97,10 +90,20 @@ const EXAMPLES: [&str; 3] = [
     "cloze evaluate retrieval --model runs/matryoshka --corpus c.jsonl --queries q.jsonl --qrels q.tsv --dimensions 256,128,64",
 ];
 
-impl CollectionArguments {
+/// The files of a test collection.
+#[derive(Debug, Clone, Copy)]
+pub struct CollectionFiles<'a> {
+    pub corpus: &'a Path,
+    pub queries: &'a Path,
+    pub qrels: &'a Path,
+    /// Whether a document with the same id as the query is ranked; `None`: the default of the layout.
+    pub same_id: Option<SameId>,
+}
+
+impl CollectionFiles<'_> {
     /// Opens the collection. Also returns whether a document with the same id as the query is left out.
     pub fn open(&self, terminal: &Terminal) -> Result<(Collection, bool)> {
-        let collection = Collection::open(&self.corpus, &self.queries, &self.qrels)?;
+        let collection = Collection::open(self.corpus, self.queries, self.qrels)?;
         if collection.missing > 0 {
             let missing = format::count(collection.missing as u64);
             terminal.warn(&format!("{missing} judged documents are not in the corpus and cannot be found"));
@@ -124,20 +127,21 @@ impl CollectionArguments {
         }
         Ok((collection, leave_out))
     }
+}
 
-    /// Warns about queries without scores.
-    pub fn warn_about_scores(&self, scores: &RetrievalScores, terminal: &Terminal) {
-        if scores.without_relevant > 0 {
-            let without = format::count(scores.without_relevant as u64);
-            terminal.warn(&format!(
-                "judged queries without a relevant document, excluded from the means (pytrec_eval counts them as 0): {without}"
-            ));
-        }
+/// Warns about queries without scores.
+pub fn warn_about_scores(scores: &RetrievalScores, terminal: &Terminal) {
+    if scores.without_relevant > 0 {
+        let without = format::count(scores.without_relevant as u64);
+        terminal.warn(&format!(
+            "judged queries without a relevant document, excluded from the means (pytrec_eval counts them as 0): {without}"
+        ));
     }
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let (collection, leave_out) = arguments.collection.open(terminal)?;
+    let Arguments { corpus, queries, qrels, same_id, .. } = arguments;
+    let (collection, leave_out) = CollectionFiles { corpus, queries, qrels, same_id: *same_id }.open(terminal)?;
     let embedder = arguments.vectors.open_to_search(&arguments.search, ShorteningArguments::default(), terminal)?;
     let dimensions = dimensions(&arguments.dimensions, &embedder)?;
     let bar = terminal.progress_fraction("embedding");
@@ -162,11 +166,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         scores.map(|scores| (number, scores))
     };
     let Some(scores) = dimensions.into_iter().map(of).collect::<Option<Vec<_>>>() else {
-        bail!("{}: no query has a relevant document, so there are no scores", arguments.collection.qrels.display());
+        bail!("{}: no query has a relevant document, so there are no scores", arguments.qrels.display());
     };
     let seconds = bar.seconds();
     bar.finish();
-    arguments.collection.warn_about_scores(&scores[0].1, terminal);
+    warn_about_scores(&scores[0].1, terminal);
     note_special_names(&embedder.model.tokenizer, terminal);
     write(arguments, &collection, leave_out, &embedder, &scores, seconds)
 }
@@ -206,7 +210,7 @@ fn write(
             ("depth", json!(arguments.depth)),
             ("layout", json!(collection.layout)),
             ("grading", json!(collection.grading)),
-            ("corpus", json!(format::path(&arguments.collection.corpus))),
+            ("corpus", json!(format::path(&arguments.corpus))),
             ("seconds", json!(seconds)),
             ("peak_rss_bytes", json!(format::peak_memory())),
         ] {

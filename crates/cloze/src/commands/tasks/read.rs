@@ -66,7 +66,8 @@ pub struct CommonArguments {
     #[arg(long, hide_short_help = true, value_name = "SCORE", help = metric_help(), value_parser = metrics())]
     pub metric: Option<String>,
 
-    /// Maximum sequence length in tokens [default: the model's or the task's; otherwise 128, for answer 384]
+    /// Maximum sequence length in tokens [default: the model's or the task's; otherwise 128, for answer 384, for rerank
+    /// the tokenizer's limit]
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     max_len: Option<usize>,
 

@@ -152,7 +152,7 @@ mod tests {
     fn invalid_recipes_are_refused() {
         for (recipe, expected) in [
             ("a = { b = 1 }", "`a` is { b = 1 }"),
-            ("kind = \"sort\"", "expected classify, multi-label, regress, tag, answer or choose"),
+            ("kind = \"sort\"", "expected classify, multi-label, regress, rerank, tag, answer or choose"),
             ("recipe = \"x\"", "`recipe` is not allowed"),
             ("threads = 1", "--threads on the command line"),
             ("lrr = 1", "--lrr"),

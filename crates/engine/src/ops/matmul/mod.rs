@@ -32,16 +32,21 @@ mod tests {
                 let a: Vec<f32> = (0..m * k).map(number).collect();
                 let b: Vec<f32> = (0..k * n).map(|i| number(i + 13)).collect();
                 for transposed in [[false, false], [false, true], [true, false], [true, true]] {
-                    let (a_shape, b_shape) = (if transposed[0] { [k, m] } else { [m, k] }, if transposed[1] { [n, k] } else { [k, n] });
+                    let (a_shape, b_shape) =
+                        (if transposed[0] { [k, m] } else { [m, k] }, if transposed[1] { [n, k] } else { [k, n] });
                     let of_a = |i: usize, l: usize| f64::from(a[if transposed[0] { l * m + i } else { i * k + l }]);
                     let of_b = |l: usize, j: usize| f64::from(b[if transposed[1] { j * k + l } else { l * n + j }]);
-                    let found = matmul(&device, &device.tensor_f32(&a, &a_shape), &device.tensor_f32(&b, &b_shape), transposed);
+                    let found =
+                        matmul(&device, &device.tensor_f32(&a, &a_shape), &device.tensor_f32(&b, &b_shape), transposed);
                     assert_eq!(found.shape(), [m, n]);
                     for (at, found) in found.to_vec_f32().iter().enumerate() {
                         let (i, j) = (at / n, at % n);
                         let expected: f64 = (0..k).map(|l| of_a(i, l) * of_b(l, j)).sum();
                         let error = (f64::from(*found) - expected).abs();
-                        assert!(error < 1e-5 * (k as f64).sqrt(), "{transposed:?} [{i}, {j}]: {found}, expected {expected}");
+                        assert!(
+                            error < 1e-5 * (k as f64).sqrt(),
+                            "{transposed:?} [{i}, {j}]: {found}, expected {expected}"
+                        );
                     }
                 }
             }
