@@ -138,12 +138,12 @@ pub fn mine(
     pairs
 }
 
-/// Sorts pairs, best first, and keeps the first `most` distinct ones.
+/// Sorts pairs, best first, and keeps the first `most` distinct ones. The two scores of a pair may differ by a rounding.
 fn keep_best(pairs: &mut Vec<MinedPair>, most: usize) {
-    pairs.sort_unstable_by(|a, b| {
-        b.score.total_cmp(&a.score).then_with(|| (a.first, a.second).cmp(&(b.first, b.second)))
-    });
-    pairs.dedup_by_key(|pair| (pair.first, pair.second));
+    let place = |pair: &MinedPair| (pair.first, pair.second);
+    pairs.sort_unstable_by(|a, b| place(a).cmp(&place(b)).then(b.score.total_cmp(&a.score)));
+    pairs.dedup_by_key(|pair| place(pair));
+    pairs.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then_with(|| place(a).cmp(&place(b))));
     pairs.truncate(most);
 }
 

@@ -69,6 +69,11 @@ impl EncodedTexts {
         EncodedTexts { texts: encoded.into_iter().map(|(text, _)| text).collect(), rows: encoded_rows, cut }
     }
 
+    /// Whether two texts are the same; they may have different prompts.
+    pub(super) fn are_equal(&self, a: usize, b: usize) -> bool {
+        self.texts[a].hash == self.texts[b].hash
+    }
+
     /// The number of rows.
     pub(super) fn len(&self) -> usize {
         self.rows.len()

@@ -305,3 +305,15 @@ pub fn dry_run(run: &EmbedRun<'_>, stop: &AtomicBool) -> Result<Option<Estimate>
     let (job, _) = FineTuningJob::new(learner, &prepared.settings.training, State::default());
     estimate(&job, &mut trainer, prepared.settings.training.batch, done, stop)
 }
+
+/// The gradient of a step of all rows.
+#[cfg(test)]
+pub(super) fn first_gradient(run: &EmbedRun<'_>) -> Vec<f32> {
+    use crate::finetune::job::Learner;
+    let prepared = Prepared::new(run).unwrap();
+    let (mut trainer, ..) = prepared.network(run, None).unwrap();
+    let learner = prepared.learner(&trainer.network).unwrap();
+    let all: Vec<usize> = (0..run.train.len()).collect();
+    learner.learn(&mut trainer, &all, 0, 0.0);
+    trainer.gradients().read_all().to_vec()
+}

@@ -39,7 +39,9 @@ pub(super) fn scores(device: &Device, rows: &EncodedTexts, vectors: &Vectors, si
     let mut documents: Vec<usize> = Vec::new();
     for (anchor, positives, negatives) in rows.relations() {
         let of_anchor = relevant.entry(anchor).or_default();
-        of_anchor.extend(positives.iter().filter(|positive| **positive != anchor).map(|positive| (*positive, 1)));
+        of_anchor.extend(
+            positives.iter().filter(|positive| !rows.are_equal(**positive, anchor)).map(|positive| (*positive, 1)),
+        );
         documents.extend(positives.iter().chain(negatives));
     }
     documents.sort_unstable();
@@ -50,7 +52,7 @@ pub(super) fn scores(device: &Device, rows: &EncodedTexts, vectors: &Vectors, si
     }
     let queries: Vec<usize> = relevant.keys().copied().collect();
     let index = Index::new(vectors.select(&documents), similarity);
-    let is_other = |query: usize, row: usize| documents[row] != queries[query];
+    let is_other = |query: usize, row: usize| !rows.are_equal(documents[row], queries[query]);
     let hits = index.nearest(device, vectors.select(&queries), DEPTH, is_other);
     let mut sums = [0.0; 3];
     for (hits, grades) in hits.iter().zip(relevant.values()) {

@@ -61,6 +61,7 @@ mod tests {
     use crate::ops::check::check_op;
 
     const WIDTH: usize = 33;
+    const FEW: usize = 7;
 
     #[test]
     fn segment_sum_matches_its_oracle() {
@@ -87,6 +88,7 @@ mod tests {
         }
     }
 
+    /// Few columns: where two rows have the maximum, there is no derivative.
     #[test]
     fn segment_max_matches_its_oracle() {
         for (ends, skipped) in [(vec![0, 1], 0), (vec![0, 3, 5, 11], 1), (vec![0, 3, 5, 11], 0)] {
@@ -94,7 +96,7 @@ mod tests {
             let rows = ends[ends.len() - 1];
             check_op(
                 "segment_max",
-                &[&[rows, WIDTH]],
+                &[&[rows, FEW]],
                 &[],
                 |pass, x, _| {
                     let ends = pass.device().tensor_i32(&indices, &[indices.len()]);
@@ -103,9 +105,9 @@ mod tests {
                 |x, _| {
                     let max = |s: usize, h: usize| {
                         let rows = ends[s] + skipped..ends[s + 1];
-                        rows.map(|r| x[0][r * WIDTH + h]).fold(f64::NEG_INFINITY, f64::max)
+                        rows.map(|r| x[0][r * FEW + h]).fold(f64::NEG_INFINITY, f64::max)
                     };
-                    (0..(ends.len() - 1) * WIDTH).map(|i| max(i / WIDTH, i % WIDTH)).collect()
+                    (0..(ends.len() - 1) * FEW).map(|i| max(i / FEW, i % FEW)).collect()
                 },
             );
         }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cloze_data::corpus::text::parse_json;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::columns::{Column, ColumnSelection, Row};
@@ -65,10 +66,49 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// The keys of the first object, in the order of the file: for readers whose columns are in that order.
 pub(super) fn first_keys(path: &Path, text: &str) -> Result<Vec<String>, TaskError> {
     match objects(path, text).next() {
-        Some(object) => Ok(object?.1.into_iter().map(|(key, _)| key).collect()),
+        Some(object) => {
+            let object = object?.1;
+            let text = text.trim_start_matches('\u{feff}');
+            let ordered = Keys::deserialize(&mut serde_json::Deserializer::from_str(text));
+            let known = |keys: &Keys| keys.0.len() == object.len() && keys.0.iter().all(|key| object.contains_key(key));
+            // What only the lenient parser reads has its keys in alphabetical order.
+            Ok(ordered.ok().filter(known).map_or_else(|| object.keys().cloned().collect(), |keys| keys.0))
+        }
         None => Err(TaskError::file(path, "expected one JSON object per line, found an empty file")),
+    }
+}
+
+/// The keys of an object, or of the first object of a list.
+struct Keys(Vec<String>);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Keys, D::Error> {
+        struct OfObject;
+        impl<'de> Visitor<'de> for OfObject {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object or a list of objects")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                let mut keys = Vec::new();
+                while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                    keys.push(key);
+                }
+                Ok(Keys(keys))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Keys, A::Error> {
+                let first = list.next_element::<Keys>()?;
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(first.unwrap_or(Keys(Vec::new())))
+            }
+        }
+        from.deserialize_any(OfObject)
     }
 }
 

@@ -126,7 +126,7 @@ fn jsonl_cells_are_lists_in_selected_columns() {
         valid(Table::open_with_lists(&at.path, &both, &[], &[text], RaggedRows::Error).unwrap()),
         &["\"labels\" is a list"],
     );
-    assert_eq!(Table::names(&at.path).unwrap(), ["labels", "text"]);
+    assert_eq!(Table::names(&at.path).unwrap(), ["text", "labels"]);
     assert_eq!(Table::names(&file("a.csv", "id,text\n1,a\n").path).unwrap(), ["id", "text"]);
 }
 
