@@ -226,12 +226,13 @@ impl EmbedSettings {
         }
         let loss = match self.loss {
             LossKind::InfoNce => {
-                let mut settings = InfoNce::default();
-                settings.scale = 1.0 / self.temperature();
-                settings.compare = self.compare.unwrap_or(Compare::Cosine);
-                settings.candidates = self.candidates;
-                settings.symmetric = self.symmetric;
-                settings.hardness = (self.hardness_strength > 0.0).then_some((self.hardness, self.hardness_strength));
+                let settings = InfoNce {
+                    scale: 1.0 / self.temperature(),
+                    compare: self.compare.unwrap_or(Compare::Cosine),
+                    candidates: self.candidates,
+                    symmetric: self.symmetric,
+                    hardness: (self.hardness_strength > 0.0).then_some((self.hardness, self.hardness_strength)),
+                };
                 Loss::InfoNce(settings)
             }
             LossKind::Cosent => Loss::CoSent { scale: 1.0 / self.temperature() },

@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cloze_engine::{DType, Device};
+use cloze_engine::{DType, Device, Pass};
+use cloze_model::Inputs;
+use cloze_train::network::Network;
 use cloze_train::recipe::Precision;
 use cloze_train::train_loop::Event;
 
 use super::rows::TextRow;
 use super::run::first_gradient;
-use super::{EmbedRun, EmbedSettings, LossKind, train};
+use super::{EmbedRun, EmbedSettings, EmbeddingNetwork, LossKind, train};
 use crate::TaskError;
 use crate::embed::pooling::Pool;
 use crate::embed::prompts::{Prompt, Purpose};
@@ -97,11 +99,6 @@ fn weights(folder: &Path) -> Vec<u8> {
     std::fs::read(folder.join("model/model.safetensors")).unwrap()
 }
 
-fn vectors(folder: &Path, texts: &[&str], purpose: Purpose) -> Vec<f32> {
-    let embedder = Embedder::open(folder, device(), DType::F32, &Options::default()).unwrap();
-    embedder.embed(texts, purpose, &mut |_| {}).unwrap().vectors.values().to_vec()
-}
-
 /// GradCache: the gradient of a step in many passes is that of one pass. (Without dropout: a mask depends on the pass.)
 #[test]
 fn micro_batches_have_the_gradient_of_the_complete_step() {
@@ -174,9 +171,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
 #[test]
 fn the_folder_keeps_pooling_prompts_lengths_and_modules() {
     let (model, out) = (tiny(), tempfile::tempdir().unwrap());
-    let mut options = Options::default();
-    options.pool = PoolChoice::Of(Pool::Max);
-    options.max_len = Some(7);
+    let mut options = Options { pool: PoolChoice::Of(Pool::Max), max_len: Some(7), ..Options::default() };
     options.prompts.query = Prompt::Text("query: ".to_owned());
     options.prompts.document = Prompt::Text("passage: ".to_owned());
     let mut settings = settings();
@@ -192,6 +187,18 @@ fn the_folder_keeps_pooling_prompts_lengths_and_modules() {
         [embedder.prompt(Purpose::Query), embedder.prompt(Purpose::Document), embedder.prompt(Purpose::Text)],
         ["query: ", "passage: ", ""]
     );
+    // Training and inference compute the same vectors; the dense layer by the engine and on the host.
+    let network = EmbeddingNetwork::load(&folder.join("model"), &device()).unwrap();
+    let mut inputs = Inputs::default();
+    let sequence = embedder.encode("the red fox sees", Purpose::Document).0;
+    inputs.push(&sequence.ids, &sequence.segments);
+    let device = device();
+    let mut pass = Pass::inference(&device, network.params(), DType::F32);
+    let trained = network.embed(&mut pass, &inputs, 0).value().to_vec_f32();
+    let inferred = embedder.embed(&["the red fox sees"], Purpose::Document, &mut |_| {}).unwrap().vectors;
+    for (a, b) in trained.iter().zip(inferred.values()) {
+        assert!((a - b).abs() < 1e-6, "{a} {b}");
+    }
     let card = std::fs::read_to_string(folder.join("model/README.md")).unwrap();
     assert!(card.starts_with("---\nlibrary_name: sentence-transformers\n") && card.contains("info-nce"), "{card}");
     // Training continues from it.
@@ -199,7 +206,7 @@ fn the_folder_keeps_pooling_prompts_lengths_and_modules() {
     settings.dense = None;
     settings.dimensions = Vec::new();
     run(&folder.join("model"), &next, &pairs(), &settings, &Options::default(), false).unwrap();
-    let next = Embedder::open(&next.join("model"), device(), DType::F32, &Options::default()).unwrap();
+    let next = Embedder::open(&next.join("model"), device.clone(), DType::F32, &Options::default()).unwrap();
     assert_eq!(next.describe(), embedder.describe());
     assert_eq!(next.prompt(Purpose::Query), "query: ");
 }

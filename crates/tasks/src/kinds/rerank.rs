@@ -13,7 +13,7 @@
 //! limit of its tokenizer, unless the caller sets one; the length of its training is not stored as a default.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
@@ -285,7 +285,7 @@ impl Rerank {
 }
 
 /// Whether a file contains lists of documents: objects with `query`, `positive`, and `negative` or `documents`.
-fn has_lists(reading: &Reading, path: &PathBuf) -> bool {
+fn has_lists(reading: &Reading, path: &Path) -> bool {
     let names = Table::names(reading.file(path)).unwrap_or_default();
     let has = |name: &str| names.iter().any(|other| other == name);
     has("query") && has("positive") && (has("negative") || has("documents"))
