@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::losses::{Candidates, Compare, Distance, Hardness, InfoNce, Loss, Matryoshka};
 use crate::TaskError;
+use crate::finetune::resume::RunSettings;
 use crate::settings::Settings;
 
 /// A loss by name; the other settings complete it.
@@ -284,5 +285,14 @@ impl EmbedSettings {
             differ.map(|key| format!("{key} = {}, now {}", shown(&began, key), shown(&now, key))).collect();
         all.extend(self.training.differences(&other.training)?);
         Ok(all)
+    }
+}
+
+impl RunSettings for EmbedSettings {
+    fn same_trajectory(&self, other: &EmbedSettings) -> bool {
+        EmbedSettings::same_trajectory(self, other)
+    }
+    fn differences(&self, other: &EmbedSettings) -> Result<Vec<String>, TaskError> {
+        EmbedSettings::differences(self, other)
     }
 }

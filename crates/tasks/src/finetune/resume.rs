@@ -12,7 +12,6 @@ use cloze_train::train_loop;
 use serde::de::DeserializeOwned;
 
 use crate::TaskError;
-use crate::embed_training::EmbedSettings;
 use crate::settings::Settings;
 
 /// The path of a run's settings.
@@ -28,11 +27,11 @@ pub fn read_settings(run: &Path) -> Result<Settings, TaskError> {
     let path = settings_file(run);
     let text = fs::read_to_string(&path).map_err(|source| TaskError::io("read", &path, source))?;
     let problem = |e: toml::de::Error| TaskError::File { path: path.clone(), problem: e.to_string() };
-    let table: toml::Table = toml::from_str(&text).map_err(problem)?;
+    let mut table: toml::Table = toml::from_str(&text).map_err(problem)?;
     // A run that trains embeddings has these settings in a part of its own.
-    match table.contains_key("training") {
-        true => Ok(toml::from_str::<EmbedSettings>(&text).map_err(problem)?.training),
-        false => toml::from_str(&text).map_err(problem),
+    match table.remove("training") {
+        Some(part) => part.try_into().map_err(problem),
+        None => toml::from_str(&text).map_err(problem),
     }
 }
 
@@ -109,15 +108,6 @@ impl RunSettings for Settings {
     }
     fn differences(&self, other: &Settings) -> Result<Vec<String>, TaskError> {
         Settings::differences(self, other)
-    }
-}
-
-impl RunSettings for EmbedSettings {
-    fn same_trajectory(&self, other: &EmbedSettings) -> bool {
-        EmbedSettings::same_trajectory(self, other)
-    }
-    fn differences(&self, other: &EmbedSettings) -> Result<Vec<String>, TaskError> {
-        EmbedSettings::differences(self, other)
     }
 }
 

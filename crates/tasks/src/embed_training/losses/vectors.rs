@@ -117,7 +117,7 @@ fn difference(a: f32, b: f32) -> f64 {
     f64::from(a) - f64::from(b) + DISTANCE_EPSILON
 }
 
-/// Two different rows of a matrix of derivatives, or the same range of two matrices.
+/// A row of a matrix of derivatives.
 pub(super) fn row_of(matrix: &mut [f32], width: usize, number: usize) -> &mut [f32] {
     &mut matrix[number * width..(number + 1) * width]
 }
