@@ -110,6 +110,18 @@ impl EncodedTexts {
         (step, anchors)
     }
 
+    /// The mean number of other texts that an anchor of a step is compared with: all candidates but those with the text of
+    /// the anchor or of one of its positives.
+    pub(super) fn negatives_in_batch(&self, chosen: &[usize]) -> f64 {
+        let (step, _) = self.step(chosen);
+        let of_row = |(row, anchor): (&Row, &u128)| {
+            let positives = &step.candidates[row.positives.clone()];
+            step.candidates.iter().filter(|hash| *hash != anchor && !positives.contains(hash)).count()
+        };
+        let sum: usize = step.rows.iter().zip(&step.anchors).map(of_row).sum();
+        sum as f64 / chosen.len().max(1) as f64
+    }
+
     /// The row as the losses see it, to check it.
     pub(super) fn row(&self, number: usize) -> Row {
         self.step(&[number]).0.rows.remove(0)

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use cloze_data::example_order;
 use cloze_engine::Device;
 use cloze_model::LoadReport;
 use cloze_text::Tokenizer;
@@ -18,7 +19,7 @@ use super::card::{CardFacts, card};
 use super::encoded::EncodedTexts;
 use super::folder::FolderFiles;
 use super::learner::EmbedLearner;
-use super::losses::{Compare, Distance};
+use super::losses::{Candidates, Compare, Distance};
 use super::network::EmbeddingNetwork;
 use super::rows::TextRow;
 use super::settings::{EmbedSettings, LossKind};
@@ -193,6 +194,20 @@ impl Prepared {
         })
     }
 
+    /// How many negatives an anchor has, for InfoNCE with those of the batch.
+    fn negatives_note(&self) -> Option<String> {
+        let settings = &self.settings;
+        if settings.loss != LossKind::InfoNce || settings.candidates != Candidates::InBatch {
+            return None;
+        }
+        let order = example_order(self.train.len(), settings.training.seed, 0);
+        let first: Vec<usize> = order.into_iter().take(settings.training.batch).collect();
+        let mean = self.train.negatives_in_batch(&first);
+        Some(format!(
+            "an anchor of the first step has {mean:.1} negatives on average; texts equal to it or its positives are left out"
+        ))
+    }
+
     fn tokenizer(&self) -> &Tokenizer {
         &self.embedder.model.tokenizer
     }
@@ -243,7 +258,9 @@ pub fn train(
     let learner = prepared.learner(&trainer.network)?;
     let (job, at): (_, LoopState) = FineTuningJob::new(learner, &prepared.settings.training, state);
     let precision = trainer.precision();
-    let notes = prepared.embedder.notes.iter().cloned();
+    let mut notes = prepared.embedder.notes.clone();
+    notes.push(format!("vectors: {}, compared by {}", prepared.embedder.describe(), prepared.similarity));
+    notes.extend(prepared.negatives_note());
     let start = Start {
         machine: format!("{}, {} ({})", device.describe(), precision.name(), device.explain(precision)),
         step: at.step,
@@ -252,9 +269,7 @@ pub fn train(
         tokens: prepared.train.tokens(),
         cut_rows: prepared.train.cut + prepared.dev.cut,
         load_report,
-        notes: notes
-            .chain([format!("vectors: {}, compared by {}", prepared.embedder.describe(), prepared.similarity)])
-            .collect(),
+        notes,
     };
     let line = json!({
         "kind": "start",

@@ -271,3 +271,40 @@ fn invalid_settings_and_rows_are_explained() {
             .contains("a teacher's vector of 32 numbers, the model's width, found 2 scores")
     );
 }
+
+#[test]
+fn the_number_of_negatives_is_reported() {
+    let (model, out) = (tiny(), tempfile::tempdir().unwrap());
+    let mut rows = pairs();
+    // Two rows with one text: it is no negative of its own.
+    rows[1].positives = rows[0].positives.clone();
+    let mut settings = settings();
+    settings.training.batch = 6;
+    let (device, stop, options) = (device(), AtomicBool::new(false), Options::default());
+    let config = EmbedRun {
+        train: &rows,
+        dev: &[],
+        files: [&[], &[]],
+        model: model.path(),
+        options: &options,
+        settings: &settings,
+        out: &out.path().join("run"),
+        resume: false,
+        device: &device,
+    };
+    let mut notes = Vec::new();
+    train(&config, &stop, &mut |event| {
+        if let Event::Start(start) = event {
+            notes.clone_from(&start.notes);
+        }
+    })
+    .unwrap();
+    // Six candidates: the anchors of rows 0 and 1 have their positive twice, row 1 is its positive; the others have one.
+    let expected = rows.iter().map(|row| {
+        let others =
+            rows.iter().filter(|other| other.positives[0] != row.anchor && other.positives[0] != row.positives[0]);
+        others.count()
+    });
+    let expected = format!("{:.1} negatives on average", expected.sum::<usize>() as f64 / 6.0);
+    assert!(notes.iter().any(|note| note.contains(&expected)), "{expected}: {notes:?}");
+}
