@@ -403,7 +403,7 @@ fn hard_negatives_are_mined() {
     assert!(failure(&scores, 2).contains("only triplets without scores"));
     let blank = folder.write("blank.tsv", "a\tb\nc\t \n");
     let line = failure(&["mine", "--model", &model, "--input", &blank, "--out", &out, "--quiet"], 1);
-    assert!(line.contains("blank.tsv:2: column #2: expected a text, found only white space"), "{line}");
+    assert!(line.contains("blank.tsv:2: column \"b\": expected a text, found only white space"), "{line}");
     assert!(
         failure(&["mine", "--model", &model, "--input", "-", "--out", &out], 2).contains("--input: expected a file")
     );

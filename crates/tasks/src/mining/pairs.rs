@@ -2,52 +2,11 @@
 
 use std::path::Path;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-
 use super::texts::Pair;
 use crate::TaskError;
 use crate::datasets::format::{DataFile, Format, display_name};
 use crate::datasets::quoted_list;
 use crate::datasets::table::{Column, Table};
-use crate::lines::Lines;
-
-/// Names of columns by which the first line of a table is recognized as its header.
-const NAMES: [&str; 34] = [
-    "abstract",
-    "anchor",
-    "answer",
-    "context",
-    "document",
-    "hypothesis",
-    "input",
-    "output",
-    "passage",
-    "pos",
-    "positive",
-    "premise",
-    "query",
-    "question",
-    "response",
-    "sent1",
-    "sent2",
-    "sentence",
-    "sentence1",
-    "sentence2",
-    "sentence_0",
-    "sentence_1",
-    "sentence_a",
-    "sentence_b",
-    "source",
-    "summary",
-    "target",
-    "text",
-    "text1",
-    "text2",
-    "text_a",
-    "text_b",
-    "title",
-    "body",
-];
 
 /// The pairs of a file, and how its columns were found.
 #[derive(Clone, Debug)]
@@ -64,8 +23,8 @@ pub struct Pairs {
 }
 
 /// Reads the pairs of a `.tsv`, `.csv`, `.jsonl`, `.json` or `.parquet` file. Columns that are not given are those named `anchor` and
-/// `positive`; in other files the first two, as in sentence-transformers. The first line of a table is a header if columns are given by
-/// name, or if it has known names of columns.
+/// `positive`; in other files the first two, as in sentence-transformers. The first line of a table is a header unless columns are
+/// given by number.
 ///
 /// # Errors
 /// Those of [`Table::open`]; [`TaskError::Line`] for the first row that cannot be read or has a text of only white space.
@@ -104,73 +63,23 @@ pub fn read_pairs(path: &Path, given: Option<(Column, Column)>, format: Option<F
     Ok(Pairs { pairs, anchor, positive, note })
 }
 
-/// The columns of a file whose columns are not given, and an explanation.
+/// The columns of a file whose columns are not given, and an explanation. The first line of a table has the names of the
+/// columns, as in `embed_training::rows`.
 fn columns(file: DataFile<'_>) -> Result<(Column, Column, &'static str), TaskError> {
     let named = |name: &str| Column::Name(name.to_owned().into());
-    let format = file.table_format()?;
-    let names = match format {
-        Format::Jsonl => first_keys(file.path)?,
-        _ => Table::names(file)?,
-    };
+    let names = Table::names(file)?;
     let has = |name: &str| names.iter().any(|found| found == name);
     if has("anchor") && has("positive") {
         return Ok((named("anchor"), named("positive"), ""));
     }
-    let [first, second, ..] = &names[..] else {
-        let found = quoted_list(names.iter().map(String::as_str));
-        let problem = format!("expected at least two columns, anchors and positives, found {found}");
-        return Err(TaskError::file(file.path, problem));
-    };
-    let is_known = |name: &str| NAMES.contains(&name.trim().to_lowercase().as_str());
-    match format {
-        Format::Json => {
-            let problem = format!(
-                "expected the keys \"anchor\" and \"positive\", found {}; set `anchor` and `positive`",
-                quoted_list(names.iter().map(String::as_str))
-            );
+    match &names[..] {
+        [first, second, ..] => Ok((named(first), named(second), " (the first two)")),
+        _ => {
+            let found = quoted_list(names.iter().map(String::as_str));
+            let problem = format!("expected at least two columns, anchors and positives, found {found}");
             Err(TaskError::file(file.path, problem))
         }
-        Format::Tsv | Format::Csv if !is_known(first) || !is_known(second) => Ok((
-            Column::number(1),
-            Column::number(2),
-            "; the first line is a pair (give names with `anchor` and `positive` if it is a header)",
-        )),
-        _ => Ok((named(first), named(second), " (the first two)")),
     }
-}
-
-/// The keys of the first object of a file, in their order.
-fn first_keys(path: &Path) -> Result<Vec<String>, TaskError> {
-    struct Keys(Vec<String>);
-    struct InOrder;
-    impl<'de> Visitor<'de> for InOrder {
-        type Value = Keys;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a JSON object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
-            let mut keys = Vec::new();
-            while let Some((key, IgnoredAny)) = map.next_entry()? {
-                keys.push(key);
-            }
-            Ok(Keys(keys))
-        }
-    }
-    impl<'de> serde::Deserialize<'de> for Keys {
-        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Keys, D::Error> {
-            deserializer.deserialize_map(InOrder)
-        }
-    }
-    let mut lines = Lines::open(path)?;
-    while lines.advance()? {
-        if !lines.text().trim().is_empty() {
-            let keys: Result<Keys, _> = serde_json::from_str(lines.text());
-            return Ok(keys.map_err(|e| lines.problem(format!("expected one JSON object per line: {e}")))?.0);
-        }
-    }
-    Err(TaskError::file(path, "expected one JSON object per line, found an empty file"))
 }
 
 #[cfg(test)]
@@ -191,7 +100,11 @@ mod tests {
     fn columns_are_found_by_name_and_by_order() {
         let expected = vec![["q a".to_owned(), "b".to_owned()], ["c".to_owned(), "d".to_owned()]];
         let pairs = |name: &str, text: &str, given| read(name, text, given).unwrap().0;
-        assert_eq!(pairs("x.tsv", "q a\tb\nc\td\n", None), expected);
+        assert_eq!(pairs("x.tsv", "q a\tb\nc\td\n", Some(["#1", "#2"])), expected);
+        assert_eq!(
+            pairs("x.json", "[{\"query\": \"q a\", \"answer\": \"b\"}, {\"query\": \"c\", \"answer\": \"d\"}]", None),
+            expected
+        );
         assert_eq!(pairs("x.tsv", "question\tanswer\nq a\tb\nc\td\n", None), expected);
         assert_eq!(pairs("x.tsv", "id\tpositive\tanchor\n1\tb\tq a\n2\td\tc\n", None), expected);
         assert_eq!(pairs("x.csv", "Query,Passage,id\nq a,b,1\nc,d,2\n", None), expected);
@@ -202,8 +115,8 @@ mod tests {
         assert_eq!(pairs("x.jsonl", json, None), expected);
         let json = "{\"positive\": \"b\", \"anchor\": \"q a\"}\n{\"anchor\": \"c\", \"positive\": \"d\"}\n";
         assert_eq!(pairs("x.jsonl", json, None), expected);
-        let note = read("x.tsv", "q a\tb\n", None).unwrap().1.unwrap();
-        assert!(note.contains("column #1, positives in column #2; the first line is a pair"), "{note}");
+        let note = read("x.tsv", "one\ttwo\na\tb\n", None).unwrap().1.unwrap();
+        assert!(note.contains("column \"one\", positives in column \"two\" (the first two)"), "{note}");
         assert_eq!(read("x.csv", "one,two\na,b\n", Some(["one", "two"])).unwrap().1, None);
     }
 
@@ -211,7 +124,7 @@ mod tests {
     fn files_without_pairs_are_errors_of_one_line() {
         let fails = |name: &str, text: &str, given| read(name, text, given).unwrap_err();
         assert!(
-            fails("x.tsv", "a\tb\nc\t \n", None)
+            fails("x.tsv", "a\tb\nc\t \n", Some(["#1", "#2"]))
                 .contains("x.tsv:2: column #2: expected a text, found only white space")
         );
         assert!(fails("x.tsv", "anchor\nb\n", None).contains("at least two columns"));
@@ -219,8 +132,6 @@ mod tests {
         assert!(fails("x.csv", "a,b\nc,d\n", Some(["a", "x"])).contains("no column \"x\""));
         assert!(fails("x.jsonl", "{\"a\": \"b\"}\n", None).contains("at least two columns"));
         assert!(fails("x.jsonl", "[1]\n{}", None).contains("x.jsonl"));
-        let list = fails("x.json", "[{\"query\": \"a\", \"answer\": \"b\"}]", None);
-        assert!(list.contains("set `anchor` and `positive`"), "{list}");
         assert!(
             fails("x.jsonl", "{\"anchor\": \"a\", \"positive\": \"b\"}\n{\"anchor\": \"a\"}\n", None)
                 .contains("x.jsonl:2: no key \"positive\"")
