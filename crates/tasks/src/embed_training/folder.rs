@@ -12,7 +12,7 @@ use crate::TaskError;
 use crate::embed::Embedder;
 use crate::embed::folder::{MODES, SENTENCES, SETTINGS, json as read_json, read as read_settings};
 use crate::embed::modules::Module;
-use crate::embed::pooling::Pooling;
+use crate::embed::pooling::{Pool, Pooling};
 use crate::embed::prompts::Purpose;
 use crate::embed::search::Similarity;
 
@@ -84,6 +84,11 @@ impl FolderFiles {
         transformer.insert("do_lower_case".to_owned(), embedder.lowercases().into());
         Ok(FolderFiles { sentences, transformer, card })
     }
+}
+
+/// Whether a folder can store these modes: as flags, whose order is fixed. Others would be read as a different pooling.
+pub(super) fn can_store(pools: &[Pool]) -> bool {
+    MODES.iter().map(|(.., pool)| *pool).filter(|pool| pools.contains(pool)).eq(pools.iter().copied())
 }
 
 /// Writes all files except for those of the model and the tokenizer. `hidden` is the width of a token's state.

@@ -60,6 +60,13 @@ impl EmbeddingNetwork {
                 format!("expected the last layer, {last}: sentence-transformers' folders have no other states");
             return Err(TaskError::setting("layers", problem));
         }
+        if !folder::can_store(&pooling.pools) {
+            let problem = format!(
+                "a sentence-transformers folder cannot store the pooling {pooling}; expected one mode other than the pooler, or several in \
+                 the order cls, max, mean, mean-sqrt-len, weighted-mean, last-token"
+            );
+            return Err(TaskError::setting("pool", problem));
+        }
         let mut modules = embedder.modules.clone();
         if let Some(outputs) = dense {
             if modules.iter().any(|module| matches!(module, Module::Dense(_))) {

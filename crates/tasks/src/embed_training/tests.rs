@@ -272,6 +272,20 @@ fn invalid_settings_and_rows_are_explained() {
     );
 }
 
+/// Regression: a model that was trained with the pooler was stored, and then read, with the mean.
+#[test]
+fn a_pooling_that_a_folder_cannot_store_is_refused() {
+    let (model, out) = (tiny(), tempfile::tempdir().unwrap());
+    let options = Options { pool: PoolChoice::Of(Pool::Pooler), ..Options::default() };
+    let folder = out.path().join("run");
+    let problem = run(model.path(), &folder, &pairs(), &settings(), &options, false).unwrap_err().to_string();
+    assert!(problem.contains("`pool`") && problem.contains("cannot store the pooling pooler"), "{problem}");
+    assert!(!folder.exists());
+    use super::folder::can_store;
+    assert!(can_store(&[Pool::LastToken]) && can_store(&[Pool::Cls, Pool::Mean]));
+    assert!(!can_store(&[Pool::Mean, Pool::Cls]) && !can_store(&[Pool::Mean, Pool::Mean]));
+}
+
 #[test]
 fn the_number_of_negatives_is_reported() {
     let (model, out) = (tiny(), tempfile::tempdir().unwrap());
