@@ -8,19 +8,16 @@ use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_tasks::datasets::format::{DataFile, FORMATS, Format};
 use cloze_tasks::datasets::rankings::{Ranking, read_run};
-use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::search::{Hit, Index};
-use cloze_tasks::embed::vectors::Vectors;
 use cloze_tasks::embed::{Embedder, Options};
 use cloze_tasks::metrics::reranking::RerankingScores;
 use cloze_tasks::metrics::retrieval::RetrievalScores;
 use cloze_tasks::rerank::evaluation::{Evaluation, EvaluationOptions, evaluate, rescore};
-use cloze_tasks::retrieval::{Collection, Entry};
+use cloze_tasks::retrieval::Collection;
 use cloze_train::recipe::Precision;
 use serde_json::json;
 
-use super::retrieval::{CUTOFFS, CollectionFiles, SameId, warn_about_scores};
-use crate::commands::embed::warn_about_texts;
+use super::retrieval::{CUTOFFS, CollectionFiles, SameId, embed_collection, warn_about_scores};
 use crate::commands::model::HubArguments;
 use crate::commands::rerank::{CrossEncoderArguments, warn_about_pairs};
 use crate::commands::tokenizer::{note_special_names, show_notes};
@@ -277,19 +274,7 @@ fn retrieve(
     embedder.notes.iter().for_each(|note| terminal.note(note));
     show_notes(&embedder.model.tokenizer, terminal);
     let bar = terminal.progress_fraction("embedding");
-    let total = (collection.documents.len() + collection.queries.len()) as f64;
-    let embed = |entries: &[Entry], purpose: Purpose, before: usize| -> Result<Vectors> {
-        let mut vectors = Vectors::new(embedder.width(), Vec::new());
-        let mut progress = |done: usize| bar.set_fraction((before + done) as f64 / total, "documents and queries");
-        let summary = embedder.embed_stream(entries.iter().map(Ok), purpose, &mut progress, |_, more| {
-            vectors.append(more);
-            Ok(())
-        })?;
-        warn_about_texts(&summary, &embedder, purpose, terminal);
-        Ok(vectors)
-    };
-    let documents = embed(&collection.documents, Purpose::Document, 0)?;
-    let queries = embed(&collection.queries, Purpose::Query, collection.documents.len())?;
+    let (documents, queries) = embed_collection(&embedder, collection, &bar, terminal)?;
     bar.finish();
     let index = Index::new(documents, embedder.similarity);
     Ok(collection.nearest(&index, queries, leave_out, arguments.top, &embedder.model.device))

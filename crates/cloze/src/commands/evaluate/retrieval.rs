@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::search::Index;
 use cloze_tasks::embed::vectors::Vectors;
@@ -14,7 +15,7 @@ use serde_json::json;
 use super::comparison::dimensions;
 use crate::commands::embed::{SearchArguments, ShorteningArguments, VectorArguments, Vectorizer, warn_about_texts};
 use crate::commands::tokenizer::note_special_names;
-use crate::terminal::Terminal;
+use crate::terminal::{Progress, Terminal};
 use crate::{format, help};
 
 /// nDCG@10 and recall@100.
@@ -139,12 +140,13 @@ pub fn warn_about_scores(scores: &RetrievalScores, terminal: &Terminal) {
     }
 }
 
-pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let Arguments { corpus, queries, qrels, same_id, .. } = arguments;
-    let (collection, leave_out) = CollectionFiles { corpus, queries, qrels, same_id: *same_id }.open(terminal)?;
-    let embedder = arguments.vectors.open_to_search(&arguments.search, ShorteningArguments::default(), terminal)?;
-    let dimensions = dimensions(&arguments.dimensions, &embedder)?;
-    let bar = terminal.progress_fraction("embedding");
+/// The vectors of a collection's documents and queries.
+pub fn embed_collection(
+    embedder: &Embedder,
+    collection: &Collection,
+    bar: &Progress,
+    terminal: &Terminal,
+) -> Result<(Vectors, Vectors)> {
     let total = (collection.documents.len() + collection.queries.len()) as f64;
     let embed = |entries: &[Entry], purpose: Purpose, before: usize| -> Result<Vectors> {
         let mut vectors = Vectors::new(embedder.width(), Vec::new());
@@ -153,11 +155,21 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             vectors.append(more);
             Ok(())
         })?;
-        warn_about_texts(&summary, &embedder, purpose, terminal);
+        warn_about_texts(&summary, embedder, purpose, terminal);
         Ok(vectors)
     };
     let documents = embed(&collection.documents, Purpose::Document, 0)?;
     let queries = embed(&collection.queries, Purpose::Query, collection.documents.len())?;
+    Ok((documents, queries))
+}
+
+pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
+    let Arguments { corpus, queries, qrels, same_id, .. } = arguments;
+    let (collection, leave_out) = CollectionFiles { corpus, queries, qrels, same_id: *same_id }.open(terminal)?;
+    let embedder = arguments.vectors.open_to_search(&arguments.search, ShorteningArguments::default(), terminal)?;
+    let dimensions = dimensions(&arguments.dimensions, &embedder)?;
+    let bar = terminal.progress_fraction("embedding");
+    let (documents, queries) = embed_collection(&embedder, &collection, &bar, terminal)?;
     let of = |number: usize| {
         let [documents, queries] = [&documents, &queries].map(|vectors| arguments.vectors.truncated(vectors, number));
         let documents = Index::new(documents, embedder.similarity);
