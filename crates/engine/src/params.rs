@@ -24,6 +24,23 @@ pub enum Init {
     },
 }
 
+impl Init {
+    /// The initial values of a parameter of `size` numbers: a pure function of (seed, name, index).
+    pub fn values(self, device: &Device, seed: u64, name: &str, size: usize) -> Vec<f32> {
+        let mut values = vec![0.0; size];
+        self.fill(device, seed, name, &mut values);
+        values
+    }
+
+    fn fill(self, device: &Device, seed: u64, name: &str, part: &mut [f32]) {
+        match self {
+            Init::Zeros => part.fill(0.0),
+            Init::Ones => part.fill(1.0),
+            Init::TruncatedNormal { std } => fill_truncated_normal(device, part, std, name_key(seed, name)),
+        }
+    }
+}
+
 /// Identifies one parameter of a [`Parameters`], or a stack of several.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ParamId(pub(crate) usize);
@@ -92,13 +109,7 @@ impl ParametersBuilder {
     pub fn build(self, device: &Device, seed: u64) -> Parameters {
         let mut arena = device.backend().empty(&[self.len], DType::F32);
         for declared in &self.declared {
-            arena.edit(declared.range(), |part| match declared.init {
-                Init::Zeros => part.fill(0.0),
-                Init::Ones => part.fill(1.0),
-                Init::TruncatedNormal { std } => {
-                    fill_truncated_normal(device, part, std, name_key(seed, &declared.name))
-                }
-            });
+            arena.edit(declared.range(), |part| declared.init.fill(device, seed, &declared.name, part));
         }
         let by_name = self.declared.iter().enumerate().map(|(i, d)| (d.name.clone(), ParamId(i))).collect();
         Parameters { device: device.clone(), declared: self.declared, stacks: self.stacks, by_name, arena, cache: None }

@@ -521,8 +521,23 @@ impl Bert {
             distance_bias: self.distance_bias.clone(),
             rotation: self.rotation(pass.device(), number, batch.ids.count()),
             final_norm: self.final_norm.filter(|_| number + 1 == self.layers.len()),
+            cross: None,
         };
         pass.checkpoint(x, move |pass, x| layer.apply(pass, &settings, &batch, x, rows.as_ref()))
+    }
+
+    /// Layer `number` as that of a decoder: causal, and with a cross-attention after the self-attention. `[T, H]` → `[T, H]`.
+    /// Its activations are kept for the backward pass. The layers must have their norms after the blocks.
+    pub(crate) fn decoder_layer(&self, pass: &mut Pass, batch: &Packed, number: usize, x: &Var, cross: Cross) -> Var {
+        let settings = LayerSettings {
+            architecture: Architecture { causal: true, ..self.architecture },
+            window: self.architecture.window(number),
+            distance_bias: None,
+            rotation: self.rotation(pass.device(), number, batch.ids.count()),
+            final_norm: None,
+            cross: Some(cross),
+        };
+        self.layers[number].apply(pass, &settings, batch, x, None)
     }
 
     /// The rotations of positions in layer `number` for a batch of this number of tokens; `None` for positions from a table.
@@ -556,6 +571,40 @@ struct LayerSettings {
     rotation: Option<Rotation>,
     /// After the last layer.
     final_norm: Option<Norm>,
+    /// Of a decoder.
+    cross: Option<Cross>,
+}
+
+/// The cross-attention of a decoder's layer to one vector for each sequence: queries and keys have no effect.
+#[derive(Clone, Copy)]
+pub(crate) struct CrossAttention {
+    pub(crate) value: [ParamId; 2],
+    pub(crate) output: [ParamId; 2],
+    pub(crate) norm: [ParamId; 2],
+}
+
+/// A cross-attention and what it attends to.
+#[derive(Clone)]
+pub(crate) struct Cross {
+    pub(crate) attention: CrossAttention,
+    /// `[S, H]`
+    pub(crate) vectors: Var,
+    /// `[T]` the sequence of each token.
+    pub(crate) sequences: Tensor,
+}
+
+impl Cross {
+    /// LN(y + dropout(c)) with c = (s·Wvᵀ + bv)·Woᵀ + bo of the token's sequence s, which is softmax(q·kᵀ)·v·Woᵀ + bo if s is
+    /// the only key. `[T, H]` → `[T, H]`
+    fn apply(&self, pass: &mut Pass, architecture: &Architecture, y: &Var) -> Var {
+        let CrossAttention { value, output, norm } = self.attention;
+        let dense = |[weight, bias]: [ParamId; 2]| Dense { weight, bias: Some(bias) };
+        let value = dense(value).apply(pass, &self.vectors, Activation::None);
+        let attended = dense(output).apply(pass, &value, Activation::None);
+        let of_tokens = ops::index_select(pass, &attended, &self.sequences);
+        let norm = Norm { gamma: norm[0], beta: Some(norm[1]), eps: architecture.layer_norm_eps };
+        ops::add_norm(pass, &of_tokens, Some(y), norm, architecture.dropouts.attention_output)
+    }
 }
 
 impl Layer {
@@ -570,13 +619,14 @@ impl Layer {
         rows: Option<&OutputRowsTensors>,
     ) -> Var {
         let Layer { attention, feed_forward } = self;
-        let LayerSettings { architecture, final_norm, .. } = settings;
+        let LayerSettings { architecture, final_norm, cross, .. } = settings;
 
         // a_n = dropout(softmax(q_n·k_nᵀ / √D + bias))·v_n within each sequence, heads side by side [T, H]
         // y = LN(x + dropout(a·Woᵀ + bo))                                                      [T, H]
         let (x, attended) = attention.apply(pass, settings, batch, x, rows);
         let projected = attention.output.apply(pass, &attended, Activation::None);
         let y = attention.norms.leave(pass, &projected, &x, architecture.dropouts.attention_output);
+        let y = cross.as_ref().map_or_else(|| y.clone(), |cross| cross.apply(pass, architecture, &y));
 
         // z = LN(y + dropout(gelu(y·W1ᵀ + b1)·W2ᵀ + b2))                                       [T, F] → [T, H]
         let input = feed_forward.norms.enter(pass, &y);

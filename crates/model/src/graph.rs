@@ -405,7 +405,7 @@ impl ModelGraph {
     }
 }
 
-fn upload(device: &Device, inputs: &Inputs, position_padding: Option<u32>) -> Packed {
+pub(crate) fn upload(device: &Device, inputs: &Inputs, position_padding: Option<u32>) -> Packed {
     let counted = position_padding.map(|padding| positions_without(inputs, padding as i32));
     Packed {
         ids: indices(device, &inputs.ids),

@@ -16,6 +16,7 @@
 //! | [`model`] | [`Model`]: a graph with the values of its parameters |
 //! | [`rtd_pair`] | [`RtdPair`]: ELECTRA's generator and discriminator, which share embeddings |
 //! | [`distillation`] | [`Distillation`]: the losses of a student that learns from a teacher |
+//! | [`denoising`] | [`SentenceDecoder`]: predicts a text from the vector of a damaged copy |
 //! | [`layout`] | the layouts of Transformers' and sentence-transformers' folders |
 //! | [`checkpoint`] | reads and writes Hugging Face folders |
 //! | [`resize_vocab`] | replaces the vocabulary of a model |
@@ -56,6 +57,7 @@ pub mod architecture;
 mod bert;
 pub mod checkpoint;
 pub mod config;
+pub mod denoising;
 pub mod distillation;
 pub mod error;
 pub mod extend_positions;
@@ -81,6 +83,7 @@ mod weights;
 pub use architecture::{Architecture, SharedParts};
 pub use checkpoint::{LoadReport, read_tensors, write_tensors};
 pub use config::{Config, HiddenAct};
+pub use denoising::SentenceDecoder;
 pub use distillation::{Distillation, Relations};
 pub use error::ModelError;
 pub use extend_positions::PositionFill;
