@@ -107,26 +107,41 @@ impl ModelGraph {
     /// # Errors
     /// [`ModelError::Write`]; existing files are then still complete.
     pub fn save(&self, params: &Parameters, dir: &Path) -> Result<(), ModelError> {
+        self.save_heads(self.heads, params, dir)
+    }
+
+    /// As [`save`](Self::save), without the heads that are not in `heads`.
+    ///
+    /// # Errors
+    /// [`ModelError::Write`]; existing files are then still complete.
+    pub fn save_heads(&self, heads: Heads, params: &Parameters, dir: &Path) -> Result<(), ModelError> {
         fs::create_dir_all(dir).map_err(|source| ModelError::Write { path: dir.to_owned(), source })?;
+        let class = heads.class(self.architecture().causal);
         let mut config = self.config().clone();
-        config.architectures = Some(vec![self.class_name().to_owned()]);
+        config.architectures = Some(vec![self.schema().class_name(class).unwrap_or_default().to_owned()]);
         let dtype = if config.extra.contains_key("torch_dtype") { "torch_dtype" } else { "dtype" };
         config.extra.insert(dtype.to_owned(), Value::from("float32"));
         // Weights first: a folder with a config always has weights.
-        cloze_files::write_with(&dir.join(WEIGHTS_FILE), |file| self.write_weights(params, file))?;
+        cloze_files::write_with(&dir.join(WEIGHTS_FILE), |file| self.write_weights(heads, params, file))?;
         Ok(cloze_files::write(&dir.join(CONFIG_FILE), config.to_json().as_bytes())?)
     }
 
     /// Writes the safetensors format: length of the header, header, the f32 bytes of all tensors in order of name.
-    fn write_weights(&self, params: &Parameters, file: &mut impl Write) -> io::Result<()> {
-        let (schema, class) = (self.schema(), self.class());
+    fn write_weights(&self, heads: Heads, params: &Parameters, file: &mut impl Write) -> io::Result<()> {
+        let (schema, class) = (self.schema(), heads.class(self.architecture().causal));
         let stored_name = |name: &str| schema.name_in(class, name).to_owned();
-        let mut named: Vec<_> = self.roles().map(|(id, role)| (stored_name(&schema.name(role)), id)).collect();
+        let is_stored = |role: Role| role.module.head().is_none_or(|head| heads.has(head));
+        let mut named: Vec<_> = self
+            .roles()
+            .filter(|(_, role)| is_stored(*role))
+            .map(|(id, role)| (stored_name(&schema.name(role)), id))
+            .collect();
         // If the decoder is not tied, Transformers reads its bias under the decoder's name as well as under the head's.
         let names =
             [Module::MlmDecoder, Module::MlmBias].map(|module| schema.has(module).then(|| schema.name(module.bias())));
         if let [Some(decoder), Some(head)] = names
             && decoder != head
+            && heads.mlm
             && self.find(Module::MlmDecoder.weight()).is_some()
             && let Some(bias) = self.find(Module::MlmBias.bias())
         {

@@ -34,6 +34,15 @@ pub trait Network: Sized {
     /// # Errors
     /// The system's error with the path.
     fn save(&self, dir: &Path) -> Result<(), TrainError>;
+
+    /// Writes what is used after the training to an existing folder, without the tokenizer. Parts that only training needs may be
+    /// left out.
+    ///
+    /// # Errors
+    /// The system's error with the path.
+    fn save_final(&self, dir: &Path) -> Result<(), TrainError> {
+        self.save(dir)
+    }
 }
 
 impl Network for Model {

@@ -446,7 +446,7 @@ impl Embedder {
     }
 
     /// The number of tokens of the prompt, including the special tokens before it; 0 without a prompt.
-    fn prompt_tokens(&self, purpose: Purpose) -> usize {
+    pub(crate) fn prompt_tokens(&self, purpose: Purpose) -> usize {
         if self.prompt(purpose).is_empty() {
             return 0;
         }

@@ -6,6 +6,7 @@ use cloze_text::Sequence;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::losses::{Row, Step};
+use super::mined::MinedNegatives;
 use super::rows::TextRow;
 use crate::embed::Embedder;
 use crate::embed::prompts::Purpose;
@@ -16,6 +17,8 @@ pub(super) struct EncodedText {
     pub(super) sequence: Sequence,
     /// The number of leading tokens that are not pooled.
     pub(super) excluded: usize,
+    /// The number of leading tokens that are the prompt's, `[CLS]` included; 0 without a prompt.
+    pub(super) prompt: usize,
     /// A hash of the text.
     hash: u128,
 }
@@ -60,13 +63,19 @@ impl EncodedTexts {
             })
             .collect();
         let threads = embedder.model.device.threads();
+        let prompts = Purpose::ALL.map(|purpose| embedder.prompt_tokens(purpose));
         let encoded = parallel::map(&distinct, threads, |(text, purpose)| {
             let (sequence, cut) = embedder.encode(text, *purpose);
             let (excluded, hash) = (embedder.excluded(*purpose), xxh3_128(text.as_bytes()));
-            (EncodedText { sequence, excluded, hash }, cut)
+            (EncodedText { sequence, excluded, prompt: prompts[*purpose as usize], hash }, cut)
         });
         let cut = encoded.iter().filter(|(_, cut)| *cut).count();
         EncodedTexts { texts: encoded.into_iter().map(|(text, _)| text).collect(), rows: encoded_rows, cut }
+    }
+
+    /// A hash of a text.
+    pub(super) fn hash(&self, number: usize) -> u128 {
+        self.texts[number].hash
     }
 
     /// Whether two texts are the same; they may have different prompts.
@@ -92,14 +101,15 @@ impl EncodedTexts {
         self.rows.iter().map(of_row).sum()
     }
 
-    /// The step of some rows, and the number of each of its texts: of the anchors, then of the candidates.
-    pub(super) fn step(&self, chosen: &[usize]) -> (Step, Vec<usize>) {
+    /// The step of some rows, and the number of each of its texts: of the anchors, then of the candidates. The negatives of a
+    /// row are its own, and those that were mined for its anchor.
+    pub(super) fn step(&self, chosen: &[usize], mined: &MinedNegatives) -> (Step, Vec<usize>) {
         let (mut step, mut candidates) = (Step::default(), Vec::new());
         let mut anchors = Vec::new();
         for row in chosen.iter().map(|&number| &self.rows[number]) {
             anchors.push(row.anchor);
             let first = candidates.len();
-            candidates.extend(row.positives.iter().chain(&row.negatives));
+            candidates.extend(row.positives.iter().chain(&row.negatives).chain(mined.of(row.anchor)));
             let positives = first..first + row.positives.len();
             let negatives = positives.end..candidates.len();
             step.rows.push(Row { positives, negatives, labels: row.scores.clone() });
@@ -113,7 +123,7 @@ impl EncodedTexts {
     /// The mean number of other texts that an anchor of a step is compared with: all candidates but those with the text of
     /// the anchor or of one of its positives.
     pub(super) fn negatives_in_batch(&self, chosen: &[usize]) -> f64 {
-        let (step, _) = self.step(chosen);
+        let (step, _) = self.step(chosen, &MinedNegatives::default());
         let of_row = |(row, anchor): (&Row, &u128)| {
             let positives = &step.candidates[row.positives.clone()];
             step.candidates.iter().filter(|hash| *hash != anchor && !positives.contains(hash)).count()
@@ -124,7 +134,18 @@ impl EncodedTexts {
 
     /// The row as the losses see it, to check it.
     pub(super) fn row(&self, number: usize) -> Row {
-        self.step(&[number]).0.rows.remove(0)
+        self.step(&[number], &MinedNegatives::default()).0.rows.remove(0)
+    }
+
+    /// The number of a row's first text.
+    pub(super) fn anchor(&self, row: usize) -> usize {
+        self.rows[row].anchor
+    }
+
+    /// Whether a row has only one text, which is its own positive.
+    pub(super) fn is_single(&self, row: usize) -> bool {
+        let EncodedRow { anchor, positives, negatives, scores } = &self.rows[row];
+        positives[..] == [*anchor] && negatives.is_empty() && scores.is_empty()
     }
 
     /// Pairs of a single positive with a score: anchor, positive, score.

@@ -1,13 +1,17 @@
 //! Steps and evaluations of a run that trains embeddings.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use cloze_engine::ops::LossSum;
 use cloze_engine::{DType, Device, DropoutKey, Pass};
 use cloze_model::{Inputs, Losses};
 use cloze_train::step::{StepOutcome, Trainer};
 
-use super::encoded::EncodedTexts;
+use super::denoising::Damage;
+use super::encoded::{EncodedText, EncodedTexts};
 use super::losses::{Embeddings, Loss, Matryoshka, Outcome, Rows, Step};
+use super::mined::{MinedNegatives, Miner};
 use super::network::EmbeddingNetwork;
 use super::scores::scores;
 use crate::TaskError;
@@ -22,13 +26,23 @@ use cloze_train::network::Network;
 pub(super) struct EmbedLearner<'r> {
     pub(super) train: &'r EncodedTexts,
     pub(super) dev: &'r EncodedTexts,
-    pub(super) loss: Matryoshka,
+    pub(super) objective: Objective,
+    /// Mines negatives in the run.
+    pub(super) miner: Option<Miner>,
     /// Maximum number of tokens of a forward pass.
     pub(super) micro_tokens: usize,
     /// The dev rows of a step, for the dev loss.
     pub(super) batch: usize,
     /// The similarity of the dev scores.
     pub(super) similarity: Similarity,
+}
+
+/// What is minimised.
+pub(super) enum Objective {
+    /// A loss of the vectors of a step.
+    Vectors(Matryoshka),
+    /// A decoder's loss on the texts of a step, from the vectors of damaged copies.
+    Denoising(Damage),
 }
 
 /// One forward pass of a step: the places of its texts among those of the step.
@@ -65,7 +79,7 @@ impl EmbedLearner<'_> {
 
     /// The loss of a step whose texts have these vectors, the anchors' first; derivatives in the same order.
     fn outcome(
-        &self,
+        loss: &Matryoshka,
         network: &EmbeddingNetwork,
         device: &Device,
         step: &Step,
@@ -74,7 +88,7 @@ impl EmbedLearner<'_> {
         let width = network.width();
         let (anchors, candidates) = vectors.split_at(step.anchors.len() * width);
         let embeddings = Embeddings { anchors: Rows::new(width, anchors), candidates: Rows::new(width, candidates) };
-        let mut loss = self.loss.clone();
+        let mut loss = loss.clone();
         if let (Loss::InfoNce(settings), Some(scale)) = (&mut loss.loss, network.scale()) {
             settings.scale = scale;
         }
@@ -83,6 +97,13 @@ impl EmbedLearner<'_> {
         derivatives.append(&mut outcome.candidates);
         (outcome, derivatives)
     }
+}
+
+/// One forward pass of a denoising step: texts, and their damaged copies in the same order.
+struct Denoising {
+    damaged: Inputs,
+    excluded: usize,
+    texts: Inputs,
 }
 
 /// The vectors of texts, in their order. With a key, as the recording pass with that key will compute them. None if `stop`
@@ -134,43 +155,14 @@ impl Learner for EmbedLearner<'_> {
     }
 
     fn learn(&self, trainer: &mut Trainer<EmbeddingNetwork>, chosen: &[usize], number: u64, lr: f64) -> StepOutcome {
-        let (step, texts) = self.train.step(chosen);
-        let batches = self.micro_batches(self.train, &texts);
-        let width = trainer.network.width();
-        // With several passes, the loss is computed before the first is recorded.
-        let mut before = None;
-        if batches.len() > 1 {
-            let (device, precision) = (trainer.device(), trainer.precision());
-            let key = |micro| Some(trainer.key(number, micro));
-            let vectors = embed(&trainer.network, device, precision, &batches, key, None).unwrap_or_default();
-            before = Some(self.outcome(&trainer.network, device, &step, &vectors));
-        }
-        let update = trainer.step(batches.len(), number, lr, |network, pass, key| {
-            let MicroBatch { places, inputs, excluded } = &batches[key.micro as usize];
-            let output = network.embed(pass, inputs, *excluded);
-            let alone;
-            let (outcome, derivatives) = match &before {
-                Some(before) => before,
-                None => {
-                    let mut vectors = vec![0.0; places.len() * width];
-                    scatter(&output.value().to_vec_f32(), places, width, &mut vectors);
-                    alone = self.outcome(network, pass.device(), &step, &vectors);
-                    &alone
-                }
-            };
-            let own: Vec<f32> =
-                places.iter().flat_map(|place| &derivatives[place * width..(place + 1) * width]).copied().collect();
-            let gradient = pass.device().tensor_f32(&own, &[places.len(), width]);
-            pass.seed_gradient(&output, gradient);
-            let mut losses = Losses::default();
-            if key.micro == 0 {
-                network.seed_log_scale(pass, outcome.log_scale);
-                losses.add(TERMS[0].name, outcome.loss);
-            }
-            losses
-        });
-        let tokens = batches.iter().map(|batch| batch.inputs.tokens() as u64).sum();
-        StepOutcome { update, tokens, flops: 0.0 }
+        let begun = Instant::now();
+        let mut outcome = match &self.objective {
+            Objective::Vectors(loss) => self.learn_vectors(loss, trainer, chosen, number, lr),
+            Objective::Denoising(damage) => self.learn_denoising(damage, trainer, chosen, number, lr),
+        };
+        // With mining and the passes before the recorded ones.
+        outcome.update.seconds = begun.elapsed().as_secs_f64();
+        outcome
     }
 
     fn evaluate(
@@ -188,14 +180,135 @@ impl Learner for EmbedLearner<'_> {
             return Err(TaskError::Logits("the dev rows' vectors".to_owned()));
         }
         let width = network.width();
-        let mut loss = cloze_engine::ops::LossSum::default();
+        let mut loss = LossSum::default();
         let rows: Vec<usize> = (0..self.dev.len()).collect();
-        for chosen in rows.chunks(self.batch) {
-            let (step, texts) = self.dev.step(chosen);
-            let of_step: Vec<f32> = texts.iter().flat_map(|n| &vectors[n * width..(n + 1) * width]).copied().collect();
-            loss += self.outcome(network, device, &step, &of_step).0.loss;
+        match &self.objective {
+            Objective::Vectors(of_vectors) => {
+                for chosen in rows.chunks(self.batch) {
+                    let (step, texts) = self.dev.step(chosen, &MinedNegatives::default());
+                    let of_step: Vec<f32> =
+                        texts.iter().flat_map(|n| &vectors[n * width..(n + 1) * width]).copied().collect();
+                    loss += Self::outcome(of_vectors, network, device, &step, &of_step).0.loss;
+                }
+            }
+            Objective::Denoising(damage) => {
+                // The same damage at each evaluation.
+                for Denoising { damaged, excluded, texts } in self.denoising(damage, self.dev, &rows, u64::MAX) {
+                    if stop.load(Ordering::Relaxed) {
+                        return Ok(None);
+                    }
+                    let mut pass = Pass::inference(device, network.params(), trainer.precision());
+                    loss += network.denoise(&mut pass, &damaged, excluded, &texts, 0.0).unwrap_or_default();
+                }
+            }
         }
         let scores = scores(device, self.dev, &Vectors::new(width, vectors), self.similarity);
         Ok(Some((loss.mean(), scores)))
+    }
+}
+
+impl EmbedLearner<'_> {
+    /// The forward passes of a denoising step on some rows.
+    fn denoising(&self, damage: &Damage, rows: &EncodedTexts, chosen: &[usize], step: u64) -> Vec<Denoising> {
+        let texts: Vec<&EncodedText> = chosen.iter().map(|&row| &rows.texts[rows.anchor(row)]).collect();
+        let lengths: Vec<usize> = texts.iter().map(|text| text.sequence.ids.len()).collect();
+        let passes = batches_of_tokens(&lengths, self.micro_tokens).into_iter().map(|group| {
+            let (mut damaged, mut originals) = (Inputs::default(), Inputs::default());
+            for &place in &group {
+                let text = texts[place];
+                let copy = damage.of(&text.sequence, text.prompt, [step, chosen[place] as u64]);
+                damaged.push(&copy.ids, &copy.segments);
+                originals.push(&text.sequence.ids, &text.sequence.segments);
+            }
+            // All texts have one purpose.
+            Denoising { damaged, excluded: texts[0].excluded, texts: originals }
+        });
+        passes.collect()
+    }
+
+    /// A step of a decoder's loss: the mean over all tokens of the step.
+    fn learn_denoising(
+        &self,
+        damage: &Damage,
+        trainer: &mut Trainer<EmbeddingNetwork>,
+        chosen: &[usize],
+        number: u64,
+        lr: f64,
+    ) -> StepOutcome {
+        let passes = self.denoising(damage, self.train, chosen, number);
+        let predicted: usize = passes.iter().map(|pass| pass.texts.tokens() - pass.texts.sequences()).sum();
+        let scale = 1.0 / predicted.max(1) as f32;
+        let update = trainer.step(passes.len(), number, lr, |network, pass, key| {
+            let Denoising { damaged, excluded, texts } = &passes[key.micro as usize];
+            let mut losses = Losses::default();
+            let loss = network.denoise(pass, damaged, *excluded, texts, scale);
+            loss.into_iter().for_each(|loss| losses.add(TERMS[0].name, loss));
+            losses
+        });
+        let tokens = passes.iter().map(|pass| (pass.damaged.tokens() + pass.texts.tokens()) as u64).sum();
+        StepOutcome { update, tokens, flops: 0.0 }
+    }
+
+    /// Mines the negatives of all training rows with the current model. With vectors that are not finite, those mined before
+    /// stay; the step will report its loss.
+    fn mine(&self, miner: &Miner, trainer: &mut Trainer<EmbeddingNetwork>) {
+        let all: Vec<usize> = (0..self.train.texts.len()).collect();
+        let batches = self.micro_batches(self.train, &all);
+        let (device, network) = (trainer.device(), &trainer.network);
+        let vectors = embed(network, device, trainer.precision(), &batches, |_| None, None).unwrap_or_default();
+        if let Ok(mined) = miner.mine(device, &Vectors::new(network.width(), vectors)) {
+            trainer.network.mined = mined;
+        }
+    }
+
+    /// A step of a loss of vectors.
+    fn learn_vectors(
+        &self,
+        loss: &Matryoshka,
+        trainer: &mut Trainer<EmbeddingNetwork>,
+        chosen: &[usize],
+        number: u64,
+        lr: f64,
+    ) -> StepOutcome {
+        if let Some(miner) = self.miner.as_ref().filter(|miner| number.is_multiple_of(miner.every)) {
+            self.mine(miner, trainer);
+        }
+        let (step, texts) = self.train.step(chosen, &trainer.network.mined);
+        let batches = self.micro_batches(self.train, &texts);
+        let width = trainer.network.width();
+        // With several passes, the loss is computed before the first is recorded.
+        let mut before = None;
+        if batches.len() > 1 {
+            let (device, precision) = (trainer.device(), trainer.precision());
+            let key = |micro| Some(trainer.key(number, micro));
+            let vectors = embed(&trainer.network, device, precision, &batches, key, None).unwrap_or_default();
+            before = Some(Self::outcome(loss, &trainer.network, device, &step, &vectors));
+        }
+        let update = trainer.step(batches.len(), number, lr, |network, pass, key| {
+            let MicroBatch { places, inputs, excluded } = &batches[key.micro as usize];
+            let output = network.embed(pass, inputs, *excluded);
+            let alone;
+            let (outcome, derivatives) = match &before {
+                Some(before) => before,
+                None => {
+                    let mut vectors = vec![0.0; places.len() * width];
+                    scatter(&output.value().to_vec_f32(), places, width, &mut vectors);
+                    alone = Self::outcome(loss, network, pass.device(), &step, &vectors);
+                    &alone
+                }
+            };
+            let own: Vec<f32> =
+                places.iter().flat_map(|place| &derivatives[place * width..(place + 1) * width]).copied().collect();
+            let gradient = pass.device().tensor_f32(&own, &[places.len(), width]);
+            pass.seed_gradient(&output, gradient);
+            let mut losses = Losses::default();
+            if key.micro == 0 {
+                network.seed_log_scale(pass, outcome.log_scale);
+                losses.add(TERMS[0].name, outcome.loss);
+            }
+            losses
+        });
+        let tokens = batches.iter().map(|batch| batch.inputs.tokens() as u64).sum();
+        StepOutcome { update, tokens, flops: 0.0 }
     }
 }

@@ -6,6 +6,8 @@
 //! | `rows.rs` | a file → rows of anchors, positives, negatives and scores |
 //! | `settings.rs` | the settings of a run |
 //! | `encoded.rs` | rows → token ids of texts, and the texts of a step |
+//! | `denoising.rs` | a text → a copy with deleted words |
+//! | `mined.rs` | the vectors of all texts → hard negatives |
 //! | `network.rs` | token ids → vectors, with gradients |
 //! | [`losses`] | the vectors of a step → the loss and its derivatives |
 //! | `learner.rs` | steps in micro-batches, and evaluations, for the training loop |
@@ -22,10 +24,12 @@
 //! The run folder is that of any fine-tuning; see [`finetune`](crate::finetune). `model/` is a sentence-transformers folder.
 
 mod card;
+mod denoising;
 mod encoded;
 mod folder;
 mod learner;
 pub mod losses;
+mod mined;
 mod network;
 pub mod rows;
 mod run;

@@ -1,15 +1,17 @@
 //! The trained network: an encoder, a pooling, and modules after it, with their parameters in one arena.
 
+use std::fs;
 use std::path::Path;
 
 use cloze_data::Purpose;
-use cloze_engine::ops::Activation as EngineActivation;
+use cloze_engine::ops::{Activation as EngineActivation, LossSum};
 use cloze_engine::{Device, ParamId, Parameters, Pass, Tensor, Var, ops};
-use cloze_model::{Heads, Inputs, Layout, Model};
+use cloze_model::{Heads, Inputs, Layout, LoadReport, Model, ModelError, SentenceDecoder};
 use cloze_train::TrainError;
 use cloze_train::network::Network;
 
 use super::folder::{self, FolderFiles, Written};
+use super::mined::MinedNegatives;
 use crate::TaskError;
 use crate::embed::modules::{Activation, Dense, Module, Residual};
 use crate::embed::pooling::{Pool, Pooling};
@@ -17,6 +19,8 @@ use crate::embed::{Embedder, pooled_states};
 
 /// The stream of random numbers of a new layer.
 const DENSE: Purpose = Purpose::Other(11);
+/// The folder of the decoder's cross-attentions in a checkpoint.
+const DECODER: &str = "decoder";
 /// The largest learned scale, as in CLIP (Radford et al. 2021, section 2.5).
 const MAX_SCALE: f32 = 100.0;
 
@@ -27,7 +31,24 @@ pub struct EmbeddingNetwork {
     modules: Vec<Trained>,
     /// The logarithm of the similarities' factor, if it is learned.
     log_scale: Option<ParamId>,
+    /// For denoising.
+    decoder: Option<SentenceDecoder>,
+    /// The negatives that were mined last.
+    pub(super) mined: MinedNegatives,
     files: FolderFiles,
+}
+
+/// What is new in a network, in addition to the weights of the folder that it starts from.
+#[derive(Clone, Copy)]
+pub(super) struct NewParts {
+    /// The width of a new layer after the pooling (tanh, as in sentence-transformers).
+    pub(super) dense: Option<usize>,
+    /// The initial factor of the similarities, if it is learned.
+    pub(super) scale: Option<f64>,
+    /// Whether there is a decoder.
+    pub(super) decodes: bool,
+    /// Initialises layer and decoder.
+    pub(super) seed: u64,
 }
 
 /// A module whose parameters are in the arena.
@@ -38,21 +59,17 @@ enum Trained {
 }
 
 impl EmbeddingNetwork {
-    /// The network of an embedder: its folder's weights, and its pooling and modules. `dense` is the width of a new layer
-    /// after the pooling (tanh, as in sentence-transformers), which is initialised by `seed`; `scale` the initial factor
-    /// of the similarities, if it is learned.
+    /// The network of an embedder: its folder's weights, its pooling and modules, and new parts.
     ///
     /// # Errors
-    /// Modules that cannot be trained; hidden states other than the last.
+    /// Modules that cannot be trained; hidden states other than the last; a model that cannot have a decoder.
     pub(super) fn new(
         embedder: &Embedder,
         files: FolderFiles,
-        dense: Option<usize>,
-        scale: Option<f64>,
-        seed: u64,
-    ) -> Result<EmbeddingNetwork, TaskError> {
-        let device = &embedder.model.device;
-        let (mut model, _) = Model::load_encoder(embedder.model.dir(), device)?;
+        new: NewParts,
+    ) -> Result<(EmbeddingNetwork, LoadReport), TaskError> {
+        let NewParts { dense, scale, decodes, seed } = new;
+        let (mut model, report) = load(embedder.model.dir(), &embedder.model.device, decodes, seed)?;
         let pooling = embedder.pooling.clone();
         let last = model.architecture().layers;
         if pooling.layers != [last] {
@@ -74,12 +91,21 @@ impl EmbeddingNetwork {
             }
             modules.insert(0, Module::Dense(new_dense(pooling.width(model.architecture().hidden_size), outputs, seed)));
         }
-        freeze_unused(&mut model, &pooling);
+        freeze_unused(&mut model, &pooling, decodes);
         let modules = declare(&mut model.params, &modules)
             .map_err(|problem| TaskError::Folder { path: embedder.model.dir().to_owned(), problem })?;
         let log_scale =
             scale.map(|scale| model.params.extend(&[(folder::LOG_SCALE, &[1, 1], &[scale.ln() as f32])])[0]);
-        Ok(EmbeddingNetwork { model, pooling, modules, log_scale, files })
+        let decoder = if decodes { Some(SentenceDecoder::new(&mut model, seed)?) } else { None };
+        let mined = MinedNegatives::default();
+        let network = EmbeddingNetwork { model, pooling, modules, log_scale, decoder, mined, files };
+        let (width, hidden) = (network.width(), network.model.architecture().hidden_size);
+        if decodes && width != hidden {
+            let problem =
+                format!("expected vectors of {hidden} dimensions, the width of the decoder's layers, found {width}");
+            return Err(TaskError::setting("loss", problem));
+        }
+        Ok((network, report))
     }
 
     /// The model.
@@ -114,6 +140,21 @@ impl EmbeddingNetwork {
         x
     }
 
+    /// The sum of the decoder's losses on texts, from their damaged copies, and its gradient times `scale`, recorded in the
+    /// pass. None without a decoder.
+    pub(super) fn denoise(
+        &self,
+        pass: &mut Pass<'_>,
+        damaged: &Inputs,
+        excluded: usize,
+        texts: &Inputs,
+        scale: f32,
+    ) -> Option<LossSum> {
+        let decoder = self.decoder.as_ref()?;
+        let vectors = self.embed(pass, damaged, excluded);
+        Some(decoder.loss(&self.model, pass, texts, &vectors, scale))
+    }
+
     /// The learned factor of the similarities.
     pub(super) fn scale(&self) -> Option<f64> {
         let id = self.log_scale?;
@@ -133,6 +174,17 @@ impl EmbeddingNetwork {
         pass.seed_gradient(&output, gradient);
     }
 
+    /// Writes the files beside the model's.
+    fn save_folder(&self, dir: &Path) -> Result<(), TrainError> {
+        let written = Written {
+            pooling: self.pooling.clone(),
+            modules: self.read_modules(),
+            log_scale: self.log_scale.map(|id| self.model.params.read(id)[0]),
+            files: self.files.clone(),
+        };
+        folder::write(dir, &written, self.model.architecture().hidden_size)
+    }
+
     fn read_modules(&self) -> Vec<Module> {
         let params = &self.model.params;
         let read = |module: &Trained| match module {
@@ -150,9 +202,22 @@ impl EmbeddingNetwork {
     }
 }
 
-/// Freezes the pooler unless it is read.
-fn freeze_unused(model: &mut Model, pooling: &Pooling) {
+/// The encoder in a folder, with its pooler if stored. A decoder needs a language-model head, too: that of the folder, or a
+/// new one.
+fn load(dir: &Path, device: &Device, decodes: bool, seed: u64) -> Result<(Model, LoadReport), ModelError> {
+    let (model, report) = Model::load_encoder(dir, device)?;
+    if !decodes {
+        return Ok((model, report));
+    }
+    let mut heads = model.heads;
+    heads.mlm = true;
+    Model::load_with(dir, heads, &[], device, seed)
+}
+
+/// Freezes the heads that are not read.
+fn freeze_unused(model: &mut Model, pooling: &Pooling, decodes: bool) {
     let mut used = Heads::NONE;
+    used.mlm = decodes;
     used.pooler = pooling.pools.contains(&Pool::Pooler);
     model.freeze_unused_heads(used);
 }
@@ -212,26 +277,36 @@ impl Network for EmbeddingNetwork {
 
     fn load(dir: &Path, device: &Device) -> Result<EmbeddingNetwork, TrainError> {
         let damaged = |e: TaskError| TrainError::Damaged { path: dir.to_owned(), reason: e.to_string() };
-        let (mut model, _) = Model::load_encoder(&Layout::of(dir)?.model, device)?;
+        let decoder = dir.join(DECODER);
+        let decodes = decoder.is_dir();
+        let (mut model, _) = load(&Layout::of(dir)?.model, device, decodes, 0)?;
         let Written { pooling, modules, log_scale, files } =
             folder::read(dir, model.architecture().layers).map_err(damaged)?;
-        freeze_unused(&mut model, &pooling);
+        freeze_unused(&mut model, &pooling, decodes);
         let modules = declare(&mut model.params, &modules)
             .map_err(|reason| TrainError::Damaged { path: dir.to_owned(), reason })?;
         let log_scale = log_scale.map(|value| model.params.extend(&[(folder::LOG_SCALE, &[1, 1], &[value])])[0]);
-        Ok(EmbeddingNetwork { model, pooling, modules, log_scale, files })
+        let decoder = if decodes { Some(SentenceDecoder::load(&decoder, &mut model)?) } else { None };
+        let mined = MinedNegatives::read(dir)?;
+        Ok(EmbeddingNetwork { model, pooling, modules, log_scale, decoder, mined, files })
     }
 
     fn save(&self, dir: &Path) -> Result<(), TrainError> {
         self.model.save(dir)?;
-        let log_scale = self.log_scale.map(|id| self.model.params.read(id)[0]);
-        let hidden = self.model.architecture().hidden_size;
-        let written = Written {
-            pooling: self.pooling.clone(),
-            modules: self.read_modules(),
-            log_scale,
-            files: self.files.clone(),
-        };
-        folder::write(dir, &written, hidden)
+        if let Some(decoder) = &self.decoder {
+            let folder = dir.join(DECODER);
+            fs::create_dir_all(&folder).map_err(|e| TrainError::io("create", &folder, e))?;
+            decoder.save(&folder, &self.model, &self.model.params)?;
+        }
+        self.mined.write(dir)?;
+        self.save_folder(dir)
+    }
+
+    /// Without the decoder, its head and mined negatives.
+    fn save_final(&self, dir: &Path) -> Result<(), TrainError> {
+        let mut heads = self.model.heads;
+        heads.mlm = false;
+        self.model.save_heads(heads, &self.model.params, dir)?;
+        self.save_folder(dir)
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use cloze_data::example_order;
+use cloze_data::{TokenTable, example_order};
 use cloze_engine::Device;
 use cloze_model::LoadReport;
 use cloze_text::Tokenizer;
@@ -16,11 +16,13 @@ use serde_json::{Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::card::{CardFacts, card};
+use super::denoising::Damage;
 use super::encoded::EncodedTexts;
 use super::folder::FolderFiles;
-use super::learner::EmbedLearner;
+use super::learner::{EmbedLearner, Objective};
 use super::losses::{Candidates, Compare, Distance};
-use super::network::EmbeddingNetwork;
+use super::mined::Miner;
+use super::network::{EmbeddingNetwork, NewParts};
 use super::rows::TextRow;
 use super::settings::{EmbedSettings, LossKind};
 use crate::TaskError;
@@ -129,9 +131,15 @@ impl Prepared {
         let [train, dev] = [run.train, run.dev].map(|rows| EncodedTexts::new(&embedder, rows, purposes));
         let width = settings.dense.unwrap_or(embedder.width());
         let loss = settings.loss(width)?;
-        for (rows, encoded) in [(run.train, &train), (run.dev, &dev)] {
+        for (rows, encoded, is_train) in [(run.train, &train, true), (run.dev, &dev, false)] {
             for (number, row) in rows.iter().enumerate() {
-                loss.loss.check(&encoded.row(number), width).map_err(|problem| {
+                let checked = match &loss {
+                    Some(loss) => loss.loss.check(&encoded.row(number), width),
+                    // Dev rows may have scores.
+                    None if !is_train || encoded.is_single(number) => Ok(()),
+                    None => Err("expected one text".to_owned()),
+                };
+                checked.map_err(|problem| {
                     TaskError::line(&row.path, row.line, format!("{problem}, for the loss {}", settings.loss.name()))
                 })?;
             }
@@ -153,10 +161,10 @@ impl Prepared {
         newest: Option<&Path>,
     ) -> Result<(Trainer<EmbeddingNetwork>, State, LoadReport), TaskError> {
         let training = &self.settings.training;
-        let (mut network, moments, state) = match newest {
+        let (mut network, moments, state, report) = match newest {
             Some(path) => {
                 let loaded = checkpoint::load::<EmbeddingNetwork, State>(path, run.device)?;
-                (loaded.network, Some(loaded.moments), loaded.state)
+                (loaded.network, Some(loaded.moments), loaded.state, LoadReport::default())
             }
             None => {
                 let start = run
@@ -173,21 +181,39 @@ impl Prepared {
                 let card = card(&self.embedder, &facts);
                 let equals = self.settings.loss.is_of_equals();
                 let files = FolderFiles::new(&self.embedder, run.model, self.similarity, equals, card)?;
-                let scale = self.settings.learn_temperature.then(|| 1.0 / self.settings.temperature());
-                let network = EmbeddingNetwork::new(&self.embedder, files, self.settings.dense, scale, training.seed)?;
-                (network, None, State::default())
+                let new = NewParts {
+                    dense: self.settings.dense,
+                    scale: self.settings.learn_temperature.then(|| 1.0 / self.settings.temperature()),
+                    decodes: self.settings.loss == LossKind::Denoising,
+                    seed: training.seed,
+                };
+                let (network, report) = EmbeddingNetwork::new(&self.embedder, files, new)?;
+                (network, None, State::default(), report)
             }
         };
         set_up(network.model_mut(), training)?;
         let updates = state.updates();
-        Ok((trainer(network, run.device, training, updates, moments), state, LoadReport::default()))
+        Ok((trainer(network, run.device, training, updates, moments), state, report))
     }
 
     fn learner(&self, network: &EmbeddingNetwork) -> Result<EmbedLearner<'_>, TaskError> {
         Ok(EmbedLearner {
             train: &self.train,
             dev: &self.dev,
-            loss: self.settings.loss(network.width())?,
+            objective: match self.settings.loss(network.width())? {
+                Some(loss) => Objective::Vectors(loss),
+                None => Objective::Denoising(Damage {
+                    deletion_ratio: self.settings.deletion_ratio,
+                    seed: self.settings.training.seed,
+                    tokens: TokenTable::from(self.tokenizer()),
+                }),
+            },
+            miner: self.settings.mine_every.map(|every| {
+                let mut options = crate::mining::Options::default();
+                options.num_negatives = self.settings.mine_negatives;
+                options.relative_margin = Some(self.settings.mine_margin);
+                Miner::new(&self.train, every, options, self.similarity)
+            }),
             micro_tokens: self.settings.micro_tokens,
             batch: self.settings.training.batch,
             similarity: self.similarity,
@@ -205,6 +231,17 @@ impl Prepared {
         let mean = self.train.negatives_in_batch(&first);
         Some(format!(
             "an anchor of the first step has {mean:.1} negatives on average; texts equal to it or its positives are left out"
+        ))
+    }
+
+    /// What is mined in the run.
+    fn mining_note(&self) -> Option<String> {
+        let EmbedSettings { mine_every, mine_negatives, mine_margin, .. } = self.settings;
+        Some(format!(
+            "before the first step and after every {} steps, up to {mine_negatives} more negatives of each row are mined, of at most {:.0} % \
+             of its positives' similarity",
+            mine_every?,
+            100.0 * (1.0 - mine_margin)
         ))
     }
 
@@ -261,6 +298,7 @@ pub fn train(
     let mut notes = prepared.embedder.notes.clone();
     notes.push(format!("vectors: {}, compared by {}", prepared.embedder.describe(), prepared.similarity));
     notes.extend(prepared.negatives_note());
+    notes.extend(prepared.mining_note());
     let start = Start {
         machine: format!("{}, {} ({})", device.describe(), precision.name(), device.explain(precision)),
         step: at.step,

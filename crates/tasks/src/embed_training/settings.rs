@@ -7,6 +7,9 @@ use crate::TaskError;
 use crate::finetune::resume::RunSettings;
 use crate::settings::Settings;
 
+/// The part of the words that denoising deletes: the best of Wang et al. 2021, table 5.
+const DELETION_RATIO: f64 = 0.6;
+
 /// A loss by name; the other settings complete it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -25,17 +28,24 @@ pub enum LossKind {
     Kl,
     /// [`Loss::Mse`].
     Mse,
+    /// Denoising (Wang et al. 2021, "TSDAE"): a decoder predicts each text from the vector of a copy with deleted words.
+    Denoising,
 }
 
 impl LossKind {
     /// All losses, with their names and descriptions.
-    pub const ALL: [(LossKind, &'static str, &'static str); 6] = [
+    pub const ALL: [(LossKind, &'static str, &'static str); 7] = [
         (LossKind::InfoNce, "info-nce", "Each positive among all texts of the batch (MultipleNegativesRankingLoss)"),
         (LossKind::Cosent, "cosent", "The order of scored pairs (CoSENTLoss)"),
         (LossKind::Triplet, "triplet", "The distance to a positive and to a negative (TripletLoss)"),
         (LossKind::MarginMse, "margin-mse", "A teacher's differences of scores (MarginMSELoss)"),
         (LossKind::Kl, "kl", "A teacher's distribution over the candidates (DistillKLDivLoss)"),
         (LossKind::Mse, "mse", "A teacher's vectors (MSELoss)"),
+        (
+            LossKind::Denoising,
+            "denoising",
+            "Each text from the vector of a damaged copy (DenoisingAutoEncoderLoss, TSDAE)",
+        ),
     ];
 
     /// The name.
@@ -45,7 +55,7 @@ impl LossKind {
 
     /// Whether the two texts of a pair have the same role, rather than those of a query and a document.
     pub fn is_of_equals(self) -> bool {
-        matches!(self, LossKind::Cosent | LossKind::Mse)
+        matches!(self, LossKind::Cosent | LossKind::Mse | LossKind::Denoising)
     }
 
     /// The default temperature: that of sentence-transformers.
@@ -87,9 +97,19 @@ pub struct EmbedSettings {
     /// The margin of the triplet loss. None: 5 for Euclidean distances, 0.5 for cosine distances.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
+    /// The probability that a word is deleted from the damaged copy, for denoising.
+    pub deletion_ratio: f64,
     /// Numbers of leading dimensions that are trained to be useful alone, in addition to all dimensions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dimensions: Vec<usize>,
+    /// Mine hard negatives among all texts of the training rows, with the current model: before the first step, and again
+    /// after this number of steps. None: only the rows' own negatives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mine_every: Option<u64>,
+    /// The number of mined negatives of each row.
+    pub mine_negatives: usize,
+    /// How much less similar than the positive a mined negative must be, as a part of the positive's similarity.
+    pub mine_margin: f32,
     /// The width of a new dense layer after the pooling. None: no new layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dense: Option<usize>,
@@ -114,7 +134,11 @@ impl Default for EmbedSettings {
             hardness_strength: 0.0,
             distance: Distance::Euclidean,
             margin: None,
+            deletion_ratio: DELETION_RATIO,
             dimensions: Vec::new(),
+            mine_every: None,
+            mine_negatives: 1,
+            mine_margin: 0.05,
             dense: None,
             micro_tokens: 8192,
             training,
@@ -151,6 +175,36 @@ impl EmbedSettings {
         of_loss(self.hardness_strength == 0.0, nce, "hardness_strength")?;
         of_loss(self.distance == Distance::default(), &[LossKind::Triplet], "distance")?;
         of_loss(self.margin.is_none(), &[LossKind::Triplet], "margin")?;
+        of_loss(self.mine_every.is_none(), nce, "mine_every")?;
+        require(self.mine_every != Some(0), "mine_every", "expected at least 1 step, found 0".to_owned())?;
+        let mines = |is_default: bool, key: &'static str| {
+            require(is_default || self.mine_every.is_some(), key, "has no effect without `mine_every`".to_owned())
+        };
+        mines(self.mine_negatives == 1, "mine_negatives")?;
+        mines(self.mine_margin == 0.05, "mine_margin")?;
+        require(self.mine_negatives > 0, "mine_negatives", "expected at least 1, found 0".to_owned())?;
+        let margin = self.mine_margin;
+        require(
+            (0.0..1.0).contains(&margin),
+            "mine_margin",
+            format!("expected at least 0 and less than 1, found {margin}"),
+        )?;
+        of_loss(self.deletion_ratio == DELETION_RATIO, &[LossKind::Denoising], "deletion_ratio")?;
+        let ratio = self.deletion_ratio;
+        require(
+            (0.0..1.0).contains(&ratio),
+            "deletion_ratio",
+            format!("expected at least 0 and less than 1, found {ratio}"),
+        )?;
+        if loss == LossKind::Denoising {
+            let reason = "has no effect on denoising, whose loss is that of a decoder";
+            require(self.dimensions.is_empty(), "dimensions", reason.to_owned())?;
+            require(
+                self.training.freeze.is_none(),
+                "freeze",
+                "expected no frozen layers: the decoder of denoising has the encoder's weights".to_owned(),
+            )?;
+        }
         let temperature = self.temperature();
         require(
             temperature > 0.0 && temperature.is_finite(),
@@ -216,11 +270,11 @@ impl EmbedSettings {
         })
     }
 
-    /// The loss, with this factor of the similarities, for embeddings of `width` dimensions.
+    /// The loss of embeddings of `width` dimensions. None for denoising, whose loss is not one of embeddings.
     ///
     /// # Errors
     /// [`TaskError::Setting`] for more dimensions than there are.
-    pub fn loss(&self, width: usize) -> Result<Matryoshka, TaskError> {
+    pub fn loss(&self, width: usize) -> Result<Option<Matryoshka>, TaskError> {
         if let Some(found) = self.dimensions.iter().find(|kept| **kept > width) {
             let problem = format!("expected at most {width}, the width of the vectors, found {found}");
             return Err(TaskError::setting("dimensions", problem));
@@ -241,13 +295,14 @@ impl EmbedSettings {
             LossKind::MarginMse => Loss::MarginMse { compare: self.compare.unwrap_or(Compare::Dot) },
             LossKind::Kl => Loss::Kl { compare: self.compare.unwrap_or(Compare::Dot), temperature: self.temperature() },
             LossKind::Mse => Loss::Mse,
+            LossKind::Denoising => return Ok(None),
         };
         let mut dimensions: Vec<(usize, f64)> = Vec::new();
         if !self.dimensions.is_empty() {
             dimensions.push((width, 1.0));
             dimensions.extend(self.dimensions.iter().filter(|kept| **kept != width).map(|kept| (*kept, 1.0)));
         }
-        Ok(Matryoshka { loss, dimensions })
+        Ok(Some(Matryoshka { loss, dimensions }))
     }
 
     /// Whether runs with the two settings produce the same weights; see [`Settings::same_trajectory`].

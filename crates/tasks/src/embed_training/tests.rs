@@ -168,6 +168,80 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
     }
 }
 
+/// Bit by bit, also between two times of mining.
+#[test]
+fn a_resumed_run_has_the_same_mined_negatives() {
+    let (model, out) = (tiny(), tempfile::tempdir().unwrap());
+    let mut settings = settings();
+    settings.mine_every = Some(3);
+    settings.mine_negatives = 2;
+    settings.mine_margin = 0.0;
+    let options = Options::default();
+    let [whole, parts, plain] = ["whole", "parts", "plain"].map(|name| out.path().join(name));
+    assert!(run(model.path(), &whole, &pairs(), &settings, &options, false).unwrap().finished);
+    // Of four steps, the second and the third use what was mined before the first; the fourth mines again.
+    let first = run_until(model.path(), &parts, &pairs(), &settings, &options, false, 1).unwrap();
+    assert!(!first.finished);
+    let checkpoint = std::fs::read_dir(parts.join("checkpoints")).unwrap().next().unwrap().unwrap().path();
+    let negatives = std::fs::read_to_string(checkpoint.join("negatives.json")).unwrap();
+    let negatives: std::collections::BTreeMap<usize, Vec<usize>> = serde_json::from_str(&negatives).unwrap();
+    assert!(negatives.len() == 6 && negatives.values().any(|mined| !mined.is_empty()), "{negatives:?}");
+    assert!(run(model.path(), &parts, &pairs(), &settings, &options, true).unwrap().finished);
+    assert_eq!(weights(&whole), weights(&parts));
+    assert!(!whole.join("model/negatives.json").exists());
+    settings.mine_every = None;
+    (settings.mine_negatives, settings.mine_margin) = (1, 0.05);
+    run(model.path(), &plain, &pairs(), &settings, &options, false).unwrap();
+    assert_ne!(weights(&whole), weights(&plain), "mined negatives change the gradient");
+}
+
+/// Denoising: bit-exact resuming, equal gradients for any passes, and an encoder without the decoder at the end.
+#[test]
+fn denoising_trains_the_encoder() {
+    let (model, out, device) = (tiny(), tempfile::tempdir().unwrap(), device());
+    let rows: Vec<TextRow> = pairs().iter().map(|of| row(&of.anchor, &of.anchor, &[], &[])).collect();
+    let mut settings = settings();
+    settings.loss = LossKind::Denoising;
+    let options = Options::default();
+    let [whole, parts] = ["whole", "parts"].map(|name| out.path().join(name));
+    assert!(run(model.path(), &whole, &rows, &settings, &options, false).unwrap().finished);
+    assert!(!run_until(model.path(), &parts, &rows, &settings, &options, false, 1).unwrap().finished);
+    let checkpoint = std::fs::read_dir(parts.join("checkpoints")).unwrap().next().unwrap().unwrap().path();
+    assert!(checkpoint.join("decoder/model.safetensors").exists());
+    assert!(run(model.path(), &parts, &rows, &settings, &options, true).unwrap().finished);
+    assert_eq!(weights(&whole), weights(&parts));
+    assert!(!whole.join("model/decoder").exists());
+    let config = std::fs::read_to_string(whole.join("model/config.json")).unwrap();
+    assert!(config.contains("\"BertModel\""), "{config}");
+    Embedder::open(&whole.join("model"), device.clone(), DType::F32, &options).unwrap();
+
+    settings.training.dropout = Some(0.0);
+    let [one, several] = [8192, 12].map(|micro_tokens| {
+        settings.micro_tokens = micro_tokens;
+        let (model, out) = (model.path(), Path::new("absent"));
+        let (settings, options) = (&settings, &options);
+        let files = [&[][..], &[]];
+        first_gradient(&EmbedRun {
+            train: &rows,
+            dev: &[],
+            files,
+            model,
+            options,
+            settings,
+            out,
+            resume: false,
+            device: &device,
+        })
+    });
+    let largest = one.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+    let distance = one.iter().zip(&several).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+    assert!(largest > 1e-3 && distance < 1e-5 * largest, "{distance} of {largest}");
+
+    let labelled = [row("a fox", "the owl", &[], &[])];
+    let problem = run(model.path(), &out.path().join("x"), &labelled, &settings, &options, false).unwrap_err();
+    assert!(problem.to_string().contains("rows.tsv:1: expected one text, for the loss denoising"), "{problem}");
+}
+
 #[test]
 fn the_folder_keeps_pooling_prompts_lengths_and_modules() {
     let (model, out) = (tiny(), tempfile::tempdir().unwrap());
@@ -265,6 +339,13 @@ fn invalid_settings_and_rows_are_explained() {
     );
     assert!(problem(&|s| s.training.accumulate = 2, &pairs()).contains("`accumulate`: set `micro_tokens` instead"));
     assert!(problem(&|_| (), &[]).contains("no training rows"));
+    assert!(
+        problem(&|s| s.mine_negatives = 2, &pairs()).contains("`mine_negatives`: has no effect without `mine_every`")
+    );
+    let cosent = |s: &mut EmbedSettings| (s.loss, s.mine_every) = (LossKind::Cosent, Some(5));
+    assert!(problem(&cosent, &pairs()).contains("`mine_every`: has no effect with the loss cosent"));
+    let denoising = |s: &mut EmbedSettings| (s.loss, s.training.freeze) = (LossKind::Denoising, Some(1));
+    assert!(problem(&denoising, &pairs()).contains("`freeze`: expected no frozen layers"));
     let teacher = [row("a fox", "the owl", &[], &[1.0, 2.0])];
     assert!(
         problem(&|s| s.loss = LossKind::Mse, &teacher)

@@ -46,7 +46,7 @@ pub fn save<N: Network>(
 pub fn save_model<N: Network>(folder: &RunFolder, network: &N, tokenizer: &Tokenizer) -> Result<PathBuf, TrainError> {
     let path = folder.model();
     let written = write_folder(&path, |partial| {
-        network.save(partial)?;
+        network.save_final(partial)?;
         save_tokenizer::<N>(partial, network, tokenizer)
     });
     written.map_err(|e| save_error(folder, &path, &e))?;

@@ -38,7 +38,8 @@ use crate::{format, help, program};
         "Without names of columns, their order decides: anchor, positive, negatives. A column with the name label, labels, score or \
          scores has the score of a pair (a similarity), or a teacher's scores. In JSON and Parquet a cell may be a list: several \
          positives, negatives or scores. Plain lines are trained without labels: each text is its own positive, and dropout makes the two \
-         vectors different (SimCSE).\n\n\
+         vectors different (SimCSE). With --loss denoising, a decoder learns to restore each text from the vector of a copy without \
+         60 % of its words (TSDAE).\n\n\
          All other texts of a batch are negatives, except for those with the same text as the anchor or one of its positives. The \
          batch may have any size: texts beyond --micro-tokens are computed in several passes, and the gradient is that of the \
          complete batch.\n\n\
@@ -173,9 +174,25 @@ struct LossArguments {
     #[arg(long, hide_short_help = true, value_name = "M")]
     margin: Option<f64>,
 
+    /// Part of the words that the damaged copy of a text does not have (denoising)
+    #[arg(long, hide_short_help = true, value_name = "P", default_value_t = 0.6)]
+    deletion_ratio: f64,
+
     /// Numbers of leading dimensions that are useful alone (Matryoshka): 256,128,64
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = crate::values::positive)]
     dimensions: Vec<usize>,
+
+    /// Mine hard negatives among all training texts with the current model: at the start and after every N steps (info-nce)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    mine_every: Option<u64>,
+
+    /// Number of mined negatives of each row
+    #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 1, value_parser = crate::values::positive)]
+    mine_negatives: usize,
+
+    /// How much less similar than the positive a mined negative must be, as a part of the positive's similarity
+    #[arg(long, hide_short_help = true, value_name = "P", default_value_t = 0.05)]
+    mine_margin: f32,
 
     /// Maximum number of tokens of a forward pass
     #[arg(long, hide_short_help = true, value_name = "N", default_value_t = 8192, value_parser = crate::values::items)]
@@ -255,9 +272,17 @@ impl Arguments {
         settings.hardness_strength = loss.hardness_strength;
         settings.distance = loss.distance;
         settings.margin = loss.margin;
+        settings.deletion_ratio = loss.deletion_ratio;
+        settings.mine_every = loss.mine_every;
+        settings.mine_negatives = loss.mine_negatives;
+        settings.mine_margin = loss.mine_margin;
         settings.dimensions = loss.dimensions.clone();
         settings.micro_tokens = loss.micro_tokens;
         settings.dense = self.vectors.dense;
+        if settings.loss == LossKind::Denoising {
+            // A text has no negatives in its batch: small steps learn more. The paper: 8.
+            settings.training.batch = 32;
+        }
         settings.training = self.training.settings_or(settings.training);
         settings.training.special_tokens = self.data.special_tokens.given();
         settings
