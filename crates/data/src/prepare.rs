@@ -4,6 +4,8 @@
 //! All files are written into a folder `.OUT.partial` next to the output folder, synced, and renamed at the end. An
 //! interrupted run leaves no output that looks complete.
 
+mod filters;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::ControlFlow;
@@ -18,10 +20,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::DataError;
 use crate::corpus::{Corpus, CorpusNotes, CorpusOptions, Document, open_corpus};
 use crate::manifest::{MANIFEST, Manifest, ShardEntry, Split, SplitEntry, Splits, TOKENIZER, TokenizerEntry};
-use crate::report::{CorpusReport, DuplicateCounter, Tally, VocabularyCase};
+use crate::report::{CorpusReport, Dropped, DuplicateCounter, Tally, VocabularyCase};
 use crate::sentences;
 use crate::shard_writer::ShardWriter;
 use crate::shards::Documents;
+use filters::Filter;
+pub use filters::Filters;
 
 /// Maximal length of a sentence in tokens. Longer ones (lists, tables, text without punctuation) are split between words, so
 /// that sequences of 512 tokens can contain any part of a text.
@@ -44,6 +48,8 @@ pub struct PrepareOptions {
     pub inputs: Vec<PathBuf>,
     /// Options for reading them.
     pub corpus: CorpusOptions,
+    /// What is left out.
+    pub filters: Filters,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// The output folder. It must not exist, or be empty.
@@ -63,6 +69,7 @@ impl PrepareOptions {
         PrepareOptions {
             inputs,
             corpus: CorpusOptions::default(),
+            filters: Filters::default(),
             tokenizer,
             out,
             valid_fraction: 0.01,
@@ -129,13 +136,19 @@ fn write_all(
 ) -> Result<CorpusReport, DataError> {
     let tokenizer = &options.tokenizer;
     let mut output = Output::new(options, dir);
-    let notes = tokenise(options, corpus, &mut output, progress)?;
+    let (notes, dropped) = tokenise(options, corpus, &mut output, progress)?;
 
     let tokenizer_dir = dir.join(TOKENIZER);
     fs::create_dir_all(&tokenizer_dir).map_err(|e| DataError::io("create", &tokenizer_dir, e))?;
     tokenizer.save(&tokenizer_dir)?;
 
     let documents = output.train_documents + output.valid_documents;
+    if documents == 0 && dropped != Dropped::default() {
+        return Err(DataError::Option {
+            option: "min_words",
+            reason: format!("all documents were left out: {dropped}"),
+        });
+    }
     if documents == 0 {
         return Err(DataError::EmptyCorpus { path: options.inputs.first().cloned().unwrap_or_default() });
     }
@@ -154,6 +167,7 @@ fn write_all(
     let mut report = CorpusReport::new(&output.tally, &notes, documents);
     report.valid_documents = output.valid_documents;
     report.lines = output.lines;
+    report.dropped = dropped;
     report.duplicate_documents = output.document_hashes.duplicates();
     report.duplicate_lines = output.line_hashes.duplicates();
     report.duplicates_estimated = output.document_hashes.is_estimate() || output.line_hashes.is_estimate();
@@ -197,7 +211,7 @@ struct TokenisedDocument {
 /// Messages to the writer.
 enum Message {
     Chunk(TokenisedChunk),
-    Read(CorpusNotes),
+    Read((CorpusNotes, Dropped)),
     Failed(DataError),
 }
 
@@ -207,7 +221,7 @@ fn tokenise(
     corpus: Corpus,
     output: &mut Output,
     progress: &mut dyn FnMut(&PrepareProgress) -> ControlFlow<()>,
-) -> Result<CorpusNotes, DataError> {
+) -> Result<(CorpusNotes, Dropped), DataError> {
     let workers =
         options.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let (reading, gate) = (corpus.progress(), Gate::default());
@@ -257,7 +271,7 @@ fn tokenise(
             let _close = CloseOnPanic(gate);
             let Some(corpus) = take() else { return };
             let send = |chunk: Chunk| Ok(gate.enter(chunk.bytes) && to_workers.send(chunk).is_ok());
-            let end = match read_chunks(corpus, send) {
+            let end = match read_chunks(corpus, &options.filters, send) {
                 Ok(notes) => Message::Read(notes),
                 Err(error) => Message::Failed(error),
             };
@@ -270,7 +284,7 @@ fn tokenise(
         Some(result)
     });
     match (by_threads, take()) {
-        (None, Some(corpus)) => read_chunks(corpus, |chunk| {
+        (None, Some(corpus)) => read_chunks(corpus, &options.filters, |chunk| {
             output.write(tokenise_chunk(&options.tokenizer, chunk))?;
             if progress(output).is_break() { Err(DataError::Interrupted) } else { Ok(true) }
         }),
@@ -278,19 +292,20 @@ fn tokenise(
     }
 }
 
-/// Passes the documents to `send` in chunks, until it returns false.
+/// Passes the documents that are not left out to `send` in chunks, until it returns false.
 fn read_chunks(
     mut corpus: Corpus,
+    filters: &Filters,
     mut send: impl FnMut(Chunk) -> Result<bool, DataError>,
-) -> Result<CorpusNotes, DataError> {
-    let reading = corpus.progress();
+) -> Result<(CorpusNotes, Dropped), DataError> {
+    let (reading, mut filter) = (corpus.progress(), Filter::new(filters.clone()));
     let mut number = 0;
     let mut documents = Vec::new();
     let mut bytes = 0;
     loop {
         let document = corpus.next().transpose()?;
         let ended = document.is_none();
-        if let Some(document) = document {
+        if let Some(document) = document.and_then(|document| filter.apply(document)) {
             bytes += document.text.len() + DOCUMENT_BYTES;
             documents.push(document);
         }
@@ -310,7 +325,7 @@ fn read_chunks(
             break;
         }
     }
-    Ok(corpus.notes().clone())
+    Ok((corpus.notes().clone(), filter.dropped))
 }
 
 fn write_in_order(
@@ -318,7 +333,7 @@ fn write_in_order(
     output: &mut Output,
     gate: &Gate,
     mut progress: impl FnMut(&Output) -> ControlFlow<()>,
-) -> Result<CorpusNotes, DataError> {
+) -> Result<(CorpusNotes, Dropped), DataError> {
     let mut out_of_order = BTreeMap::new();
     let mut next = 0;
     let mut notes = None;

@@ -9,6 +9,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::corpus::CorpusNotes;
 
+/// What [`Filters`](crate::prepare::Filters) left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// Documents with the text of an earlier one.
+    pub duplicate_documents: u64,
+    /// Lines with the text of an earlier one.
+    pub duplicate_lines: u64,
+    /// Documents with too few words.
+    pub short_documents: u64,
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Dropped { duplicate_documents, duplicate_lines, short_documents } = *self;
+        write!(
+            f,
+            "{} duplicate documents, {} duplicate lines, {} documents with too few words",
+            grouped(duplicate_documents),
+            grouped(duplicate_lines),
+            grouped(short_documents)
+        )
+    }
+}
+
 /// Statistics of a corpus from [`prepare`](crate::prepare::prepare). Its `Display` is a readable table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 // Manifests of earlier versions may not contain all counts.
@@ -43,6 +69,8 @@ pub struct CorpusReport {
     pub duplicate_lines: u64,
     /// Whether the two counts of duplicates are estimates from a sample, because the corpus is too large to count all.
     pub duplicates_estimated: bool,
+    /// What the filters left out; all other counts are of the rest.
+    pub dropped: Dropped,
     /// Documents with one sentence, which cannot form a sentence pair.
     pub one_sentence_documents: u64,
     /// Documents or rows without text, which are left out.
@@ -302,13 +330,13 @@ impl CorpusReport {
         if self.duplicate_documents * 100 > self.documents {
             warnings.push(format!(
                 "{:.1} % of the documents are duplicates: the model will memorise them, and copies of held-out documents \
-                 may be in the training split.",
+                 may be in the training split. `drop_duplicates` leaves them out.",
                 percent(self.duplicate_documents, self.documents)
             ));
         }
         if self.duplicate_lines * 5 > self.lines {
             warnings.push(format!(
-                "{:.0} % of the lines are duplicates (boilerplate?): the model will memorise them.",
+                "{:.0} % of the lines are duplicates (boilerplate?): the model will memorise them. `drop_duplicate_lines` leaves them out.",
                 percent(self.duplicate_lines, self.lines)
             ));
         }
@@ -338,6 +366,9 @@ impl fmt::Display for CorpusReport {
             "tokens",
             format!("{} ({:.1} per sentence)", grouped(self.tokens), self.tokens as f64 / self.sentences.max(1) as f64),
         )?;
+        if self.dropped != Dropped::default() {
+            row("left out", self.dropped.to_string())?;
+        }
         row("words", grouped(self.words))?;
         row("tokens per word", format!("{:.3}", self.tokens_per_word))?;
         row("[UNK]", format!("{} ({:.3} % of the tokens)", grouped(self.unknown_tokens), 100.0 * self.unknown_rate))?;

@@ -110,7 +110,7 @@ impl ScriptMarks {
         (!lost.is_empty()).then(|| {
             format!(
                 "Normalisation removes marks that distinguish words: {what}. A vocabulary that is learned with `keep_accents` \
-                 or `cased` keeps them."
+                 or is cased keeps them."
             )
         })
     }

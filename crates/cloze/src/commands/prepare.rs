@@ -74,6 +74,18 @@ pub struct Arguments {
     #[arg(long, default_value = "text", value_name = "NAME")]
     text_column: String,
 
+    /// Leave out documents with fewer words
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    min_words: usize,
+
+    /// Leave out documents with the text of an earlier one
+    #[arg(long)]
+    drop_duplicates: bool,
+
+    /// Leave out lines with the text of an earlier line of any document
+    #[arg(long)]
+    drop_duplicate_lines: bool,
+
     /// Estimate the time from the first seconds, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -94,6 +106,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     }
     let mut options = PrepareOptions::new(arguments.input.clone(), tokenizer, arguments.out.clone());
     options.corpus.text_column = arguments.text_column.clone();
+    options.filters.min_words = arguments.min_words;
+    options.filters.drop_duplicates = arguments.drop_duplicates;
+    options.filters.drop_duplicate_lines = arguments.drop_duplicate_lines;
     options.valid_fraction = arguments.valid_fraction;
     options.workers = arguments.workers.or(terminal.threads);
     if arguments.dry_run {

@@ -432,3 +432,31 @@ fn sentences_within_a_line_have_the_ids_of_the_entire_line() {
     let expected = lines.map(|line| tokenizer.encode(&line.replace("  ", " "))).concat();
     assert_eq!(ids, expected);
 }
+
+#[test]
+fn filters_leave_documents_out_whatever_the_number_of_workers() {
+    let text = corpus(60).replace("saw. ", "saw.\n") + &corpus(60);
+    let mut written = Vec::new();
+    for workers in [1, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = options(dir.path(), &text);
+        options.workers = Some(workers);
+        options.filters = Filters { min_words: 12, drop_duplicates: true, drop_duplicate_lines: true };
+        let report = run(&options).unwrap();
+        let kept = 120 - report.dropped.duplicate_documents - report.dropped.short_documents;
+        assert!(report.dropped.duplicate_lines > 0 && report.documents == kept, "{report}");
+        assert_eq!((report.duplicate_documents, report.duplicate_lines), (0, 0));
+        assert!(report.to_string().contains("left out"), "{report}");
+        written.push(files(&dir.path().join("out")));
+    }
+    assert_eq!(written[0], written[1]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path(), &text);
+    options.filters.min_words = 1000;
+    let problem = run(&options).unwrap_err().to_string();
+    assert!(
+        problem.contains("all documents were left out: 0 duplicate documents, 0 duplicate lines, 120 documents"),
+        "{problem}"
+    );
+    assert!(!dir.path().join("out").exists());
+}
