@@ -2,7 +2,8 @@
 
     python embed_training.py --cloze target/release/cloze --model all-MiniLM-L6-v2 --train pairs.tsv --dev dev.tsv --loss info-nce --work DIR
 
-The rows are tables with a header: anchor, positive (info-nce), or two texts and a score (cosent). Both programs train one epoch of AdamW
+The rows are tables with a header: anchor, positive (info-nce), two texts and a score (cosent), or one text (denoising, whose dev rows
+have two texts and a score). Both programs train one epoch of AdamW
 with linear decay after a warmup of a tenth, without evaluation, and write a folder; sentence-transformers opens both and scores them
 on the dev rows: Spearman's correlation of scored pairs, or nDCG@10 of each anchor among all other texts. Prints one JSON line for
 each program: seconds of training, peak memory, score. Needs sentence-transformers with `datasets` and `accelerate`.
@@ -10,6 +11,8 @@ each program: seconds of training, peak memory, score. Needs sentence-transforme
 import argparse
 import json
 import os
+import random
+import re
 import resource
 import subprocess
 import sys
@@ -30,7 +33,7 @@ def parse():
     p.add_argument("--model", required=True)
     p.add_argument("--train", required=True)
     p.add_argument("--dev", required=True)
-    p.add_argument("--loss", choices=("info-nce", "cosent"), default="info-nce")
+    p.add_argument("--loss", choices=("info-nce", "cosent", "denoising"), default="info-nce")
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--lr", type=float, default=2e-5)
     p.add_argument("--max-len", type=int, default=128)
@@ -43,6 +46,16 @@ def parse():
     return p.parse_args()
 
 
+def damaged(batch):
+    """Deletes words with probability 0.6, and keeps at least one."""
+    texts = []
+    for text in batch["anchor"]:
+        words = re.findall(r"\w+|[^\w\s]", text)
+        kept = [word for word in words if random.random() > 0.6] or [random.choice(words)]
+        texts.append(" ".join(kept))
+    return {"anchor": texts}
+
+
 def peer(a, out):
     """Trains in this process."""
     import torch
@@ -53,13 +66,17 @@ def peer(a, out):
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     header, rows = rows_of(a.train)
     rows = rows[: a.limit]
-    columns = {"anchor": [r[0] for r in rows], "positive": [r[1] for r in rows]}
+    columns = {"anchor": [r[0] for r in rows], "positive": [r[-1] if a.loss == "denoising" else r[1] for r in rows]}
     if a.loss == "cosent":
         columns["score"] = [float(r[2]) for r in rows]
     model = SentenceTransformer(a.model, device="cpu")
     model.max_seq_length = a.max_len
+    dataset = Dataset.from_dict(columns)
     if a.loss == "cosent":
         loss = losses.CoSENTLoss(model)
+    elif a.loss == "denoising":
+        loss = losses.DenoisingAutoEncoderLoss(model, tie_encoder_decoder=True)
+        dataset.set_transform(damaged, columns=["anchor"], output_all_columns=True)
     elif a.cached:
         loss = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=32)
     else:
@@ -69,7 +86,7 @@ def peer(a, out):
         weight_decay=0.01, seed=a.seed, bf16=a.bf16, use_cpu=True, save_strategy="no", report_to=[], logging_steps=1000000,
         disable_tqdm=True,
     )
-    trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=Dataset.from_dict(columns), loss=loss)
+    trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=dataset, loss=loss)
     start = time.monotonic()
     trainer.train()
     seconds = time.monotonic() - start
@@ -86,7 +103,7 @@ def judge(a, folder):
     _, rows = rows_of(a.dev)
     model = SentenceTransformer(folder, device="cpu")
     encode = lambda texts: model.encode(texts, normalize_embeddings=True, batch_size=64)
-    if a.loss == "cosent":
+    if a.loss != "info-nce":
         similar = (encode([r[0] for r in rows]) * encode([r[1] for r in rows])).sum(1)
         return dict(spearman=round(float(spearmanr(similar, [float(r[2]) for r in rows])[0]), 4))
     documents = sorted({r[1] for r in rows})
