@@ -9,7 +9,6 @@ use cloze_engine::Device;
 use cloze_model::LoadReport;
 use cloze_text::Tokenizer;
 use cloze_train::checkpoint;
-use cloze_train::run::RunFolder;
 use cloze_train::step::Trainer;
 use cloze_train::train_loop::LoopState;
 use serde_json::{Value, json};
@@ -30,11 +29,13 @@ use crate::embed::prompts::Purpose;
 use crate::embed::search::Similarity;
 use crate::embed::{Embedder, Options};
 use crate::finetune::job::{FineTuningJob, State};
-use crate::finetune::resume::{check_settings, is_finished, restored_precision};
+use crate::finetune::opening::{
+    Opened, Opening, RunData, StartFacts, completed_steps, machine, nothing_left, start_line,
+};
 use crate::finetune::rows::pretty;
-use crate::finetune::run::{display_names, estimate, outcome_of, run_to_end};
+use crate::finetune::run::{estimate, run_to_end};
 use crate::finetune::task_learner::{set_up, trainer};
-use crate::finetune::{Estimate, FineTuneEvent, Outcome, Start, instruction_set_note, settings_file};
+use crate::finetune::{Estimate, FineTuneEvent, Outcome, Start};
 
 /// A run: the model to start from, the rows, the settings and the run folder.
 #[derive(Clone, Copy)]
@@ -94,7 +95,9 @@ impl Data {
     fn path(run: &Path) -> PathBuf {
         run.join("data.json")
     }
+}
 
+impl RunData for Data {
     fn write(&self, run: &Path) -> Result<(), TaskError> {
         let path = Data::path(run);
         Ok(cloze_files::write(&path, &pretty(&path, &self.0)?)?)
@@ -262,36 +265,14 @@ pub fn train(
     on_event: &mut dyn FnMut(&FineTuneEvent),
 ) -> Result<Outcome, TaskError> {
     let mut prepared = Prepared::new(run)?;
-    let (folder, device) = (RunFolder::new(run.out), run.device);
-    let (mut lock, mut newest, mut messages) = (None, None, Vec::new());
-    messages.extend(prepared.tokenizer().special_names_note());
-    if run.resume {
-        let started = check_settings(&folder, &prepared.settings)?;
-        prepared.data.check(run.out)?;
-        if is_finished(&folder) {
-            return outcome_of(&folder);
-        }
-        let (held, found) = checkpoint::resume(&folder)?;
-        (lock, newest) = (Some(held), found);
-        prepared.settings.training.precision = restored_precision(&started.training, &prepared.settings.training);
-        messages.extend(instruction_set_note(&started.training, device));
-    } else {
-        folder.check_new()?;
-    }
-    let training = &mut prepared.settings.training;
-    training.precision = training.precision.resolved(device);
-    training.instruction_set = Some(device.instruction_set().to_owned());
-    let newest = newest.as_ref().map(|(_, path)| path.as_path());
-    let (trainer, state, load_report) = prepared.network(run, newest)?;
-    let lock = match lock {
-        Some(lock) => lock,
-        None => {
-            let lock = folder.create()?;
-            prepared.data.write(run.out)?;
-            cloze_files::write(&settings_file(run.out), prepared.settings.to_toml()?.as_bytes())?;
-            lock
-        }
+    let (device, tokenizer) = (run.device, prepared.tokenizer().clone());
+    let opened = Opening::new(run.out, run.resume, &mut prepared.settings, &prepared.data, device, &tokenizer)?;
+    let opening = match opened {
+        Opened::Finished(outcome) => return Ok(outcome),
+        Opened::Unfinished(opening) => opening,
     };
+    let (trainer, state, load_report) = prepared.network(run, opening.newest())?;
+    let created = opening.create(&prepared.settings, &prepared.data)?;
     let learner = prepared.learner(&trainer.network)?;
     let (job, at): (_, LoopState) = FineTuningJob::new(learner, &prepared.settings.training, state);
     let precision = trainer.precision();
@@ -300,7 +281,7 @@ pub fn train(
     notes.extend(prepared.negatives_note());
     notes.extend(prepared.mining_note());
     let start = Start {
-        machine: format!("{}, {} ({})", device.describe(), precision.name(), device.explain(precision)),
+        machine: machine(device, precision),
         step: at.step,
         steps: job.steps(),
         examples: prepared.train.len(),
@@ -309,27 +290,14 @@ pub fn train(
         load_report,
         notes,
     };
-    let line = json!({
-        "kind": "start",
-        "step": start.step,
-        "steps": start.steps,
-        "examples": start.examples,
-        "tokens": start.tokens,
-        "train_rows": run.train.len(),
-        "train_files": display_names(run.files[0]),
-        "dev_rows": run.dev.len(),
-        "dev_files": display_names(run.files[1]),
-        "model": run.model.display().to_string(),
-        "cut_rows": start.cut_rows,
-        "parameters": trainer.network.model().parameter_count(),
-        "machine": device.describe(),
-        "precision": precision.name(),
-        "reason": device.explain(precision),
-        "threads": device.threads(),
-        "version": env!("CARGO_PKG_VERSION"),
-    });
-    let tokenizer = prepared.tokenizer().clone();
-    run_to_end(job, trainer, &tokenizer, (folder, lock), at, (&line, start, messages), stop, on_event)
+    let facts = StartFacts {
+        rows: [run.train.len(), run.dev.len()],
+        files: run.files,
+        model: run.model,
+        parameters: trainer.network.model().parameter_count(),
+    };
+    let line = start_line(&start, &facts, device, precision);
+    run_to_end(job, trainer, &tokenizer, created, at, (&line, start), stop, on_event)
 }
 
 /// Makes the same checks as [`train`], runs a few steps and estimates the duration of the run, or of the rest of a resumed
@@ -339,20 +307,9 @@ pub fn train(
 /// Those of `train` before its first evaluation.
 pub fn dry_run(run: &EmbedRun<'_>, stop: &AtomicBool) -> Result<Option<Estimate>, TaskError> {
     let mut prepared = Prepared::new(run)?;
-    let (folder, mut done) = (RunFolder::new(run.out), 0);
-    if run.resume {
-        let started = check_settings(&folder, &prepared.settings)?;
-        prepared.data.check(run.out)?;
-        prepared.settings.training.precision = restored_precision(&started.training, &prepared.settings.training);
-        if is_finished(&folder) {
-            return Ok(Some(Estimate { steps: 0, step_seconds: 0.0, evaluations: 0, seconds: 0.0 }));
-        }
-        if let Some((_, path)) = checkpoint::list(&folder)?.pop() {
-            done = checkpoint::verify::<State>(&path)?.step;
-        }
-    } else {
-        folder.check_new()?;
-    }
+    let Some(done) = completed_steps(run.out, run.resume, &mut prepared.settings, &prepared.data)? else {
+        return Ok(Some(nothing_left()));
+    };
     let (mut trainer, ..) = prepared.network(run, None)?;
     let learner = prepared.learner(&trainer.network)?;
     let (job, _) = FineTuningJob::new(learner, &prepared.settings.training, State::default());

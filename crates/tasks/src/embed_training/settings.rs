@@ -350,4 +350,13 @@ impl RunSettings for EmbedSettings {
     fn differences(&self, other: &EmbedSettings) -> Result<Vec<String>, TaskError> {
         EmbedSettings::differences(self, other)
     }
+    fn to_toml(&self) -> Result<String, TaskError> {
+        EmbedSettings::to_toml(self)
+    }
+    fn training(&self) -> &Settings {
+        &self.training
+    }
+    fn training_mut(&mut self) -> &mut Settings {
+        &mut self.training
+    }
 }

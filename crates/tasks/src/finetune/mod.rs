@@ -29,6 +29,7 @@ mod config;
 pub(crate) mod events;
 mod head;
 pub(crate) mod job;
+pub(crate) mod opening;
 pub(crate) mod resume;
 pub(crate) mod rows;
 pub(crate) mod run;

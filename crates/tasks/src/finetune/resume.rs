@@ -100,6 +100,12 @@ pub(crate) trait RunSettings: DeserializeOwned {
     fn same_trajectory(&self, other: &Self) -> bool;
     /// What differs, each as a phrase.
     fn differences(&self, other: &Self) -> Result<Vec<String>, TaskError>;
+    /// The content of finetune.toml.
+    fn to_toml(&self) -> Result<String, TaskError>;
+    /// The settings that all runs have.
+    fn training(&self) -> &Settings;
+    /// The same, to be changed.
+    fn training_mut(&mut self) -> &mut Settings;
 }
 
 impl RunSettings for Settings {
@@ -108,6 +114,15 @@ impl RunSettings for Settings {
     }
     fn differences(&self, other: &Settings) -> Result<Vec<String>, TaskError> {
         Settings::differences(self, other)
+    }
+    fn to_toml(&self) -> Result<String, TaskError> {
+        Settings::to_toml(self)
+    }
+    fn training(&self) -> &Settings {
+        self
+    }
+    fn training_mut(&mut self) -> &mut Settings {
+        self
     }
 }
 

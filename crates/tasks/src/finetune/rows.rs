@@ -10,6 +10,7 @@ use serde_json::Value;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::config::FineTuneConfig;
+use super::opening::RunData;
 use crate::TaskError;
 use crate::any_task::{AnyEncoded, AnyTask};
 use crate::example::{Example, Target};
@@ -129,14 +130,16 @@ impl RowFingerprints {
     fn path(run: &Path) -> PathBuf {
         run.join("data.json")
     }
+}
 
-    pub(super) fn write(&self, run: &Path) -> Result<(), TaskError> {
+impl RunData for RowFingerprints {
+    fn write(&self, run: &Path) -> Result<(), TaskError> {
         let path = RowFingerprints::path(run);
         Ok(cloze_files::write(&path, &pretty(&path, self)?)?)
     }
 
     /// Checks that a run started with the same rows and settings. Otherwise its scores cannot be compared.
-    pub(super) fn check(&self, run: &Path) -> Result<(), TaskError> {
+    fn check(&self, run: &Path) -> Result<(), TaskError> {
         let path = RowFingerprints::path(run);
         let text = fs::read(&path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => {

@@ -1,0 +1,191 @@
+//! The start of a run: a new or a resumed folder, and the first line of its log. All learners share it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use cloze_engine::{DType, Device};
+use cloze_text::Tokenizer;
+use cloze_train::checkpoint;
+use cloze_train::run::RunFolder;
+use serde_json::{Value, json};
+
+use super::events::{Estimate, Outcome, Start};
+use super::job::{State, StoredScores};
+use super::resume::{
+    RunSettings, check_settings, instruction_set_note, is_finished, remove_leftovers, restored_precision, settings_file,
+};
+use crate::TaskError;
+
+/// What identifies the rows of a run, in its data.json.
+pub(crate) trait RunData {
+    /// Writes it to the run folder.
+    fn write(&self, run: &Path) -> Result<(), TaskError>;
+    /// Checks that a run started with the same rows.
+    fn check(&self, run: &Path) -> Result<(), TaskError>;
+}
+
+/// A run folder that is to be trained in.
+pub(crate) struct Opening {
+    folder: RunFolder,
+    /// Of a resumed run; a new folder is not created yet.
+    lock: Option<File>,
+    newest: Option<PathBuf>,
+    messages: Vec<String>,
+}
+
+/// A run folder: finished, or to be trained in.
+pub(crate) enum Opened {
+    Finished(Outcome),
+    Unfinished(Opening),
+}
+
+/// A folder that exists and is locked, and the messages that follow the run's first event.
+pub(crate) struct Created {
+    pub(crate) folder: RunFolder,
+    pub(crate) lock: File,
+    pub(crate) messages: Vec<String>,
+}
+
+impl Opening {
+    /// Checks a new folder, or opens that of a run to be resumed. The settings get the precision and the instruction set of the
+    /// run. Nothing is written.
+    ///
+    /// # Errors
+    /// A folder that is in use; a run with other settings or rows.
+    pub(crate) fn new<S: RunSettings>(
+        out: &Path,
+        resume: bool,
+        settings: &mut S,
+        data: &impl RunData,
+        device: &Device,
+        tokenizer: &Tokenizer,
+    ) -> Result<Opened, TaskError> {
+        let folder = RunFolder::new(out);
+        let mut opening = Opening { folder, lock: None, newest: None, messages: Vec::new() };
+        opening.messages.extend(tokenizer.special_names_note());
+        if resume {
+            let started = check_settings(&opening.folder, settings)?;
+            data.check(out)?;
+            if is_finished(&opening.folder) {
+                return Ok(Opened::Finished(outcome_of(&opening.folder)?));
+            }
+            let (lock, newest) = checkpoint::resume(&opening.folder)?;
+            (opening.lock, opening.newest) = (Some(lock), newest.map(|(_, path)| path));
+            settings.training_mut().precision = restored_precision(started.training(), settings.training());
+            opening.messages.extend(instruction_set_note(started.training(), device));
+        } else {
+            opening.folder.check_new()?;
+        }
+        let training = settings.training_mut();
+        training.precision = training.precision.resolved(device);
+        training.instruction_set = Some(device.instruction_set().to_owned());
+        Ok(Opened::Unfinished(opening))
+    }
+
+    /// The checkpoint to continue from.
+    pub(crate) fn newest(&self) -> Option<&Path> {
+        self.newest.as_deref()
+    }
+
+    /// Creates the folder of a new run, with its settings and what identifies its rows.
+    ///
+    /// # Errors
+    /// The system's errors with their paths.
+    pub(crate) fn create<S: RunSettings>(self, settings: &S, data: &impl RunData) -> Result<Created, TaskError> {
+        let Opening { folder, lock, messages, .. } = self;
+        let lock = match lock {
+            Some(lock) => lock,
+            None => {
+                let lock = folder.create()?;
+                data.write(folder.root())?;
+                cloze_files::write(&settings_file(folder.root()), settings.to_toml()?.as_bytes())?;
+                lock
+            }
+        };
+        Ok(Created { folder, lock, messages })
+    }
+}
+
+/// The number of completed steps of a run that would be resumed, after the checks of [`Opening::new`]; 0 of a new run, none of
+/// a finished one. The settings get the precision of the run.
+///
+/// # Errors
+/// As [`Opening::new`].
+pub(crate) fn completed_steps<S: RunSettings>(
+    out: &Path,
+    resume: bool,
+    settings: &mut S,
+    data: &impl RunData,
+) -> Result<Option<u64>, TaskError> {
+    let folder = RunFolder::new(out);
+    if !resume {
+        folder.check_new()?;
+        return Ok(Some(0));
+    }
+    let started = check_settings(&folder, settings)?;
+    data.check(out)?;
+    settings.training_mut().precision = restored_precision(started.training(), settings.training());
+    if is_finished(&folder) {
+        return Ok(None);
+    }
+    match checkpoint::list(&folder)?.pop() {
+        Some((_, path)) => Ok(Some(checkpoint::verify::<State>(&path)?.step)),
+        None => Ok(Some(0)),
+    }
+}
+
+/// The estimate for a finished run.
+pub(crate) fn nothing_left() -> Estimate {
+    Estimate { steps: 0, step_seconds: 0.0, evaluations: 0, seconds: 0.0 }
+}
+
+/// The outcome of a finished run. It may have been killed before its checkpoints were removed.
+fn outcome_of(folder: &RunFolder) -> Result<Outcome, TaskError> {
+    let _lock = folder.lock()?;
+    remove_leftovers(folder)?;
+    let StoredScores { best, train_seconds, steps } = StoredScores::read(folder)?;
+    let model = folder.model();
+    Ok(Outcome { finished: true, model: model.is_dir().then_some(model), best, train_seconds, steps })
+}
+
+/// What the first line of a run's log says in addition to the [`Start`].
+pub(crate) struct StartFacts<'a> {
+    /// The numbers of training and dev rows.
+    pub(crate) rows: [usize; 2],
+    /// Their files.
+    pub(crate) files: [&'a [PathBuf]; 2],
+    /// The model that the run started with.
+    pub(crate) model: &'a Path,
+    pub(crate) parameters: usize,
+}
+
+/// The machine and the precision of a run, for its [`Start`].
+pub(crate) fn machine(device: &Device, precision: DType) -> String {
+    format!("{}, {} ({})", device.describe(), precision.name(), device.explain(precision))
+}
+
+/// The first line of a run's log.
+pub(crate) fn start_line(start: &Start, facts: &StartFacts<'_>, device: &Device, precision: DType) -> Value {
+    let [train_rows, dev_rows] = facts.rows;
+    let [train_files, dev_files] =
+        facts.files.map(|paths| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>());
+    json!({
+        "kind": "start",
+        "step": start.step,
+        "steps": start.steps,
+        "examples": start.examples,
+        "tokens": start.tokens,
+        "train_rows": train_rows,
+        "train_files": train_files,
+        "dev_rows": dev_rows,
+        "dev_files": dev_files,
+        "model": facts.model.display().to_string(),
+        "cut_rows": start.cut_rows,
+        "parameters": facts.parameters,
+        "machine": device.describe(),
+        "precision": precision.name(),
+        "reason": device.explain(precision),
+        "threads": device.threads(),
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+}
