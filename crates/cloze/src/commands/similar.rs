@@ -27,7 +27,7 @@ use crate::{format, help};
     after_long_help = help::details(
         "Compares the vector of the query with that of every text of the corpus. Prompts and similarity are those of \
          sentence-transformers' encode_query(), encode_document() and similarity(). To compute the vectors only once, use \
-         `cloze embed --out lines.npy` with the same --model, --pool, --layers and --dimensions, and give the file as --embeddings. If the \
+         `cloze embed --out lines.npy` with the same --model, --pool, --layers, --long and --dimensions, and give the file as --embeddings. If the \
          model has a document prompt, add --prompt-name document. The file is memory-mapped: it can be larger than the memory.\n\n\
          Quantized vectors (cloze embed --quantize) are found in the same way. Bytes are compared as the numbers that they stand for. For \
          bits, the candidates are the --top times --rescore-multiplier vectors with the fewest different bits, and their score is the dot \

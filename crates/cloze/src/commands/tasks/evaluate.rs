@@ -87,7 +87,6 @@ impl TaskArguments for Arguments {
         "pair",
         "label",
         "max_len",
-        "long",
     ];
 
     fn about(kind: &Kind) -> String {

@@ -86,7 +86,7 @@ pub fn report_long_rows(long: LongRows, predictor: &Predictor, terminal: &Termin
             "{cut} of {rows} rows were longer than {max_len} tokens; only their first window was read (--long first)"
         )),
         Some(given) if given.reads_windows() => terminal.warn(&format!(
-            "{cut} of {rows} rows were longer than {max_len} tokens in both texts of a pair; the shorter one was truncated"
+            "{cut} of {rows} rows are pairs whose shorter text has more than half of {max_len} tokens; it was truncated to that"
         )),
         _ => terminal.warn(&format!(
             "{cut} of {rows} rows were longer than {max_len} tokens and were truncated (see --max-len and --long)"

@@ -78,7 +78,7 @@ const EXAMPLES: [&str; 3] = [
 impl TaskArguments for Arguments {
     const NAME: &'static str = "predict";
     const OVERVIEW: &'static [&'static str] =
-        &["named", "revision", "offline", "input", "format", "strict", "precision", "text", "pair", "max_len", "long"];
+        &["named", "revision", "offline", "input", "format", "strict", "precision", "text", "pair", "max_len"];
 
     fn about(kind: &Kind) -> String {
         format!("Predict {}", kind.description.about)
