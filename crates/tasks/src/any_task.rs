@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cloze_engine::ops::LossSum;
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde_json::Value;
@@ -14,6 +15,7 @@ use crate::datasets::LabelsNeeded;
 use crate::example::Example;
 use crate::inference::pretrained::Pretrained;
 use crate::input::Input;
+use crate::long::{LongRows, TextWindows};
 use crate::reading::{Notes, Reading};
 use crate::task::{Encoded, FileRows, HeadInit, Scores, Task};
 use crate::task_settings::TaskSettings;
@@ -88,7 +90,15 @@ pub trait AnyEncoded<'a>: Send + Sync {
     fn into_examples(self: Box<Self>) -> Vec<Example>;
 
     /// The number of rows that were truncated.
-    fn cut_rows(&self) -> usize;
+    fn cut_rows(&self) -> usize {
+        self.long_rows().cut
+    }
+
+    /// The number of long rows that were truncated or read in windows.
+    fn long_rows(&self) -> LongRows;
+
+    /// The loss of the rows that are read in windows, from the logits of all examples. The windows themselves have no target.
+    fn loss_of_windows(&self, logits: &[Vec<f32>]) -> LossSum;
 
     /// The predictions, computed from the logits of all examples, which are in the order of
     /// [`examples`](Self::examples).
@@ -249,15 +259,38 @@ fn predict_each<T: Task, R: std::borrow::Borrow<T::Row> + Sync>(
     let encoded: Vec<Result<Encoded<T::Aux>, TaskError>> = parallel::map(&good, model.device.threads(), encode);
     let examples: Vec<&Example> = encoded.iter().flatten().flat_map(|row| &row.examples).collect();
     let (logits, _) = model.logits(&examples, &mut |_| ());
+    encoded.iter().flatten().for_each(|row| model.count_row(row.cut > 0, row.windows.as_ref()));
     let mut rest = &logits[..];
     for ((place, row), encoded) in good.iter().zip(encoded) {
         found[*place] = encoded.and_then(|encoded| {
             let (own, others) = rest.split_at(encoded.examples.len());
             rest = others;
-            to_json(&task.predict(row.borrow(), &encoded, own)?)
+            let mut found = to_json(&predict_one(task, row.borrow(), &encoded, own)?)?;
+            insert_windows(&mut found, encoded.windows.as_ref().map(TextWindows::count));
+            Ok(found)
         });
     }
     found
+}
+
+/// The prediction for a row, from the logits of its examples.
+fn predict_one<T: Task>(
+    task: &T,
+    row: &T::Row,
+    encoded: &Encoded<T::Aux>,
+    logits: &[Vec<f32>],
+) -> Result<T::Prediction, TaskError> {
+    match &encoded.windows {
+        Some(windows) => task.predict(row, encoded, &[windows.pooled(logits)]),
+        None => task.predict(row, encoded, logits),
+    }
+}
+
+/// Adds the number of windows to the prediction of a row that was read in windows.
+fn insert_windows(found: &mut Value, windows: Option<usize>) {
+    if let (Value::Object(found), Some(windows)) = (found, windows) {
+        found.insert("windows".to_owned(), windows.into());
+    }
 }
 
 fn to_json(prediction: &impl serde::Serialize) -> Result<Value, TaskError> {
@@ -280,8 +313,22 @@ impl<'a, T: Task> AnyEncoded<'a> for EncodedRows<'a, T> {
         self.encoded.into_iter().flat_map(|row| row.examples).collect()
     }
 
-    fn cut_rows(&self) -> usize {
-        self.encoded.iter().filter(|row| row.cut > 0).count()
+    fn long_rows(&self) -> LongRows {
+        let mut rows = LongRows::default();
+        self.encoded.iter().for_each(|row| rows.add(row.cut > 0, row.windows.as_ref()));
+        rows
+    }
+
+    fn loss_of_windows(&self, logits: &[Vec<f32>]) -> LossSum {
+        let (mut loss, mut rest) = (LossSum::default(), logits);
+        for row in &self.encoded {
+            let (own, others) = rest.split_at(row.examples.len());
+            rest = others;
+            if let Some(windows) = &row.windows {
+                loss += windows.loss(&windows.pooled(own));
+            }
+        }
+        loss
     }
 
     fn predict(&self, logits: &[Vec<f32>]) -> Result<Box<dyn AnyPredictions + 'a>, TaskError> {
@@ -291,9 +338,10 @@ impl<'a, T: Task> AnyEncoded<'a> for EncodedRows<'a, T> {
         for (row, encoded) in rows.iter().copied().zip(encoded) {
             let (own, others) = rest.split_at(encoded.examples.len());
             rest = others;
-            found.push(task.predict(row, encoded, own)?);
+            found.push(predict_one(*task, row, encoded, own)?);
         }
-        Ok(Box::new(Predictions { task: *task, rows: rows.clone(), places, found }))
+        let windows = encoded.iter().map(|row| row.windows.as_ref().map(TextWindows::count)).collect();
+        Ok(Box::new(Predictions { task: *task, rows: rows.clone(), places, windows, found }))
     }
 }
 
@@ -301,6 +349,8 @@ struct Predictions<'a, T: Task> {
     task: &'a T,
     rows: Vec<&'a T::Row>,
     places: &'a [Place],
+    /// The number of windows of each row that was read in windows.
+    windows: Vec<Option<usize>>,
     found: Vec<T::Prediction>,
 }
 
@@ -312,7 +362,9 @@ impl<T: Task> AnyPredictions for Predictions<'_, T> {
                 line.insert("file".to_owned(), file.display().to_string().into());
                 line.insert("row".to_owned(), (*number).into());
             }
-            if let Value::Object(found) = to_json(found)? {
+            let mut found = to_json(found)?;
+            insert_windows(&mut found, self.windows[at]);
+            if let Value::Object(found) = found {
                 line.extend(found);
             }
             Ok(Value::Object(line))

@@ -124,8 +124,14 @@ impl TaskBatch {
     /// target.
     pub fn logits_and_loss(&self, model: &Model, pass: &mut Pass<'_>) -> (Vec<Vec<f32>>, LossSum) {
         let logits = self.logits(model, pass);
-        let is_known = self.target.known_count() > 0;
-        let loss = if is_known { self.loss(pass, &logits, None, 1.0) } else { LossSum::default() };
+        let loss = match &self.target {
+            target if target.known_count() == 0 => LossSum::default(),
+            // The engine's squared error expects that all targets of a batch are known; those of windows are not.
+            Target::Values(values) if values.iter().any(|value| value.is_nan()) => {
+                self.target.loss(&logits.value().to_vec_f32())
+            }
+            _ => self.loss(pass, &logits, None, 1.0),
+        };
         (self.split(&logits), loss)
     }
 }

@@ -1,5 +1,6 @@
 //! Training examples: sequences of token ids and their targets.
 
+use cloze_engine::ops::LossSum;
 use cloze_text::Sequence;
 
 /// PyTorch's `ignore_index`: the target is not known and does not contribute to the loss.
@@ -71,6 +72,48 @@ impl Target {
             }
             Target::Values(values) | Target::Binary(values) => values.iter().filter(|value| !value.is_nan()).count(),
         }
+    }
+
+    /// A target of the same loss that is not known.
+    pub(crate) fn unknown(&self) -> Target {
+        match self {
+            Target::Classes(labels) => Target::Classes(vec![IGNORE_INDEX; labels.len()]),
+            Target::Values(values) => Target::Values(vec![f32::NAN; values.len()]),
+            Target::Binary(labels) => Target::Binary(vec![f32::NAN; labels.len()]),
+            Target::Positions(rows) => Target::Positions(vec![IGNORE_INDEX; rows.len()]),
+        }
+    }
+
+    /// The loss of the logits of a text: the engine's losses, for one row of logits outside of a batch. Panics for positions, which are
+    /// compared with other rows.
+    pub(crate) fn loss(&self, logits: &[f32]) -> LossSum {
+        let mut all = LossSum::default();
+        let mut add = |loss: f64, is_correct: bool| {
+            all += LossSum { sum: loss, weight: 1.0, count: 1, correct: usize::from(is_correct) };
+        };
+        let z = logits.iter().map(|z| f64::from(*z));
+        match self {
+            Target::Classes(labels) => {
+                let most = z.clone().fold(f64::NEG_INFINITY, f64::max);
+                let log_sum = most + z.map(|z| (z - most).exp()).sum::<f64>().ln();
+                for label in labels.iter().filter_map(|label| usize::try_from(*label).ok()) {
+                    let own = f64::from(logits[label]);
+                    add(log_sum - own, own >= most);
+                }
+            }
+            Target::Values(values) => {
+                let known = z.zip(values).filter(|(_, value)| !value.is_nan());
+                known.for_each(|(z, value)| add((z - f64::from(*value)).powi(2), false));
+            }
+            Target::Binary(labels) => {
+                for (z, label) in z.zip(labels).filter(|(_, label)| !label.is_nan()) {
+                    let loss = z.max(0.0) - z * f64::from(*label) + (-z.abs()).exp().ln_1p();
+                    add(loss, (z > 0.0) == (*label >= 0.5));
+                }
+            }
+            Target::Positions(_) => panic!("positions are compared with other rows"),
+        }
+        all
     }
 
     /// Appends the target of another example. Panics if it belongs to a different loss.

@@ -15,6 +15,7 @@ use crate::datasets::table::{Column, RaggedRows};
 use crate::input::{Input, string_of, text_key};
 use crate::kinds::description::{Description, Rows};
 use crate::kinds::text::{Length, Text};
+use crate::long::Long;
 use crate::task::FileRows;
 use crate::task_settings::TaskSettings;
 
@@ -30,6 +31,8 @@ pub struct TaskOptions {
     pub format: Option<Format>,
     /// Whether rows that cannot be used are skipped and counted instead of being an error.
     pub skip_bad: bool,
+    /// For prediction and evaluation: how texts that are longer than the maximum length are read. None: as in training.
+    pub long: Option<Long>,
     /// The number of threads that read files.
     pub threads: usize,
 }
@@ -41,6 +44,7 @@ impl Default for TaskOptions {
             labels: None,
             format: None,
             skip_bad: false,
+            long: None,
             threads: std::thread::available_parallelism().map_or(1, |threads| threads.get()),
         }
     }
@@ -60,13 +64,25 @@ impl Reading {
     /// Combines the caller's options with the settings stored in a fine-tuned model.
     ///
     /// # Errors
-    /// [`TaskError::Setting`] for an unknown preset and for settings that a task of this kind cannot have.
+    /// [`TaskError::Setting`] for an unknown preset, for settings that a task of this kind cannot have, and for a stride if long texts are
+    /// not read in windows.
     pub fn new(
         description: &'static Description,
         options: TaskOptions,
         stored: Option<TaskSettings>,
     ) -> Result<Reading, TaskError> {
         description.check(&options.settings)?;
+        if let Some(long) = options.long {
+            if !description.has_option("long") {
+                let problem = format!("has no effect for a task to {}", description.name);
+                return Err(TaskError::setting("long", problem));
+            }
+            // 0 is truncation, with which only windows disagree.
+            match options.settings.stride {
+                Some(0) if !long.reads_windows() => {}
+                stride => long.check_stride(stride)?,
+            }
+        }
         let stored = stored.unwrap_or_default();
         let named = options.settings.task.as_deref().or(stored.task.as_deref());
         let preset = named.map(DatasetPreset::named).transpose()?.filter(|preset| preset.kind == description.name);
@@ -119,7 +135,7 @@ impl Reading {
 
     /// How long texts are handled.
     pub(crate) fn length(&self) -> Length {
-        Length { max_len: self.max_len(), stride: self.stride() }
+        Length { max_len: self.max_len(), stride: self.stride(), long: self.options.long }
     }
 
     /// The main metric if it is not the default: the caller's, else the one that selected the model.

@@ -12,6 +12,7 @@ use crate::datasets::labels::{match_labels, placeholder_number};
 use crate::datasets::{LabelsNeeded, quoted_list};
 use crate::example::Example;
 use crate::input::{Input, Object};
+use crate::long::TextWindows;
 use crate::reading::{Notes, Reading};
 
 /// A row of a task's data, encoded for the network.
@@ -21,6 +22,8 @@ pub struct Encoded<A> {
     pub examples: Vec<Example>,
     /// The number of tokens that did not fit and were cut off.
     pub cut: usize,
+    /// The windows of a long text, if each is one of the examples and [`Task::predict`] is to get their pooled logits.
+    pub windows: Option<TextWindows>,
     /// What [`Task::predict`] needs in addition to the logits.
     pub aux: A,
 }
@@ -109,7 +112,7 @@ pub trait Task: Clone + Send + Sync + 'static {
     /// A row that cannot be encoded: an empty question, a maximum length that leaves no room.
     fn encode(&self, row: &Self::Row, tokenizer: &Tokenizer) -> Result<Encoded<Self::Aux>, TaskError>;
 
-    /// The prediction for a row, computed from the logits of its examples.
+    /// The prediction for a row, computed from the logits of its examples, or from the pooled logits of its windows.
     ///
     /// # Errors
     /// [`TaskError::Logits`] for logits that are not finite.

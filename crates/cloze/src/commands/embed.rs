@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use cloze_engine::Device;
-use cloze_tasks::TaskError;
 use cloze_tasks::datasets::format::{FORMATS, Format, display_name};
 use cloze_tasks::embed::modules::Module;
 use cloze_tasks::embed::prompts::{Prompt, Purpose};
@@ -18,6 +17,7 @@ use cloze_tasks::embed::vectors::{
     self, Precision as Quantization, QuantizedWriter, Ranges, StoredMatrix, Vectors, Writer, ranges_path,
 };
 use cloze_tasks::embed::{Embedded, Embedder, Options, PoolChoice, Source, Summary};
+use cloze_tasks::{Long, TaskError};
 use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
@@ -41,6 +41,9 @@ use crate::{format, help};
          The vectors equal those of sentence-transformers' encode(). A sentence-transformers folder sets pooling, modules, \
          maximum length and prompts; for other models the vector is the mean of the last layer (--pool, --layers). For the \
          documents of `cloze similar` use the folder's document prompt: --prompt-name document.\n\n\
+         Texts with more than --max-len tokens are truncated, as sentence-transformers does. With --long mean or max they are read in windows \
+         of --max-len tokens, each with its prompt, [CLS] and [SEP]; the pooled vectors of the windows are averaged, weighted by their numbers \
+         of tokens of the text, or maximised, before the folder's modules. Windows do not overlap unless --stride says so.\n\n\
          .npy          a matrix of f32: numpy.load\n\
          .safetensors  one tensor, \"embeddings\", [texts, width], f32\n\
          .jsonl        {\"text\": …, \"embedding\": […]} per line\n\n\
@@ -100,11 +103,12 @@ pub struct Arguments {
 }
 
 /// Examples for the help, one per line.
-const EXAMPLES: [&str; 4] = [
+const EXAMPLES: [&str; 5] = [
     "cloze embed --model all-MiniLM-L6-v2 --input lines.txt --out lines.npy",
     "cloze embed --model runs/mini --pool last4 --input rows.jsonl --column title --out rows.safetensors",
     "zcat lines.gz | cloze embed --model runs/mini --input - --layers 0,-1 --normalize --out lines.jsonl",
     "cloze embed --model nomic-ai/modernbert-embed-base --input lines.txt --dimensions 256 --normalize --quantize int8 --out lines.npy",
+    "cloze embed --model all-MiniLM-L6-v2 --input articles.jsonl --long mean --out articles.npy",
 ];
 
 /// Options of all commands that compute vectors.
@@ -125,10 +129,17 @@ pub struct VectorArguments {
     #[arg(long)]
     normalize: bool,
 
-    /// Maximum number of tokens of a text, with prompt, [CLS] and [SEP]; longer texts are truncated [default: the
-    /// model's]
+    /// Maximum number of tokens of a text, with prompt, [CLS] and [SEP]; see --long [default: the model's]
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]
     max_len: Option<usize>,
+
+    /// How longer texts are read
+    #[arg(long, value_name = "HOW", default_value = "truncate", value_parser = crate::values::named(&Long::ALL))]
+    long: Long,
+
+    /// With --long mean or max, windows start every N tokens of the text [default: they do not overlap]
+    #[arg(long, value_name = "N", hide_short_help = true, value_parser = crate::values::positive)]
+    stride: Option<usize>,
 
     #[command(flatten)]
     special_tokens: SpecialTokensArgument,
@@ -297,7 +308,12 @@ impl VectorArguments {
         kept: ShorteningArguments,
         terminal: &Terminal,
     ) -> Result<Vectorizer> {
+        if self.stride.is_some() && !self.long.reads_windows() {
+            return Err(usage("--stride: has an effect only with --long mean or --long max, which read windows"));
+        }
         let dimensions = kept.dimensions;
+        options.long = self.long;
+        options.stride = self.stride;
         options.pool = self.pool;
         options.layers = self.layers.clone();
         // What is kept is normalized, not what it is taken from.
@@ -336,7 +352,12 @@ impl VectorArguments {
         let lengths: BTreeSet<usize> = purposes.iter().map(|&purpose| embedder.max_len(purpose)).collect();
         let lengths: Vec<String> = lengths.iter().map(usize::to_string).collect();
         let (vectors, lengths) = (embedder.describe(), lengths.join(" or "));
-        terminal.detail(&format!("vectors: {vectors} ({source}); texts of at most {lengths} tokens"));
+        let longer = if self.long.reads_windows() {
+            format!(", longer ones in windows ({})", self.long.name())
+        } else {
+            String::new()
+        };
+        terminal.detail(&format!("vectors: {vectors} ({source}); texts of at most {lengths} tokens{longer}"));
         Ok(embedder)
     }
 
@@ -346,6 +367,8 @@ impl VectorArguments {
             "model": format::path(&self.model.named),
             "pooling": embedder.describe(),
             "width": embedder.width(),
+            "long": embedder.long().name(),
+            "stride": self.stride,
         })
     }
 
@@ -482,6 +505,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         line["out"] = json!(format::path(&arguments.out));
         line["texts"] = json!(summary.texts);
         line["cut"] = json!(summary.cut);
+        line["windowed"] = json!(summary.windowed);
+        line["windows"] = json!(summary.windows);
         line["blank"] = json!(summary.blank);
         line["quantized"] = json!(arguments.quantize.map(Quantization::name));
         if has_ranges && vectors::Format::of(&arguments.out) == Some(vectors::Format::Npy) {
@@ -535,13 +560,24 @@ fn show_progress(bar: &Progress, reading: &ReadProgress, done: usize) {
     }
 }
 
-/// Warns about truncated and blank texts.
+/// Warns about truncated and blank texts, and reports those read in windows.
 pub fn warn_about_texts(summary: &Summary, embedder: &Embedder, purpose: Purpose, terminal: &Terminal) {
     let total = format::count(summary.texts as u64);
-    if summary.cut > 0 {
-        let (cut, max_len) = (format::count(summary.cut as u64), embedder.max_len(purpose));
-        terminal.warn(&format!(
-            "{cut} of {total} texts were longer than {max_len} tokens and were truncated (see --max-len)"
+    let (cut, max_len) = (format::count(summary.cut as u64), embedder.max_len(purpose));
+    match embedder.long() {
+        _ if summary.cut == 0 => {}
+        Long::First => terminal.note(&format!(
+            "{cut} of {total} texts were longer than {max_len} tokens; only their first window was read (--long first)"
+        )),
+        _ => terminal.warn(&format!(
+            "{cut} of {total} texts were longer than {max_len} tokens and were truncated (see --max-len and --long)"
+        )),
+    }
+    if summary.windowed > 0 {
+        let [windowed, windows] = [summary.windowed, summary.windows].map(|number| format::count(number as u64));
+        let long = embedder.long().name();
+        terminal.note(&format!(
+            "{windowed} of {total} texts were longer than {max_len} tokens and were read in {windows} windows (--long {long})"
         ));
     }
     if summary.blank > 0 {

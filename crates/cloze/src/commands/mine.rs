@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::builder::{PathBufValueParser, TypedValueParser};
+use cloze_engine::Device;
+use cloze_hub::Contents;
 use cloze_tasks::datasets::format::{FORMATS, Format};
 use cloze_tasks::datasets::table::Column;
 use cloze_tasks::embed::prompts::Purpose;
@@ -12,11 +14,15 @@ use cloze_tasks::embed::texts::{Text, Texts};
 use cloze_tasks::embed::vectors::Vectors;
 use cloze_tasks::mining::output::{self, Layout};
 use cloze_tasks::mining::pairs::read_pairs;
-use cloze_tasks::mining::{self, Mined, Options, PairTexts, Sampling, Summary};
-use serde_json::json;
+use cloze_tasks::mining::{self, Candidates, Mined, Options, PairTexts, Rescored, Sampling, Summary};
+use cloze_tasks::rerank::{self, CrossEncoder};
+use cloze_tasks::{TaskError, embed};
+use cloze_train::recipe::Precision;
+use serde_json::{Value, json};
 
 use super::embed::{SearchArguments, ShorteningArguments, VectorArguments, Vectorizer, warn_about_texts};
-use super::tokenizer::note_special_names;
+use super::model::HubArguments;
+use super::tokenizer::{note_special_names, show_notes};
 use crate::failure::usage;
 use crate::terminal::Terminal;
 use crate::{format, help};
@@ -32,6 +38,9 @@ use crate::{format, help};
          without the anchor's own positives; margins are compared with the least similar positive. The setting that NV-Retriever \
          recommends is --relative-margin 0.05. Differences: a document with the same text as the anchor is never a negative, and \
          equal scores are in the order of the documents.\n\n\
+         With --rescore, a cross-encoder reads each anchor with its candidates and positives. Its scores, after its activation function, \
+         replace the similarities, so that margins and limits of scores apply to them; then come the ranks (--range-min, --range-max). \
+         sentence-transformers' cross_encoder does the same if a margin or limit is given, and nothing without one; Cloze always rescores.\n\n\
          Layouts of the output (--output-format):\n\n\
          triplet       anchor, positive, negative: a row for each negative\n\
          n-tuple       anchor, positive, negative_1, …: only pairs with all negatives\n\
@@ -73,6 +82,14 @@ pub struct Arguments {
     /// Text column of a .jsonl, .tsv, .csv or .parquet corpus [default: text]
     #[arg(long, value_name = "NAME", requires = "corpus")]
     corpus_column: Option<String>,
+
+    /// Cross-encoder whose scores replace the similarities of the candidates and positives: see `cloze rerank`
+    #[arg(long, value_name = "DIR|NAME")]
+    rescore: Option<PathBuf>,
+
+    /// Maximum number of tokens of an anchor and a document, with special tokens, for --rescore [default: its model's]
+    #[arg(long, value_name = "N", requires = "rescore", hide_short_help = true, value_parser = crate::values::positive)]
+    rescore_max_len: Option<usize>,
 
     /// Negatives of each anchor
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = crate::values::items)]
@@ -129,11 +146,13 @@ pub struct Arguments {
 }
 
 /// Examples for the help, one per line.
-const EXAMPLES: [&str; 3] = [
+const EXAMPLES: [&str; 4] = [
     "cloze mine --model all-MiniLM-L6-v2 --input pairs.tsv --relative-margin 0.05 --out triplets.jsonl",
     "cloze mine --model runs/mini --input pairs.jsonl --anchor question --positive answer --corpus passages.txt --out hard.jsonl",
     "cloze mine --model runs/mini --input pairs.tsv --range-min 10 --range-max 50 --sampling-strategy random \
      --output-format labeled-list --out lists.jsonl",
+    "cloze mine --model all-MiniLM-L6-v2 --input pairs.tsv --rescore cross-encoder/ms-marco-MiniLM-L6-v2 --relative-margin 0.05 \
+     --output-scores --out scored.jsonl",
 ];
 
 fn output_file(path: PathBuf) -> Result<PathBuf, String> {
@@ -155,6 +174,7 @@ impl Arguments {
         options.num_negatives = self.num_negatives;
         options.sampling = self.sampling_strategy;
         options.seed = self.seed;
+        options.rescored = self.rescore.is_some();
         options
     }
 }
@@ -167,9 +187,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let texts = read(arguments, terminal)?;
     let vectors = arguments.vectors.open_to_search(&arguments.search, arguments.shortening, terminal)?;
     note_texts(arguments, &texts, &options, terminal);
+    // Its errors are found before the vectors are computed.
+    let rescorer = arguments.rescore.as_deref().map(|named| Rescorer::open(named, arguments, terminal)).transpose()?;
+    let mut read = embed::Summary::default();
     let bar = terminal.progress_fraction("embedding");
     let total = (texts.documents.len() + texts.anchors.len()) as f64;
-    let embed = |of: &[String], purpose: Purpose, before: usize| -> Result<Vectors> {
+    let mut embed = |of: &[String], purpose: Purpose, before: usize| -> Result<Vectors> {
         let mut all = Vectors::new(vectors.width(), Vec::new());
         let mut progress = |done: usize| bar.set_fraction((before + done) as f64 / total, "anchors and documents");
         let summary = vectors.embed_stream(of.iter().map(Ok), purpose, &mut progress, |_, more| {
@@ -177,6 +200,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             Ok(())
         })?;
         warn_about_texts(&summary, &vectors, purpose, terminal);
+        read += summary;
         Ok(all)
     };
     let documents = embed(&texts.documents, Purpose::Document, 0)?;
@@ -186,9 +210,20 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let bar = terminal.progress_fraction("searching");
     let index = mining::index(documents, vectors.similarity);
     let mut progress = |share: f64| bar.set_fraction(share, "most similar documents");
-    let mined = mining::mine(&vectors.model.device, anchors, &index, &texts.relations, &options, &mut progress)?;
+    let device = &vectors.model.device;
+    let mut candidates = mining::candidates(device, anchors, &index, &texts.relations, &options, &mut progress)?;
     let search_seconds = bar.seconds();
     bar.finish();
+    let mut seconds = vec![embedding_seconds, search_seconds];
+    let rescored = match &rescorer {
+        None => None,
+        Some(rescorer) => {
+            let (rescored, rescoring_seconds) = rescorer.rescore(&texts, &mut candidates, terminal)?;
+            seconds.push(rescoring_seconds);
+            Some((rescorer, rescored))
+        }
+    };
+    let mined = mining::select(candidates, &options);
     note_special_names(&vectors.model.tokenizer, terminal);
     if mined.summary.negatives == 0 {
         let considered = format::count(mined.summary.candidates as u64);
@@ -199,11 +234,66 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     }
     let (layout, with_scores) = (arguments.output_format, arguments.output_scores);
     let rows = output::write(&arguments.out, &texts, &mined, layout, options.num_negatives, with_scores)?;
-    report(arguments, &vectors, &texts, &mined, rows, [embedding_seconds, search_seconds])
+    report(arguments, &vectors, &read, &texts, &mined, rescored, rows, &seconds)
+}
+
+/// The cross-encoder that scores candidates again.
+struct Rescorer {
+    encoder: CrossEncoder,
+    named: PathBuf,
+}
+
+impl Rescorer {
+    fn open(named: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<Rescorer> {
+        let dir = HubArguments::default().find(named, Contents::Vectors, terminal)?;
+        let device = Device::cpu(terminal.threads)?;
+        let precision = Precision::F32.dtype(&device);
+        let mut options = rerank::Options::default();
+        options.max_len = arguments.rescore_max_len;
+        // Its option is not the `max_len` of the vectors.
+        let encoder = CrossEncoder::open(&dir, device, precision, &options).map_err(|error| match error {
+            TaskError::Setting { problem, .. } => usage(format!("--rescore-max-len: {problem}")),
+            other => other.into(),
+        })?;
+        encoder.check_scores()?;
+        encoder.notes.iter().for_each(|note| terminal.note(note));
+        show_notes(&encoder.model.tokenizer, terminal);
+        Ok(Rescorer { encoder, named: named.to_owned() })
+    }
+
+    /// Scores candidates and positives again. Also returns the seconds that it took.
+    fn rescore(&self, texts: &PairTexts, candidates: &mut Candidates, terminal: &Terminal) -> Result<(Rescored, f64)> {
+        let bar = terminal.progress_fraction("rescoring");
+        let rescored = mining::rescore(&self.encoder, texts, candidates, &mut |share| bar.set_fraction(share, "pairs"));
+        let seconds = bar.seconds();
+        bar.finish();
+        let rescored = rescored?;
+        if rescored.cut > 0 {
+            let [cut, pairs] = [rescored.cut, rescored.pairs].map(|number| format::count(number as u64));
+            let max_len = self.encoder.max_len();
+            terminal.warn(&format!(
+                "{cut} of {pairs} pairs to rescore were longer than {max_len} tokens and were truncated (see --rescore-max-len)"
+            ));
+        }
+        note_special_names(&self.encoder.model.tokenizer, terminal);
+        Ok((rescored, seconds))
+    }
+
+    fn describe(&self, rescored: Rescored, seconds: f64) -> Value {
+        json!({
+            "model": format::path(&self.named),
+            "activation": self.encoder.activation.name(),
+            "max_len": self.encoder.max_len(),
+            "prompt": self.encoder.prompt(),
+            "pairs": rescored.pairs,
+            "pairs_truncated": rescored.cut,
+            "pairs_per_s": rescored.pairs as f64 / seconds.max(f64::MIN_POSITIVE),
+        })
+    }
 }
 
 /// An error of an option as a usage error.
-fn as_usage(error: cloze_tasks::TaskError) -> anyhow::Error {
+fn as_usage(error: TaskError) -> anyhow::Error {
     usage(crate::flags::in_message(&error.to_string()))
 }
 
@@ -264,13 +354,17 @@ fn note_texts(arguments: &Arguments, texts: &PairTexts, options: &Options, termi
     }
 }
 
+/// Reports the result. `seconds` are those of embedding, searching and, if candidates were rescored, of that.
+#[allow(clippy::too_many_arguments)]
 fn report(
     arguments: &Arguments,
     vectors: &Vectorizer,
+    read: &embed::Summary,
     texts: &PairTexts,
     mined: &Mined,
+    rescored: Option<(&Rescorer, Rescored)>,
     rows: usize,
-    [embedding_seconds, search_seconds]: [f64; 2],
+    seconds: &[f64],
 ) -> Result<()> {
     let mut out = crate::output::stdout();
     let summary: &Summary = &mined.summary;
@@ -282,11 +376,16 @@ fn report(
             ("rows", json!(rows)),
             ("pairs", json!(texts.pairs)),
             ("mined", json!(summary)),
-            ("embedding_seconds", json!(embedding_seconds)),
-            ("search_seconds", json!(search_seconds)),
+            ("texts_read", json!(read)),
+            ("embedding_seconds", json!(seconds.first())),
+            ("search_seconds", json!(seconds.get(1))),
             ("peak_rss_bytes", json!(format::peak_memory())),
         ] {
             line[key] = value;
+        }
+        if let (Some((rescorer, rescored)), Some(&seconds)) = (rescored, seconds.get(2)) {
+            line["rescored"] = rescorer.describe(rescored, seconds);
+            line["rescoring_seconds"] = json!(seconds);
         }
         writeln!(out, "{line}")?;
         return Ok(());
@@ -300,8 +399,12 @@ fn report(
         arguments.output_format.name(),
         count(summary.negatives),
         count(summary.anchors),
-        format::duration(embedding_seconds + search_seconds),
+        format::duration(seconds.iter().sum()),
     )?;
+    if let Some((rescorer, rescored)) = rescored {
+        let name = rescorer.named.display();
+        writeln!(out, "scores: {name}, {} pairs of anchors with candidates and positives", count(rescored.pairs))?;
+    }
     let negative = summary.mean_negative.map_or("–".to_owned(), |mean| format!("{mean:.4}"));
     writeln!(out, "mean score: positives {:.4}, negatives {negative}", summary.mean_positive)?;
     write!(out, "candidates: {}", count(summary.candidates))?;

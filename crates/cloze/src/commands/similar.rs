@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use cloze_tasks::Long;
 use cloze_tasks::datasets::format::{FORMATS, Format, display_name};
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::search::{BinaryIndex, Hit, Index, Similarity};
@@ -26,7 +27,7 @@ use crate::{format, help};
     after_long_help = help::details(
         "Compares the vector of the query with that of every text of the corpus. Prompts and similarity are those of \
          sentence-transformers' encode_query(), encode_document() and similarity(). To compute the vectors only once, use \
-         `cloze embed --out lines.npy` with the same --model, --pool, --layers and --dimensions, and give the file as --embeddings. If the \
+         `cloze embed --out lines.npy` with the same --model, --pool, --layers, --long and --dimensions, and give the file as --embeddings. If the \
          model has a document prompt, add --prompt-name document. The file is memory-mapped: it can be larger than the memory.\n\n\
          Quantized vectors (cloze embed --quantize) are found in the same way. Bytes are compared as the numbers that they stand for. For \
          bits, the candidates are the --top times --rescore-multiplier vectors with the fewest different bits, and their score is the dot \
@@ -270,10 +271,20 @@ struct Search<'a> {
 impl Search<'_> {
     fn answer(&self, query: &str) -> Result<()> {
         let embedded = self.embedder.embed(&[query], Purpose::Query, &mut |_| ())?;
-        if embedded.cut > 0 {
-            let max_len = self.embedder.max_len(Purpose::Query);
+        let max_len = self.embedder.max_len(Purpose::Query);
+        match self.embedder.long() {
+            _ if embedded.cut == 0 => {}
+            Long::First => self.terminal.note(&format!(
+                "the query was longer than {max_len} tokens; only its first window was read (--long first)"
+            )),
+            _ => self.terminal.warn(&format!(
+                "the query was longer than {max_len} tokens and was truncated (see --max-len and --long)"
+            )),
+        }
+        if embedded.windowed > 0 {
+            let windows = format::count(embedded.windows as u64);
             self.terminal
-                .warn(&format!("the query was longer than {max_len} tokens and was truncated (see --max-len)"));
+                .note(&format!("the query was longer than {max_len} tokens and was read in {windows} windows"));
         }
         // Skip rows of the corpus without a readable text.
         let is_text = |row: usize| self.texts.get(row).is_none_or(|text| text.problem.is_none());

@@ -41,7 +41,7 @@ fn help_shows_only_the_options_of_the_chosen_kind() {
         (
             &["finetune", "classify"][..],
             "text label class-weights stride lr features bilstm",
-            "n-best tag-format context max-question",
+            "n-best tag-format context max-question long",
         ),
         (&["finetune", "tag"], "tag-format tag-column context labels", "text pair stride metric n-best"),
         (
@@ -52,9 +52,9 @@ fn help_shows_only_the_options_of_the_chosen_kind() {
         (&["finetune", "choose"], "max-len lr", "text label labels stride context null-threshold"),
         (&["finetune", "regress"], "text pair label metric", "labels class-weights n-best"),
         (&["finetune", "rerank"], "text pair label metric loss", "labels stride class-weights n-best"),
-        (&["predict", "rerank"], "text pair max-len", "label loss stride metric"),
+        (&["predict", "rerank"], "text pair max-len", "label loss stride long metric"),
         (&["sweep", "regress"], "lrs batches epochs-list warmup metric", "lr batch epochs labels n-best"),
-        (&["predict", "classify"], "text pair max-len stride", "label labels metric n-best context"),
+        (&["predict", "classify"], "text pair max-len stride long", "label labels metric n-best context"),
         (&["predict", "answer"], "n-best null-threshold stride", "text label skip-bad tag-format"),
         (&["evaluate", "tag"], "tag-format bootstrap context", "labels text n-best stride"),
         (&["finetune"], "task model train recipe out resume dry-run", "lr stride n-best text warmup"),

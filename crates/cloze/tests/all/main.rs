@@ -10,6 +10,7 @@ mod help;
 #[cfg(feature = "hub")]
 mod hub;
 mod library;
+mod long_texts;
 mod models_know_their_task;
 mod newcomer;
 mod other_tokenizers;

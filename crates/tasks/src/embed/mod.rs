@@ -13,6 +13,11 @@
 //!
 //! Each text is one sequence (`[CLS] tokens [SEP]`), as in sentence-transformers (Reimers and Gurevych 2019). The
 //! vectors equal those of sentence-transformers 6.2 for every supported folder: see `fixtures/embed`.
+//!
+//! A text that is longer than the model's maximum length is truncated, or read in windows ([`Long`]). Each window is a sequence of its
+//! own, with the prompt. The *pooled* vectors of the windows are pooled, before the folder's modules, so that these see one vector
+//! of the text: then the mean of the windows of mean pooling is the mean over the tokens of the text (and of the special
+//! tokens and prompts of the windows), and a dense layer and a normalization are applied once.
 
 mod arithmetic;
 pub(crate) mod folder;
@@ -24,6 +29,7 @@ pub mod texts;
 pub mod vectors;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +39,8 @@ use cloze_text::{Sequence, SpecialTokens};
 
 use crate::forward::batches_by_length;
 use crate::inference::pretrained::Pretrained;
+use crate::long::{Long, PooledWindows};
+use crate::sequence::spans;
 use crate::{TaskError, parallel};
 pub(crate) use arithmetic::normalize;
 use folder::{Chain, FolderSettings};
@@ -101,6 +109,11 @@ pub struct Options {
     /// Maximum number of tokens of a text, including prompt, `[CLS]` and `[SEP]`. None: the folder's setting, else the
     /// number of the model's positions.
     pub max_len: Option<usize>,
+    /// How texts that are longer than the maximum length are read.
+    pub long: Long,
+    /// The step between the starts of consecutive windows, in tokens of the text (not their overlap: see
+    /// [`answer`](crate::answer)). None: the length of a window, so that windows do not overlap; more is reduced to it.
+    pub stride: Option<usize>,
     /// The prompts before texts, queries and documents.
     pub prompts: Prompts,
     /// The similarity function. None: the folder's, else cosine.
@@ -148,6 +161,10 @@ pub struct Embedder {
     truncate: Option<usize>,
     /// Whether each vector is divided by its norm at the end.
     normalize: bool,
+    /// How long texts are read.
+    long: Long,
+    /// The step between windows; none: their length.
+    stride: Option<usize>,
     /// How texts, queries and documents are encoded.
     inputs: [Input; 3],
     /// Whether texts are converted to lower case first, which is a setting of sentence-transformers folders.
@@ -163,7 +180,7 @@ struct Input {
     note: Option<String>,
     /// The number of leading tokens that are excluded from the pooling: `[CLS]` and the prompt.
     excluded: usize,
-    /// Maximum number of tokens; longer texts are truncated.
+    /// Maximum number of tokens of a sequence.
     max_len: usize,
 }
 
@@ -175,6 +192,10 @@ pub struct Embedded {
     pub vectors: Vectors,
     /// The number of texts that were longer than [`Embedder::max_len`] and were truncated.
     pub cut: usize,
+    /// The number of texts that were longer than [`Embedder::max_len`] and were read in windows.
+    pub windowed: usize,
+    /// The number of windows of these texts.
+    pub windows: usize,
 }
 
 /// The counts of [`Embedder::embed_stream`].
@@ -185,8 +206,23 @@ pub struct Summary {
     pub texts: usize,
     /// The number of texts that were longer than [`Embedder::max_len`] and were truncated.
     pub cut: usize,
+    /// The number of texts that were longer than [`Embedder::max_len`] and were read in windows.
+    pub windowed: usize,
+    /// The number of windows of these texts.
+    pub windows: usize,
     /// The number of texts with only white space, whose vectors are meaningless.
     pub blank: usize,
+}
+
+impl std::ops::AddAssign for Summary {
+    fn add_assign(&mut self, other: Summary) {
+        let Summary { texts, cut, windowed, windows, blank } = other;
+        self.texts += texts;
+        self.cut += cut;
+        self.windowed += windowed;
+        self.windows += windows;
+        self.blank += blank;
+    }
 }
 
 impl Embedder {
@@ -211,8 +247,8 @@ impl Embedder {
     /// folder that contains it.
     ///
     /// # Errors
-    /// A layer or a pooler that the model does not have; a length that does not fit its positions; the name of a prompt
-    /// that the folder does not have; with [`PoolChoice::Auto`], unsupported settings of a sentence-transformers
+    /// A layer or a pooler that the model does not have; a length that does not fit its positions; a stride without windows; the
+    /// name of a prompt that the folder does not have; with [`PoolChoice::Auto`], unsupported settings of a sentence-transformers
     /// folder.
     pub fn new(pretrained: Arc<Pretrained>, dir: &Path, options: &Options) -> Result<Embedder, TaskError> {
         let settings = folder::read(dir)?;
@@ -229,6 +265,7 @@ impl Embedder {
         let model = &pretrained.model;
         let dir = settings.layout.root.clone();
         let folder = |problem: String| TaskError::Folder { path: dir.clone(), problem };
+        options.long.check_stride(options.stride)?;
         let chosen = match options.pool {
             PoolChoice::Of(pool) => vec![pool],
             PoolChoice::Auto | PoolChoice::Last4 => vec![Pool::Mean],
@@ -277,6 +314,8 @@ impl Embedder {
             notes: settings.notes.into_iter().chain(notes).collect(),
             truncate,
             normalize: options.normalize,
+            long: options.long,
+            stride: options.stride,
             inputs,
             // No change if the tokenizer converts to lower case anyway.
             lowercase: settings.lowercase && pretrained.tokenizer.is_cased(),
@@ -299,9 +338,14 @@ impl Embedder {
         self.truncate.map_or(width, |kept| kept.min(width))
     }
 
-    /// Maximum number of tokens of a text, including prompt and special tokens; longer texts are truncated.
+    /// Maximum number of tokens of a text, including prompt and special tokens. [`long`](Self::long) says how longer texts are read.
     pub fn max_len(&self, purpose: Purpose) -> usize {
         self.input(purpose).max_len
+    }
+
+    /// How texts with more than [`max_len`](Self::max_len) tokens are read.
+    pub fn long(&self) -> Long {
+        self.long
     }
 
     /// The prompt before each text.
@@ -337,7 +381,8 @@ impl Embedder {
     /// The vector of a text does not depend on the other texts, except for rounding.
     ///
     /// # Errors
-    /// [`TaskError::Folder`] if the model's vectors are not finite.
+    /// [`TaskError::Folder`] if the model's vectors are not finite; [`TaskError::Setting`] for a maximum length that leaves no room for
+    /// a long text next to its prompt, if it is to be read in windows.
     pub fn embed<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
@@ -345,8 +390,14 @@ impl Embedder {
         progress: &mut dyn FnMut(usize),
     ) -> Result<Embedded, TaskError> {
         let threads = self.model.device.threads();
-        let encoded = parallel::map(texts, threads, |text| self.encode_one(text.as_ref(), purpose));
-        let lengths: Vec<usize> = encoded.iter().map(|text| text.sequence.ids.len()).collect();
+        let encoded = parallel::map(texts, threads, |text| self.encode_windows(text.as_ref(), purpose));
+        let encoded: Vec<Windows> = encoded.into_iter().collect::<Result<_, _>>()?;
+        let windows: Vec<(usize, &Window)> = encoded
+            .iter()
+            .enumerate()
+            .flat_map(|(i, text)| text.windows.iter().map(move |window| (i, window)))
+            .collect();
+        let lengths: Vec<usize> = windows.iter().map(|(_, window)| window.sequence.ids.len()).collect();
         let excluded = self.input(purpose).excluded;
         if self.pooling.pools.contains(&Pool::Max) && lengths.iter().any(|&length| length <= excluded) {
             let problem = "max pooling of a text failed: all its tokens belong to the prompt, which the folder's settings exclude";
@@ -354,13 +405,34 @@ impl Embedder {
         }
         let width = self.pooling.width(self.model.model.architecture().hidden_size);
         let (mut values, mut done) = (vec![0.0; texts.len() * width], 0);
+        // The windows of long texts that are not complete, and their number.
+        let mut incomplete: HashMap<usize, (PooledWindows, usize)> = HashMap::new();
+        // Batches have the longest sequences first and, of the same length, the first ones: a text's windows come in their order.
         for now in batches_by_length(&lengths) {
-            let rows = self.forward(now.iter().map(|&i| &encoded[i].sequence), excluded);
+            let rows = self.forward(now.iter().map(|&i| &windows[i].1.sequence), excluded);
+            let before = done;
             for (&i, row) in now.iter().zip(rows.chunks_exact(width)) {
-                values[i * width..(i + 1) * width].copy_from_slice(row);
+                let (text, window) = windows[i];
+                let place = text * width..(text + 1) * width;
+                let all = encoded[text].windows.len();
+                if all == 1 {
+                    values[place].copy_from_slice(row);
+                    done += 1;
+                    continue;
+                }
+                let (pooled, added) = incomplete.entry(text).or_insert_with(|| (PooledWindows::new(self.long), 0));
+                pooled.add(row, window.tokens);
+                *added += 1;
+                if *added == all
+                    && let Some((pooled, _)) = incomplete.remove(&text)
+                {
+                    values[place].copy_from_slice(&pooled.finish());
+                    done += 1;
+                }
             }
-            done += now.len();
-            progress(done);
+            if done > before {
+                progress(done);
+            }
         }
         if !self.modules.is_empty() || self.truncate.is_some() || self.normalize {
             let pooled: Vec<&[f32]> = values.chunks_exact(width).collect();
@@ -373,7 +445,9 @@ impl Embedder {
             });
         }
         let cut = encoded.iter().filter(|text| text.cut).count();
-        Ok(Embedded { vectors: Vectors::new(self.width(), values), cut })
+        let windowed = encoded.iter().map(|text| text.windows.len()).filter(|&windows| windows > 1);
+        let (windowed, windows) = windowed.fold((0, 0), |(texts, all), windows| (texts + 1, all + windows));
+        Ok(Embedded { vectors: Vectors::new(self.width(), values), cut, windowed, windows })
     }
 
     /// Embeds a stream of texts in chunks, in order. `sink` receives the texts and vectors of each chunk. The memory
@@ -401,9 +475,9 @@ impl Embedder {
                 return Ok(summary);
             }
             let before = summary.texts;
-            let Embedded { vectors, cut } = self.embed(&chunk, purpose, &mut |done| progress(before + done))?;
-            summary.texts += chunk.len();
-            summary.cut += cut;
+            let Embedded { vectors, cut, windowed, windows } =
+                self.embed(&chunk, purpose, &mut |done| progress(before + done))?;
+            summary += Summary { texts: chunk.len(), cut, windowed, windows, blank: 0 };
             sink(chunk, vectors)?;
         }
     }
@@ -424,25 +498,88 @@ impl Embedder {
         self.lowercase
     }
 
+    /// A text as one sequence, truncated if it is too long.
     fn encode_one(&self, text: &str, purpose: Purpose) -> Encoded {
-        let Input { prompt, max_len, .. } = self.input(purpose);
-        let (template, room) = (self.model.tokenizer.template(), self.model.tokenizer.template().room(*max_len, false));
-        let tokens =
-            self.tokens(if prompt.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prompt}{text}")) });
+        self.truncated(&self.tokens(self.prompted(text, purpose)), self.room(purpose))
+    }
+
+    fn truncated(&self, tokens: &[u32], room: usize) -> Encoded {
         let kept = match tokens.len().checked_sub(room) {
             Some(beyond) if self.model.tokenizer.truncates_left() => &tokens[beyond..],
             Some(_) => &tokens[..room],
-            None => &tokens[..],
+            None => tokens,
         };
-        Encoded { sequence: template.sequence(kept, None), cut: tokens.len() > room }
+        Encoded { sequence: self.model.tokenizer.template().sequence(kept, None), cut: tokens.len() > room }
+    }
+
+    /// The windows of a text; only one if it is not longer than the maximum length, or truncated.
+    fn encode_windows(&self, text: &str, purpose: Purpose) -> Result<Windows, TaskError> {
+        let (template, room) = (self.model.tokenizer.template(), self.room(purpose));
+        let tokens = self.tokens(self.prompted(text, purpose));
+        if self.long == Long::First && tokens.len() > room {
+            let window = Window { sequence: template.sequence(&tokens[..room], None), tokens: room };
+            return Ok(Windows { windows: vec![window], cut: true });
+        }
+        if !self.long.reads_windows() || tokens.len() <= room {
+            let Encoded { sequence, cut } = self.truncated(&tokens, room);
+            return Ok(Windows { windows: vec![Window { sequence, tokens: tokens.len().min(room) }], cut });
+        }
+        let (prompt, own) = tokens.split_at(self.leading_prompt_tokens(text, purpose).min(tokens.len()));
+        let Some(room) = room.checked_sub(prompt.len()).filter(|room| *room > 0) else {
+            let special = template.added(false);
+            let problem = format!(
+                "expected at least {}, found {}: {special} special tokens and the prompt's {} tokens leave no room for the windows of a \
+                 long text",
+                special + prompt.len() + 1,
+                self.max_len(purpose),
+                prompt.len()
+            );
+            return Err(TaskError::setting("max_len", problem));
+        };
+        let window = |span: std::ops::Range<usize>| {
+            let tokens = span.len();
+            Window { sequence: template.sequence(&[prompt, &own[span]].concat(), None), tokens }
+        };
+        let spans = spans(own.len(), room, self.stride.unwrap_or(room));
+        Ok(Windows { windows: spans.into_iter().map(window).collect(), cut: false })
+    }
+
+    /// The number of leading tokens of a text with its prompt that belong only to the prompt. A token that contains characters of both
+    /// (as ` the` after a prompt that ends with a space) belongs to the text.
+    fn leading_prompt_tokens(&self, text: &str, purpose: Purpose) -> usize {
+        let prompt = self.prompt(purpose);
+        if prompt.is_empty() {
+            return 0;
+        }
+        let end = self.cased(Cow::Borrowed(prompt)).len();
+        let pieces = self.model.tokenizer.encode_with_offsets(&self.cased(self.prompted(text, purpose)));
+        pieces.iter().take_while(|piece| piece.end <= end).count()
+    }
+
+    /// The maximum number of tokens of a sequence without special tokens.
+    fn room(&self, purpose: Purpose) -> usize {
+        self.model.tokenizer.template().room(self.max_len(purpose), false)
+    }
+
+    /// A text with its prompt.
+    fn prompted<'t>(&self, text: &'t str, purpose: Purpose) -> Cow<'t, str> {
+        match self.prompt(purpose) {
+            "" => Cow::Borrowed(text),
+            prompt => Cow::Owned(format!("{prompt}{text}")),
+        }
+    }
+
+    /// A text as it is tokenized: in lower case, if the folder says so.
+    fn cased<'t>(&self, text: Cow<'t, str>) -> Cow<'t, str> {
+        match self.lowercase {
+            // Character by character: a final sigma is not treated differently.
+            true => Cow::Owned(text.chars().flat_map(char::to_lowercase).collect()),
+            false => text,
+        }
     }
 
     fn tokens(&self, text: Cow<'_, str>) -> Vec<u32> {
-        match self.lowercase {
-            // Character by character: a final sigma is not treated differently.
-            true => self.model.tokenizer.encode(&text.chars().flat_map(char::to_lowercase).collect::<String>()),
-            false => self.model.tokenizer.encode(&text),
-        }
+        self.model.tokenizer.encode(&self.cased(text))
     }
 
     /// The number of tokens of the prompt, including the special tokens before it; 0 without a prompt.
@@ -502,6 +639,21 @@ pub(crate) fn pooled_states(
     });
     let tokens = Tokens { cu_seqlens: &inputs.cu_seqlens, excluded };
     pool(pass, pooling, &states[..pooling.layers.len()], pooled.flatten().as_ref(), tokens)
+}
+
+/// The sequences of a text.
+struct Windows {
+    /// One, or the windows of a long text.
+    windows: Vec<Window>,
+    /// Whether the text was truncated.
+    cut: bool,
+}
+
+/// A window of a text, or a text that fits into one.
+struct Window {
+    sequence: Sequence,
+    /// The number of its tokens that belong to the text, which is its weight among the windows.
+    tokens: usize,
 }
 
 /// An encoded text, and whether it was truncated.

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::forward::BATCH_TOKENS;
 
+mod long;
+
 const TEXTS: [&str; 6] = ["a b c", "", "d", "a a a a b c d e f g h", "Z a", "c b a"];
 
 /// A folder with a random encoder, a tokenizer of letters, and additional files.
@@ -169,7 +171,7 @@ fn a_stream_is_processed_in_chunks_and_counted() {
         .unwrap();
     // With [CLS] and [SEP], three tokens fit, four do not.
     let cut = (0..n).filter(|i| i % 2 == 1 && *i != 3).count();
-    assert_eq!(summary, Summary { texts: n, cut, blank: 1 });
+    assert_eq!(summary, Summary { texts: n, cut, blank: 1, ..Summary::default() });
     assert_eq!(chunks, [(CHUNK_TEXTS, CHUNK_TEXTS), (10, 10)]);
     assert!(received.into_iter().eq(texts(n)) && increases && last == n);
     // Truncation keeps the first tokens.

@@ -16,6 +16,7 @@ use crate::datasets::format::{DataFile, DetectedFormat, Format};
 use crate::datasets::table::{Row, Table};
 use crate::inference::pretrained::Pretrained;
 use crate::kinds::{self, Kind};
+use crate::long::LongRows;
 use crate::reading::{Notes, Reading, TaskOptions};
 use crate::rerank;
 use crate::task::Scores;
@@ -38,6 +39,8 @@ pub struct Evaluation<'a> {
     pub scores: Scores,
     /// The mean loss over the rows whose target is known.
     pub loss: f64,
+    /// The number of long rows that were truncated or read in windows.
+    pub long: LongRows,
 }
 
 impl Predictor {
@@ -152,9 +155,10 @@ pub fn evaluate<'a>(
     let encoded = rows.encode(&model.tokenizer, model.device.threads())?;
     let examples = encoded.examples();
     model.check(examples.iter().copied())?;
-    let (logits, loss) = model.logits(&examples, progress);
+    let (logits, mut loss) = model.logits(&examples, progress);
+    loss += encoded.loss_of_windows(&logits);
     let predictions = encoded.predict(&logits)?;
-    Ok(Evaluation { scores: predictions.scores(), predictions, loss: loss.mean() })
+    Ok(Evaluation { scores: predictions.scores(), predictions, loss: loss.mean(), long: encoded.long_rows() })
 }
 
 /// The head of a fine-tuned model.

@@ -12,6 +12,7 @@ use cloze_text::Tokenizer;
 use crate::TaskError;
 use crate::example::Example;
 use crate::forward::{check_fit, run_batches};
+use crate::long::{LongRows, TextWindows};
 
 /// A model for inference, with its tokenizer and its device. Open it once and share it with an [`Arc`](std::sync::Arc):
 /// fill-mask, embeddings and all tasks use the same weights, from any number of threads.
@@ -31,6 +32,8 @@ pub struct Pretrained {
     dir: PathBuf,
     /// Held during a forward pass.
     turn: Mutex<()>,
+    /// The rows that were predicted.
+    long_rows: Mutex<LongRows>,
 }
 
 // A server shares it between threads.
@@ -77,12 +80,30 @@ impl Pretrained {
     ) -> Result<Pretrained, TaskError> {
         model.check_tokenizer(dir, tokenizer.vocab_size(), tokenizer.template().segments(false))?;
         model.params.cache_packed_weights();
-        Ok(Pretrained { model, tokenizer, device, precision, dir: dir.to_owned(), turn: Mutex::new(()) })
+        Ok(Pretrained {
+            model,
+            tokenizer,
+            device,
+            precision,
+            dir: dir.to_owned(),
+            turn: Mutex::new(()),
+            long_rows: Mutex::default(),
+        })
     }
 
     /// The model's folder.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The rows of tasks that were predicted so far, and how many of them were longer than the maximum length.
+    pub fn long_rows(&self) -> LongRows {
+        *self.long_rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a row that is predicted.
+    pub(crate) fn count_row(&self, is_cut: bool, windows: Option<&TextWindows>) {
+        self.long_rows.lock().unwrap_or_else(PoisonError::into_inner).add(is_cut, windows);
     }
 
     /// Runs a forward pass, after waiting for other passes to finish.

@@ -449,7 +449,7 @@ impl Task for AnswerTask {
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<Vec<Window>>, TaskError> {
         if row.blank {
-            return Ok(Encoded { examples: Vec::new(), cut: 0, aux: Vec::new() });
+            return Ok(Encoded { examples: Vec::new(), cut: 0, windows: None, aux: Vec::new() });
         }
         let found = windows(tokenizer, &row.question, &row.context, &self.windows).map_err(|error| row.name(error))?;
         let gold = row.target();
@@ -461,7 +461,7 @@ impl Task for AnswerTask {
             let sequence = Sequence { ids: window.ids.clone(), segments: window.segments.clone() };
             examples.push(Example::new(vec![sequence], Target::positions(span.map(|(start, end)| [start, end]))));
         }
-        Ok(Encoded { examples, cut: found.question_cut, aux: found.windows })
+        Ok(Encoded { examples, cut: found.question_cut, windows: None, aux: found.windows })
     }
 
     fn row_json(&self, row: &Row) -> Object {

@@ -187,7 +187,7 @@ impl Task for Choose {
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
-        let length = Length { max_len: self.max_len, stride: None };
+        let length = Length { max_len: self.max_len, ..Length::default() };
         let (mut sequences, mut cut) = (Vec::new(), 0);
         for ending in &row.endings {
             let text = Text { text: row.context.clone(), pair: Some(ending.clone()) };
@@ -201,6 +201,7 @@ impl Task for Choose {
         Ok(Encoded {
             examples: vec![Example::new(sequences, Target::positions(row.label.map(|label| [label])))],
             cut,
+            windows: None,
             aux: (),
         })
     }

@@ -11,12 +11,12 @@ use super::description::{Description, Examples, RejectedOptions, Rows};
 use super::kind::{Kind, Mismatch};
 use super::labelled_texts::{label_counts, labels_of, merge_labels, texts_of};
 use super::probabilities::{argmax, as_map, collapsed, softmax};
-use super::text::{Length, Text};
+use super::text::{EncodedText, Length, Text};
 use crate::TaskError;
 use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::LabelledTexts;
 use crate::datasets::labels::Labels;
-use crate::example::{Example, Target};
+use crate::example::Target;
 use crate::input::{Input, Object};
 use crate::metrics::classes::{ConfusionMatrix, accuracy, macro_average, matthews, of_class};
 use crate::reading::{Notes, Reading};
@@ -35,7 +35,7 @@ pub static KIND: Kind = Kind::of::<Classify>(
         output: "label and probabilities.",
         max_len: 128,
         metrics: &["accuracy", "f1", "matthews"],
-        options: &["text", "pair", "label", "labels", "metric", "stride", "skip_bad", "class_weights"],
+        options: &["text", "pair", "label", "labels", "metric", "stride", "long", "skip_bad", "class_weights"],
         own_options: &[],
         check: |_| Ok(()),
         rows: Rows::Texts,
@@ -189,8 +189,9 @@ impl Task for Classify {
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
-        let (sequences, cut) = self.length.sequences(tokenizer, &row.text)?;
-        Ok(Encoded { examples: vec![Example::new(sequences, Target::class(row.label))], cut, aux: () })
+        let EncodedText { examples, cut, windows } =
+            self.length.encode(tokenizer, &row.text, Target::class(row.label))?;
+        Ok(Encoded { examples, cut, windows, aux: () })
     }
 
     fn row_json(&self, row: &Row) -> Object {
@@ -258,7 +259,7 @@ mod tests {
     }
 
     fn predict(logits: [f32; 2]) -> Result<Prediction, TaskError> {
-        let encoded = Encoded { examples: Vec::new(), cut: 0, aux: () };
+        let encoded = Encoded { examples: Vec::new(), cut: 0, windows: None, aux: () };
         task().predict(&row(0), &encoded, &[logits.to_vec()])
     }
 

@@ -66,7 +66,8 @@ impl Kind {
     /// fine-tune.
     ///
     /// # Errors
-    /// Those of [`Task::from_training_files`].
+    /// Those of [`Task::from_training_files`]; [`TaskError::Setting`] for [`TaskOptions::long`](crate::TaskOptions::long), which is not for
+    /// training.
     pub fn learn(
         &self,
         reading: &Reading,
@@ -75,6 +76,10 @@ impl Kind {
         tokenizer: &Tokenizer,
         notes: &mut Notes,
     ) -> Result<TaskAndRows, TaskError> {
+        if reading.options().long.is_some() {
+            let problem = "has no effect in training, which reads long texts in windows with `stride`";
+            return Err(TaskError::setting("long", problem));
+        }
         (self.learn)(reading, train, start, tokenizer, notes)
     }
 

@@ -22,13 +22,13 @@ use super::description::{Description, Examples, KindOption, RejectedOptions, Row
 use super::kind::{Kind, Mismatch};
 use super::labelled_texts::{label_counts, labels_of};
 use super::probabilities::{as_map, collapsed};
-use super::text::{Length, Text};
+use super::text::{EncodedText, Length, Text};
 use crate::TaskError;
 use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::TextColumns;
 use crate::datasets::labels::{Labels, canonical, is_missing, parse_index};
 use crate::datasets::table::{Column, Row as TableRow, Table};
-use crate::example::{Example, Target};
+use crate::example::Target;
 use crate::input::{Input, Object};
 use crate::metrics::multi_label::{Gold, counts, exact_match, macro_average, micro};
 use crate::reading::{Notes, Reading, non_blank};
@@ -49,7 +49,7 @@ pub static KIND: Kind = Kind::of::<MultiLabel>(
         output: "the labels whose probability reaches the threshold, and all probabilities.",
         max_len: 128,
         metrics: &["micro_f1", "macro_f1", "exact_match"],
-        options: &["text", "pair", "label", "labels", "metric", "stride", "skip_bad"],
+        options: &["text", "pair", "label", "labels", "metric", "stride", "long", "skip_bad"],
         own_options: &[KindOption {
             name: "threshold",
             help: "Minimum probability of predicted labels: one for all labels, or a list such as joy=0.3,anger=0.7 [default: the \
@@ -419,13 +419,14 @@ impl Task for MultiLabel {
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
-        let (sequences, cut) = self.length.sequences(tokenizer, &row.text)?;
         let number = |label: &Option<bool>| label.map_or(f32::NAN, |label| f32::from(u8::from(label)));
         let targets = match &row.labels {
             Some(labels) => labels.iter().map(number).collect(),
             None => vec![f32::NAN; self.labels.len()],
         };
-        Ok(Encoded { examples: vec![Example::new(sequences, Target::Binary(targets))], cut, aux: () })
+        let EncodedText { examples, cut, windows } =
+            self.length.encode(tokenizer, &row.text, Target::Binary(targets))?;
+        Ok(Encoded { examples, cut, windows, aux: () })
     }
 
     fn row_json(&self, row: &Row) -> Object {
@@ -497,7 +498,7 @@ mod tests {
 
     fn predict(logits: [f32; 3]) -> Result<Prediction, TaskError> {
         let row = Row { text: Text::default(), labels: None };
-        task().predict(&row, &Encoded { examples: Vec::new(), cut: 0, aux: () }, &[logits.to_vec()])
+        task().predict(&row, &Encoded { examples: Vec::new(), cut: 0, windows: None, aux: () }, &[logits.to_vec()])
     }
 
     #[test]

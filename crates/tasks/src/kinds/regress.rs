@@ -9,11 +9,11 @@ use serde::Serialize;
 use super::description::{Description, Examples, RejectedOptions, Rows};
 use super::kind::{Kind, Mismatch};
 use super::labelled_texts::texts_of;
-use super::text::{Length, Text};
+use super::text::{EncodedText, Length, Text};
 use crate::TaskError;
 use crate::datasets::LabelsNeeded;
 use crate::datasets::classification::score;
-use crate::example::{Example, Target};
+use crate::example::Target;
 use crate::input::{Input, Object};
 use crate::metrics::correlation::{pearson, spearman};
 use crate::reading::{Notes, Reading};
@@ -29,7 +29,7 @@ pub static KIND: Kind = Kind::of::<Regress>(
         output: "value.",
         max_len: 128,
         metrics: &["pearson", "spearman"],
-        options: &["text", "pair", "label", "metric", "stride", "skip_bad"],
+        options: &["text", "pair", "label", "metric", "stride", "long", "skip_bad"],
         own_options: &[],
         check: |_| Ok(()),
         rows: Rows::Texts,
@@ -141,8 +141,9 @@ impl Task for Regress {
     }
 
     fn encode(&self, row: &Row, tokenizer: &Tokenizer) -> Result<Encoded<()>, TaskError> {
-        let (sequences, cut) = self.length.sequences(tokenizer, &row.text)?;
-        Ok(Encoded { examples: vec![Example::new(sequences, Target::value(row.value))], cut, aux: () })
+        let EncodedText { examples, cut, windows } =
+            self.length.encode(tokenizer, &row.text, Target::value(row.value))?;
+        Ok(Encoded { examples, cut, windows, aux: () })
     }
 
     fn row_json(&self, row: &Row) -> Object {

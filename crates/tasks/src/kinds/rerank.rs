@@ -429,7 +429,7 @@ impl Task for Rerank {
         let (mut cut, mut sequences) = (0, Vec::with_capacity(row.documents.len()));
         for document in &row.documents {
             let text = Text { text: row.query.clone(), pair: Some(document.text.clone()) };
-            let (own, own_cut) = Length { max_len, stride: None }.sequences(tokenizer, &text)?;
+            let (own, own_cut) = Length { max_len, ..Length::default() }.sequences(tokenizer, &text)?;
             sequences.extend(own);
             cut += own_cut;
         }
@@ -444,7 +444,7 @@ impl Task for Rerank {
             };
             Example::new(documents.iter().map(|document| sequences[*document].clone()).collect(), target)
         };
-        Ok(Encoded { examples: aux.iter().map(example).collect(), cut, aux })
+        Ok(Encoded { examples: aux.iter().map(example).collect(), cut, windows: None, aux })
     }
 
     fn row_json(&self, row: &Row) -> Object {

@@ -570,7 +570,7 @@ impl Task for Tag {
             examples.push(Example { tokens, ..Example::new(sequences, Target::Classes(labels)) });
             first = words.end;
         }
-        Ok(Encoded { examples, cut, aux: () })
+        Ok(Encoded { examples, cut, windows: None, aux: () })
     }
 
     /// The prediction contains the words.
@@ -721,7 +721,7 @@ mod tests {
         let task = task(16, false);
         let row = Row::of_text("é New York.");
         let logits = vec![vec![9.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 9.0, 9.0, 0.0, 0.0]];
-        let found = task.predict(&row, &Encoded { examples: vec![], cut: 0, aux: () }, &logits).unwrap();
+        let found = task.predict(&row, &Encoded { examples: vec![], cut: 0, windows: None, aux: () }, &logits).unwrap();
         assert_eq!(found.tags, ["O", "B-LOC", "I-LOC", "O"]);
         let entities = found.entities.unwrap();
         assert_eq!(entities.len(), 1);

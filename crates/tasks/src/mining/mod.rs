@@ -4,26 +4,29 @@
 //! | --- | --- |
 //! | [`pairs`] | a file of (anchor, positive) pairs → pairs |
 //! | [`texts`] | pairs and a corpus → unique texts, and which are positives of which |
-//! | this one | vectors of the unique texts → the rows of the negatives |
+//! | this one | vectors of the unique texts → candidates → the rows of the negatives |
+//! | `rescoring` | the scores of candidates → those of a cross-encoder |
 //! | [`output`] | texts and rows → lines of triplets, tuples, labelled pairs or lists |
 //!
 //! The rules and their defaults are those of `mine_hard_negatives` of sentence-transformers 6.2 (see
 //! `fixtures/mining`), in this order:
 //!
 //! 1. The candidates of an anchor are the `range_max` + P most similar documents, where P is the largest number of pairs with the same
-//!    anchor.
+//!    anchor ([`candidates`]). A cross-encoder may give them, and the positives, new scores and a new order ([`rescore`]).
 //! 2. The anchor's positives are removed, then candidates by the margins, `max_score` and `min_score`. A margin is compared with the least
 //!    similar positive of the anchor.
 //! 3. Of the best `range_max` of the rest, the first `range_min` are skipped. `num_negatives` of the others are taken, from the top or
 //!    at random.
 //!
-//! Two things differ: equal similarities are in the order of the documents, and a document with the text of the anchor is never a
-//! candidate. Random choices come from another generator.
+//! Three things differ: equal similarities are in the order of the documents, a document with the text of the anchor is never a
+//! candidate, and a cross-encoder that is given always gives the scores; sentence-transformers uses it only with a margin or a limit
+//! of scores. Random choices come from another generator.
 //!
 //! Vectors pass in blocks ([`Index`]). [`mine`] needs only vectors, so that a training run can mine again with its current model.
 
 pub mod output;
 pub mod pairs;
+mod rescoring;
 pub mod texts;
 
 use cloze_data::{Purpose as RandomPurpose, Random};
@@ -34,6 +37,7 @@ use crate::embed::Embedder;
 use crate::embed::prompts::Purpose;
 use crate::embed::search::{Hit, Index, Similarity};
 use crate::embed::vectors::Vectors;
+pub use rescoring::{Rescored, rescore};
 pub use texts::{PairTexts, Relations};
 
 /// How negatives are chosen from the candidates.
@@ -78,6 +82,8 @@ pub struct Options {
     pub sampling: Sampling,
     /// The seed of a random choice.
     pub seed: u64,
+    /// Whether a cross-encoder scores the candidates again ([`rescore`]). It changes only the default of [`range_max`](Self::range_max).
+    pub rescored: bool,
 }
 
 impl Default for Options {
@@ -92,6 +98,7 @@ impl Default for Options {
             num_negatives: 3,
             sampling: Sampling::Top,
             seed: 1,
+            rescored: false,
         }
     }
 }
@@ -99,7 +106,11 @@ impl Default for Options {
 impl Options {
     /// The number of candidates that are considered if the largest number of pairs with the same anchor is `most_pairs`.
     pub fn range_max(&self, most_pairs: usize) -> usize {
-        let removes = self.max_score.is_some() || self.absolute_margin.is_some() || self.relative_margin.is_some();
+        let removes = self.max_score.is_some()
+            || self.absolute_margin.is_some()
+            || self.relative_margin.is_some()
+            // The most similar documents are then not those with the highest scores.
+            || self.rescored && self.min_score.is_some();
         let wanted = self.num_negatives.saturating_mul(if removes { 10 } else { 1 });
         self.range_max.unwrap_or_else(|| self.range_min.saturating_add(wanted).saturating_add(most_pairs))
     }
@@ -139,6 +150,20 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// The candidates of all anchors, among which [`select`] chooses.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Candidates {
+    /// For each anchor, the rows of its most similar documents without its positives, and their scores, in descending order.
+    pub hits: Vec<Vec<Hit>>,
+    /// For each anchor, the scores of its positives, in the order of [`Relations::positives`].
+    pub positive_scores: Vec<Vec<f32>>,
+    /// The number of documents.
+    pub documents: usize,
+    /// [`Options::range_max`](method@Options::range_max).
+    range_max: usize,
 }
 
 /// The negatives of all anchors.
@@ -210,13 +235,10 @@ pub fn index(documents: Vectors, similarity: Similarity) -> Index {
     }
 }
 
-/// Mines the negatives of anchors among documents, from their vectors. The vectors of `anchors` and the documents of `index` belong to the
-/// texts of [`PairTexts`], which computes `relations`; see [`index`]. The result does not depend on the number of threads. `progress`
-/// receives the completed fraction.
+/// Mines the negatives of anchors among documents, from their vectors: [`candidates`], then [`select`].
 ///
 /// # Errors
-/// [`TaskError::Setting`] for options that do not fit; [`TaskError::Input`] for vectors that do not fit the relations, or that are not
-/// finite.
+/// Those of [`candidates`].
 pub fn mine(
     device: &Device,
     anchors: Vectors,
@@ -225,6 +247,24 @@ pub fn mine(
     options: &Options,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Mined, TaskError> {
+    Ok(select(candidates(device, anchors, index, relations, options, progress)?, options))
+}
+
+/// The candidates of anchors among documents, from their vectors. The vectors of `anchors` and the documents of `index` belong to the
+/// texts of [`PairTexts`], which computes `relations`; see [`index`]. The result does not depend on the number of threads. `progress`
+/// receives the completed fraction.
+///
+/// # Errors
+/// [`TaskError::Setting`] for options that do not fit; [`TaskError::Input`] for vectors that do not fit the relations, or that are not
+/// finite.
+pub fn candidates(
+    device: &Device,
+    anchors: Vectors,
+    index: &Index,
+    relations: &Relations,
+    options: &Options,
+    progress: &mut dyn FnMut(f64),
+) -> Result<Candidates, TaskError> {
     options.check()?;
     let wrong = |problem: String| TaskError::input("vectors", problem);
     let (expected, found) = ((relations.positives.len(), index.width()), (anchors.len(), anchors.width()));
@@ -251,13 +291,19 @@ pub fn mine(
     let range_max = options.range_max(relations.most_pairs);
     let depth = range_max.saturating_add(relations.most_pairs);
     let keep = |anchor: usize, row: usize| relations.same_text[anchor] != Some(row);
-    let found = index.nearest_reporting(device, anchors, depth.min(index.len()), keep, progress);
+    let mut hits = index.nearest_reporting(device, anchors, depth.min(index.len()), keep, progress);
+    for (hits, positives) in hits.iter_mut().zip(&relations.positives) {
+        hits.retain(|hit| !positives.contains(&hit.row));
+    }
+    Ok(Candidates { hits, positive_scores, documents: index.len(), range_max })
+}
 
-    let mut summary = Summary { anchors: found.len(), documents: index.len(), range_max, ..Summary::default() };
+/// Chooses the negatives among the candidates, with the options that these were found with.
+pub fn select(candidates: Candidates, options: &Options) -> Mined {
+    let Candidates { hits: found, positive_scores, documents, range_max } = candidates;
+    let mut summary = Summary { anchors: found.len(), documents, range_max, ..Summary::default() };
     let mut negatives = Vec::with_capacity(found.len());
     for (number, (mut hits, scores)) in found.into_iter().zip(&positive_scores).enumerate() {
-        let positives = &relations.positives[number];
-        hits.retain(|hit| !positives.contains(&hit.row));
         summary.candidates += hits.len();
         let least = scores.iter().copied().fold(f32::INFINITY, f32::min);
         let mut remove = |is_removed: &dyn Fn(f32) -> bool| {
@@ -297,7 +343,7 @@ pub fn mine(
     };
     summary.mean_positive = mean(&mut positive_scores.iter().flatten().copied()).unwrap_or_default();
     summary.mean_negative = mean(&mut negatives.iter().flatten().map(|hit| hit.score));
-    Ok(Mined { negatives, positive_scores, summary })
+    Mined { negatives, positive_scores, summary }
 }
 
 /// Keeps a random sample, in the same order. It depends only on the seed, the anchor's number and the number of candidates.

@@ -1,11 +1,13 @@
 use std::collections::HashMap;
+use std::path::Path;
 
-use cloze_engine::Device;
+use cloze_engine::{DType, Device};
 use serde_json::Value;
 
 use super::output::{Layout, write};
 use super::texts::Pair;
 use super::*;
+use crate::rerank::CrossEncoder;
 
 fn device(threads: usize) -> Device {
     Device::cpu(Some(threads)).unwrap()
@@ -57,9 +59,9 @@ fn assert_same(found: &Value, expected: &Value, what: &str) {
     }
 }
 
-#[test]
-fn rows_equal_those_of_sentence_transformers() {
-    let file = cases();
+/// Asserts that the rows of all cases equal those of sentence-transformers. Returns the number of rows.
+#[track_caller]
+fn assert_rows_equal(file: &Value, encoder: Option<&CrossEncoder>) -> usize {
     let pairs: Vec<Pair> = file["pairs"]
         .as_array()
         .unwrap()
@@ -74,14 +76,24 @@ fn rows_equal_those_of_sentence_transformers() {
         let texts = PairTexts::new(pairs.clone(), corpus).unwrap();
         assert!(texts.relations.same_text.iter().all(Option::is_none), "the fixture has no document like an anchor");
         let of = &case["options"];
-        let options = options(of);
+        let options = Options { rescored: encoder.is_some(), ..options(of) };
         let named = |name: &str| Layout::ALL.iter().find(|(_, known, _)| *known == name).unwrap().0;
         let layout = of["output_format"].as_str().map_or(Layout::Triplet, named);
         let similarity = Similarity::named(case["similarity"].as_str().unwrap()).unwrap();
         let documents = index(vectors(&file["vectors"], &texts.documents), similarity);
         let run = |threads: usize| {
             let anchors = vectors(&file["vectors"], &texts.anchors);
-            mine(&device(threads), anchors, &documents, &texts.relations, &options, &mut |_| ()).unwrap()
+            let relations = &texts.relations;
+            let mut found =
+                candidates(&device(threads), anchors, &documents, relations, &options, &mut |_| ()).unwrap();
+            if let Some(encoder) = encoder {
+                let pairs = found.hits.iter().map(Vec::len).sum::<usize>()
+                    + relations.positives.iter().map(Vec::len).sum::<usize>();
+                let rescored = rescore(encoder, &texts, &mut found, &mut |_| ()).unwrap();
+                assert_eq!(rescored, Rescored { pairs, cut: 0 });
+                assert!(found.hits.iter().all(|hits| hits.is_sorted_by(|a, b| a.score >= b.score)));
+            }
+            select(found, &options)
         };
         let mined = run(1);
         assert_eq!(run(3), mined, "the number of threads changes nothing");
@@ -102,7 +114,51 @@ fn rows_equal_those_of_sentence_transformers() {
         }
         assert_eq!(mined.summary.negatives, mined.negatives.iter().map(Vec::len).sum::<usize>());
     }
+    seen
+}
+
+#[test]
+fn rows_equal_those_of_sentence_transformers() {
+    let seen = assert_rows_equal(&cases(), None);
     assert!(seen > 2000, "only {seen} rows");
+}
+
+/// The cross-encoder of the fixture.
+fn encoder() -> CrossEncoder {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/rerank/distilbert");
+    CrossEncoder::open(&dir, device(2), DType::F32, &crate::rerank::Options::default()).unwrap()
+}
+
+#[test]
+fn rescored_rows_equal_those_of_sentence_transformers() {
+    let file = &cases()["rescored"];
+    let encoder = encoder();
+    let seen = assert_rows_equal(file, Some(&encoder));
+    assert!(seen > 600, "only {seen} rows");
+}
+
+#[test]
+fn equal_scores_keep_the_order_of_the_similarities() {
+    // All letters that the model does not know are the same token.
+    let texts = texts(&[("1", "2")], &["5", "3", "a", "4"]);
+    let index = index(angles(&[30.0, 20.0, 40.0, 50.0, 10.0]), Similarity::Cosine);
+    let options = Options { num_negatives: 4, rescored: true, ..Options::default() };
+    let mut found = candidates(&device(1), angles(&[0.0]), &index, &texts.relations, &options, &mut |_| ()).unwrap();
+    let before: Vec<usize> = found.hits[0].iter().map(|hit| hit.row).collect();
+    assert_eq!(before, [1, 0, 2, 3]);
+    let mut shares = Vec::new();
+    rescore(&encoder(), &texts, &mut found, &mut |share| shares.push(share)).unwrap();
+    assert_eq!(shares.last(), Some(&1.0));
+    let mined = select(found, &options);
+    let rows: Vec<usize> = mined.negatives[0].iter().map(|hit| hit.row).filter(|row| *row != 2).collect();
+    assert_eq!(rows, [1, 0, 3], "\"3\", \"5\", \"4\" have the same score");
+    let scores: Vec<f32> = mined.negatives[0].iter().filter(|hit| hit.row != 2).map(|hit| hit.score).collect();
+    assert_eq!(scores, [mined.positive_scores[0][0]; 3]);
+    // Candidates of other texts are refused.
+    let others = self::texts(&[("q", "a"), ("r", "b")], &[]);
+    let mut found = candidates(&device(1), angles(&[0.0]), &index, &texts.relations, &options, &mut |_| ()).unwrap();
+    let line = rescore(&encoder(), &others, &mut found, &mut |_| ()).unwrap_err().to_string();
+    assert_eq!(line, "texts: expected those of 1 anchors and 5 documents");
 }
 
 /// Anchors and documents with the vectors of angles in degrees.

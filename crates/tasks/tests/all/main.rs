@@ -2,4 +2,5 @@
 
 mod finetuning;
 mod inference;
+mod long_texts;
 mod parity;

@@ -8,10 +8,10 @@ use cloze_tasks::datasets::format::{FORMATS, Format};
 use cloze_tasks::datasets::preset::{DatasetPreset, Split};
 use cloze_tasks::datasets::table::Column;
 use cloze_tasks::datasets::tuples::PairColumns;
-use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::search::Similarity;
 use cloze_tasks::embed::vectors::Vectors;
+use cloze_tasks::embed::{Embedder, Summary};
 use cloze_tasks::embed_evaluation::embed_columns;
 
 use crate::commands::embed::{VectorArguments, Vectorizer, prompt, warn_about_texts};
@@ -106,13 +106,13 @@ pub fn show(notes: &Notes, terminal: &Terminal) {
     notes.0.iter().for_each(|note| terminal.note(note));
 }
 
-/// The vectors of columns of texts, and the seconds that they took.
+/// The vectors of columns of texts, the counts of distinct texts, and the seconds that they took.
 pub fn embed(
     embedder: &Embedder,
     columns: &[&[String]],
     purpose: Purpose,
     terminal: &Terminal,
-) -> Result<(Vec<Vectors>, f64)> {
+) -> Result<(Vec<Vectors>, Summary, f64)> {
     let bar = terminal.progress_fraction("embedding");
     let embedded = embed_columns(embedder, columns, purpose, &mut |share| bar.set_fraction(share, "texts"));
     let seconds = bar.seconds();
@@ -120,7 +120,7 @@ pub fn embed(
     let (vectors, summary) = embedded?;
     warn_about_texts(&summary, embedder, purpose, terminal);
     note_special_names(&embedder.model.tokenizer, terminal);
-    Ok((vectors, seconds))
+    Ok((vectors, summary, seconds))
 }
 
 /// The numbers of dimensions to evaluate: that of the model, then the given ones.

@@ -101,7 +101,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         false => Duplicates::of_pairs(&data.pairs),
     };
     let embedder = arguments.comparison.open(terminal)?;
-    let (vectors, seconds) = embed(&embedder, &[&data.texts], Purpose::Text, terminal)?;
+    let (vectors, read, seconds) = embed(&embedder, &[&data.texts], Purpose::Text, terminal)?;
     let Some(vectors) = vectors.into_iter().next() else { bail!("expected the vectors of a column") };
     let mut options = MiningOptions::default();
     options.top_k = arguments.top;
@@ -122,6 +122,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             ("precision", json!(found.precision)),
             ("recall", json!(found.recall)),
             ("threshold", json!(found.threshold)),
+            ("texts_read", json!(read)),
             ("texts", json!(data.texts.len())),
             ("duplicates", json!(duplicates.len())),
             ("duplicates_unknown", json!(data.unknown)),

@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         bail!("{}: expected similar and other pairs, all labels are {label}", path.display());
     }
     let embedder = arguments.comparison.open(terminal)?;
-    let (vectors, seconds) = embed(&embedder, &[&pairs.first, &pairs.second], Purpose::Text, terminal)?;
+    let (vectors, read, seconds) = embed(&embedder, &[&pairs.first, &pairs.second], Purpose::Text, terminal)?;
     let [first, second] = &vectors[..] else { bail!("expected the vectors of two columns") };
     let Some(found) = scores(first, second, &pairs.values) else { bail!("expected similar pairs") };
     let main = found.iter().find(|one| one.similarity == embedder.similarity).unwrap_or(&found[0]);
@@ -81,6 +81,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             }
         }
         line["similarity"] = json!(embedder.similarity);
+        line["texts_read"] = json!(read);
         line["pairs"] = json!(pairs.len());
         line["similar"] = json!(similar);
         line["data"] = json!(format::path(&path));

@@ -274,7 +274,7 @@ fn retrieve(
     embedder.notes.iter().for_each(|note| terminal.note(note));
     show_notes(&embedder.model.tokenizer, terminal);
     let bar = terminal.progress_fraction("embedding");
-    let (documents, queries) = embed_collection(&embedder, collection, &bar, terminal)?;
+    let (documents, queries, _) = embed_collection(&embedder, collection, &bar, terminal)?;
     bar.finish();
     let index = Index::new(documents, embedder.similarity);
     Ok(collection.nearest(&index, queries, leave_out, arguments.top, &embedder.model.device))

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::search::Index;
 use cloze_tasks::embed::vectors::Vectors;
+use cloze_tasks::embed::{Embedder, Summary};
 use cloze_tasks::metrics::retrieval::RetrievalScores;
 use cloze_tasks::retrieval::{Collection, Entry};
 use serde_json::json;
@@ -140,15 +140,16 @@ pub fn warn_about_scores(scores: &RetrievalScores, terminal: &Terminal) {
     }
 }
 
-/// The vectors of a collection's documents and queries.
+/// The vectors of a collection's documents and queries, and the counts of both.
 pub fn embed_collection(
     embedder: &Embedder,
     collection: &Collection,
     bar: &Progress,
     terminal: &Terminal,
-) -> Result<(Vectors, Vectors)> {
+) -> Result<(Vectors, Vectors, Summary)> {
+    let mut all = Summary::default();
     let total = (collection.documents.len() + collection.queries.len()) as f64;
-    let embed = |entries: &[Entry], purpose: Purpose, before: usize| -> Result<Vectors> {
+    let mut embed = |entries: &[Entry], purpose: Purpose, before: usize| -> Result<Vectors> {
         let mut vectors = Vectors::new(embedder.width(), Vec::new());
         let mut progress = |done: usize| bar.set_fraction((before + done) as f64 / total, "documents and queries");
         let summary = embedder.embed_stream(entries.iter().map(Ok), purpose, &mut progress, |_, more| {
@@ -156,11 +157,12 @@ pub fn embed_collection(
             Ok(())
         })?;
         warn_about_texts(&summary, embedder, purpose, terminal);
+        all += summary;
         Ok(vectors)
     };
     let documents = embed(&collection.documents, Purpose::Document, 0)?;
     let queries = embed(&collection.queries, Purpose::Query, collection.documents.len())?;
-    Ok((documents, queries))
+    Ok((documents, queries, all))
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
@@ -169,7 +171,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let embedder = arguments.vectors.open_to_search(&arguments.search, ShorteningArguments::default(), terminal)?;
     let dimensions = dimensions(&arguments.dimensions, &embedder)?;
     let bar = terminal.progress_fraction("embedding");
-    let (documents, queries) = embed_collection(&embedder, &collection, &bar, terminal)?;
+    let (documents, queries, read) = embed_collection(&embedder, &collection, &bar, terminal)?;
     let of = |number: usize| {
         let [documents, queries] = [&documents, &queries].map(|vectors| arguments.vectors.truncated(vectors, number));
         let documents = Index::new(documents, embedder.similarity);
@@ -184,7 +186,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     bar.finish();
     warn_about_scores(&scores[0].1, terminal);
     note_special_names(&embedder.model.tokenizer, terminal);
-    write(arguments, &collection, leave_out, &embedder, &scores, seconds)
+    write(arguments, &collection, leave_out, &embedder, &read, &scores, seconds)
 }
 
 /// The main scores, with their names in a JSON result.
@@ -199,6 +201,7 @@ fn write(
     collection: &Collection,
     leave_out: bool,
     embedder: &Vectorizer,
+    read: &Summary,
     all: &[(usize, RetrievalScores)],
     seconds: f64,
 ) -> Result<()> {
@@ -219,6 +222,7 @@ fn write(
             ("queries_with_document_of_same_id", json!(collection.same_id)),
             ("same_id_left_out", json!(leave_out)),
             ("judged_documents_missing", json!(collection.missing)),
+            ("texts_read", json!(read)),
             ("depth", json!(arguments.depth)),
             ("layout", json!(collection.layout)),
             ("grading", json!(collection.grading)),

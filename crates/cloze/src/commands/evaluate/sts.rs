@@ -63,7 +63,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     }
     let embedder = arguments.comparison.open(terminal)?;
     let dimensions = dimensions(&arguments.dimensions, &embedder)?;
-    let (vectors, seconds) = embed(&embedder, &[&pairs.first, &pairs.second], Purpose::Text, terminal)?;
+    let (vectors, read, seconds) = embed(&embedder, &[&pairs.first, &pairs.second], Purpose::Text, terminal)?;
     let [first, second] = &vectors[..] else { bail!("expected the vectors of two columns") };
     let vectors = &arguments.comparison.vectors;
     let of = |&number: &usize| {
@@ -85,6 +85,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             line["dimensions"] = truncated.iter().map(one).collect();
         }
         line["similarity"] = json!(embedder.similarity);
+        line["texts_read"] = json!(read);
         line["pairs"] = json!(pairs.len());
         line["data"] = json!(format::path(&path));
         line["seconds"] = json!(seconds);

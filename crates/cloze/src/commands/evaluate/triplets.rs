@@ -77,9 +77,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let triplets = Triplets::read(file, &columns, &mut notes)?;
     show(&notes, terminal);
     let embedder = arguments.vectors.open_to_search(&arguments.search, ShorteningArguments::default(), terminal)?;
-    let (anchors, first) = embed(&embedder, &[&triplets.anchors], Purpose::Query, terminal)?;
+    let (anchors, mut read, first) = embed(&embedder, &[&triplets.anchors], Purpose::Query, terminal)?;
     let others: [&[String]; 2] = [&triplets.positives, &triplets.negatives];
-    let (others, second) = embed(&embedder, &others, Purpose::Document, terminal)?;
+    let (others, more, second) = embed(&embedder, &others, Purpose::Document, terminal)?;
+    read += more;
     let ([anchors], [positives, negatives]) = (&anchors[..], &others[..]) else {
         bail!("expected the vectors of three columns")
     };
@@ -92,6 +93,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         for TripletAccuracy { similarity, accuracy, .. } in &found {
             line[format!("{}_accuracy", similarity.name())] = json!(accuracy);
         }
+        line["texts_read"] = json!(read);
         line["triplets"] = json!(triplets.len());
         line["data"] = json!(format::path(&arguments.data));
         line["seconds"] = json!(first + second);

@@ -4,17 +4,17 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use cloze_tasks::Notes;
 use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::datasets::preset::Split;
 use cloze_tasks::kinds::Kind;
 use cloze_tasks::kinds::rerank::KIND as RERANK;
 use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
+use cloze_tasks::{Long, Notes};
 use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
 use super::files::{check_files, files_or_preset};
-use super::fine_tuned::{HAS_LABELS, check, open};
+use super::fine_tuned::{HAS_LABELS, check, open, report_long_rows};
 use super::per_kind::{PerKind, TaskArguments};
 use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
@@ -138,6 +138,7 @@ pub fn run(parsed: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     let seconds = bar.seconds();
     bar.finish();
     note_special_names(&predictor.model().tokenizer, terminal);
+    report_long_rows(evaluation.long, &predictor, terminal);
     if let Some(path) = &arguments.predictions {
         let mut text = String::new();
         for prediction in evaluation.predictions.to_json()? {
@@ -155,6 +156,11 @@ pub fn run(parsed: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     if arguments.json {
         let mut line = evaluation.scores.to_json();
         line["loss"] = json!(evaluation.loss);
+        if predictor.kind().description.has_option("long") {
+            line["max_len"] = json!(predictor.reading().max_len());
+            line["long"] = json!(predictor.reading().options().long.map(Long::name));
+            line["rows_read"] = json!(evaluation.long);
+        }
         line["model"] = json!(format::path(&arguments.model.named));
         line["data"] = json!(format::paths(&arguments.data));
         line["seconds"] = json!(seconds);

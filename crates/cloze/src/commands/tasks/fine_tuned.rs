@@ -9,7 +9,8 @@ use cloze_engine::Device;
 use cloze_model::{Config, ModelError};
 use cloze_tasks::inference::predictor::kind_of;
 use cloze_tasks::kinds::Kind;
-use cloze_tasks::{Predictor, Pretrained};
+use cloze_tasks::long::LongRows;
+use cloze_tasks::{Long, Predictor, Pretrained};
 use cloze_train::recipe::Precision;
 
 use super::per_kind::{TaskArguments, refuse_ineffective};
@@ -17,12 +18,16 @@ use super::read::DataArguments;
 use crate::commands::model::ModelArguments;
 use crate::commands::precision::resolve;
 use crate::commands::tokenizer::show_notes;
-use crate::program;
 use crate::terminal::Terminal;
+use crate::{format, program};
 
 /// Why --labels is refused for a fine-tuned model.
 pub const HAS_LABELS: (&str, &str) =
     ("labels", "the labels of a fine-tuned model are fixed; they are in its config.json");
+
+/// Why --long is refused in training.
+pub const NOT_IN_TRAINING: (&str, &str) =
+    ("long", "training truncates long texts, or reads them in windows with --stride; predict and evaluate have --long");
 
 /// Refuses options that have no effect for this kind of task.
 pub fn check<A: TaskArguments>(kind: &Kind, given: &ArgMatches, read: &DataArguments) -> Result<()> {
@@ -64,6 +69,35 @@ pub fn open<A: TaskArguments>(
         terminal.detail(&format!("at most {} tokens{windows}", reading.max_len()));
     }
     Ok(predictor)
+}
+
+/// Reports long rows: warns about those that were truncated, counts those that were read in windows.
+pub fn report_long_rows(long: LongRows, predictor: &Predictor, terminal: &Terminal) {
+    let reading = predictor.reading();
+    if !predictor.kind().description.has_option("long") {
+        return;
+    }
+    let [rows, cut, windowed, windows] =
+        [long.rows, long.cut, long.windowed, long.windows].map(|number| format::count(number as u64));
+    let max_len = reading.max_len();
+    match reading.options().long {
+        _ if long.cut == 0 => {}
+        Some(Long::First) => terminal.note(&format!(
+            "{cut} of {rows} rows were longer than {max_len} tokens; only their first window was read (--long first)"
+        )),
+        Some(given) if given.reads_windows() => terminal.warn(&format!(
+            "{cut} of {rows} rows are pairs whose shorter text has more than half of {max_len} tokens; it was truncated to that"
+        )),
+        _ => terminal.warn(&format!(
+            "{cut} of {rows} rows were longer than {max_len} tokens and were truncated (see --max-len and --long)"
+        )),
+    }
+    if long.windowed > 0 {
+        let given = reading.options().long.map_or("", Long::name);
+        terminal.note(&format!(
+            "{windowed} of {rows} rows were longer than {max_len} tokens and were read in {windows} windows (--long {given})"
+        ));
+    }
 }
 
 /// The error message for a model without a task head, with commands to try instead.

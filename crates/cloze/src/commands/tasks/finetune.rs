@@ -20,7 +20,7 @@ use cloze_train::run::RunFolder;
 use serde_json::json;
 
 use super::files::{check_files, files_or_preset};
-use super::fine_tuned::config_of;
+use super::fine_tuned::{NOT_IN_TRAINING, config_of};
 use super::per_kind::{PerKind, TaskArguments, refuse_ineffective};
 use super::read::DataArguments;
 use super::recipe::with_recipe;
@@ -290,7 +290,7 @@ impl TaskArguments for Arguments {
     }
 
     fn ineffective_options(kind: &Kind) -> Vec<(&'static str, &'static str)> {
-        kind.description.rejected_options.finetune.to_vec()
+        [&[NOT_IN_TRAINING][..], kind.description.rejected_options.finetune].concat()
     }
 }
 

@@ -16,7 +16,7 @@ use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
 use super::files::check_files;
-use super::fine_tuned::{HAS_LABELS, check, open};
+use super::fine_tuned::{HAS_LABELS, check, open, report_long_rows};
 use super::per_kind::{PerKind, TaskArguments};
 use super::read::DataArguments;
 use crate::commands::failures::Failures;
@@ -40,6 +40,9 @@ const CHUNK: usize = 512;
          otherwise by the beginning of the file: JSON, tagged words, or a table whose first line names the text column; \
          anything else is plain text, one row per line. Lines from standard input are answered immediately. Output is one JSON \
          object per line.\n\n\
+         A text with more than --max-len tokens is truncated, and counted in a warning, unless the model was trained with windows (--stride). \
+         With --long mean or max it is read in windows, whose logits are averaged, weighted by their tokens, or maximised before the softmax \
+         or sigmoid; its line has the number of \"windows\".\n\n\
          For a row that cannot be read or predicted, the output has {\"row\": N, \"error\": …}, and the exit code is 1; with \
          --strict the command stops there.",
         &EXAMPLES,
@@ -110,6 +113,7 @@ pub fn run(parsed: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
     let predictor = open::<Arguments>(model, *precision, kind, &given, read, terminal)?;
     let result = predict(&predictor, input, arguments.strict, terminal);
     note_special_names(&predictor.model().tokenizer, terminal);
+    report_long_rows(predictor.model().long_rows(), &predictor, terminal);
     result
 }
 

@@ -10,7 +10,7 @@ use cloze_tasks::datasets::table::Column;
 use cloze_tasks::input::Object;
 use cloze_tasks::kinds::description::{KindOption, Rows, Values, alternatives};
 use cloze_tasks::kinds::{self, KINDS, Kind};
-use cloze_tasks::{TaskError, TaskOptions, TaskSettings};
+use cloze_tasks::{Long, TaskError, TaskOptions, TaskSettings};
 use serde_json::Value;
 
 use crate::commands::tokenizer::SpecialTokensArgument;
@@ -76,6 +76,13 @@ pub struct CommonArguments {
     /// --max-len; for answer 128]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
+
+    /// How texts that are longer than the maximum length are read [default: as in training: truncated, or by --stride]
+    ///
+    /// The windows of mean and max overlap only with --stride, or if the model was trained with it. Of a pair, the longer text is read in
+    /// windows.
+    #[arg(long, value_name = "HOW", value_parser = crate::values::named(&Long::ALL))]
+    long: Option<Long>,
 
     /// Format of the files
     #[arg(long, hide_short_help = true, hide_possible_values = true, value_name = "FORMAT", help = format_help(), value_parser = crate::values::named(&FORMATS))]
@@ -206,13 +213,14 @@ impl DataArguments {
         if let Some(format) = self.common.format {
             self.check_format(format, kind, predicts)?;
         }
-        let CommonArguments { text, pair, label, labels, stride, skip_bad, .. } = &self.common;
+        let CommonArguments { text, pair, label, labels, stride, long, skip_bad, .. } = &self.common;
         let common = [
             ("text", text.is_some()),
             ("pair", pair.is_some()),
             ("label", label.is_some()),
             ("labels", labels.is_some()),
             ("stride", stride.is_some()),
+            ("long", long.is_some()),
             ("skip_bad", *skip_bad),
         ];
         let common = common.into_iter().filter(|(_, is_given)| *is_given).map(|(option, _)| option);
@@ -276,12 +284,13 @@ impl DataArguments {
 
     /// The given options for reading rows.
     pub fn given(&self, threads: usize) -> Result<TaskOptions> {
-        let CommonArguments { labels, skip_bad, format, .. } = &self.common;
+        let CommonArguments { labels, skip_bad, format, long, .. } = &self.common;
         let mut given = TaskOptions::default();
         given.settings = self.settings()?;
         given.labels = labels.clone();
         given.format = *format;
         given.skip_bad = *skip_bad;
+        given.long = *long;
         given.threads = threads;
         Ok(given)
     }

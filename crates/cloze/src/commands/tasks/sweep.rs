@@ -6,6 +6,7 @@ use anyhow::Result;
 use cloze_tasks::kinds::Kind;
 use cloze_tasks::{Reading, Settings};
 
+use super::fine_tuned::NOT_IN_TRAINING;
 use super::finetune::{self, run_planned};
 use super::per_kind::{PerKind, TaskArguments, refuse_ineffective};
 use super::recipe::with_recipe;
@@ -84,7 +85,7 @@ impl TaskArguments for Arguments {
     }
 
     fn ineffective_options(kind: &Kind) -> Vec<(&'static str, &'static str)> {
-        [&LISTS[..], kind.description.rejected_options.finetune].concat()
+        [&[NOT_IN_TRAINING][..], &LISTS[..], kind.description.rejected_options.finetune].concat()
     }
 }
 

@@ -271,14 +271,14 @@ fn a_long_text_is_split_into_windows() {
         .enumerate()
         .map(|(label, end)| classify::Row { text: text(&format!("{begin} {end}")), label: Some(label) })
         .collect();
-    task.length = Length { max_len: 8, stride: None };
+    task.length = Length { max_len: 8, ..Length::default() };
     let cut = task.encode(&rows[0], &tokenizer(&[])).unwrap();
     assert_eq!((cut.examples[0].sequences.len(), cut.cut), (1, 8));
     let settings = with!(settings(), epochs: 40);
     let best = bench.finish(&task, [&rows, &rows], &settings, "cut").best.unwrap();
     assert_eq!(best.score, 0.5, "truncated texts are equal");
 
-    task.length = Length { max_len: 8, stride: Some(3) };
+    task.length = Length { max_len: 8, stride: Some(3), ..Length::default() };
     let windows = task.encode(&rows[0], &tokenizer(&[])).unwrap();
     assert_eq!((windows.examples.len(), windows.cut), (1, 0), "one example");
     assert_eq!(windows.examples[0].sequences.len(), 4, "with several sequences");

@@ -188,7 +188,7 @@ fn classifier() -> (Classify, Vec<classify::Row>) {
     let task = Classify {
         labels,
         positive: 1,
-        length: Length { max_len: 20, stride: None },
+        length: Length { max_len: 20, ..Length::default() },
         metrics: vec!["accuracy", "f1", "matthews"],
     };
     let row = |words: &str, label| classify::Row { text: text(words), label: Some(label) };
