@@ -299,6 +299,16 @@ impl Embedder {
         self.truncate.map_or(width, |kept| kept.min(width))
     }
 
+    /// The number of leading dimensions of the last module's vectors that are kept, at most as many as there are. None: all.
+    pub fn truncation(&self) -> Option<usize> {
+        self.truncate
+    }
+
+    /// Whether each vector is divided by its norm at the end, because of [`Options::normalize`].
+    pub fn normalizes(&self) -> bool {
+        self.normalize
+    }
+
     /// Maximum number of tokens of a text, including prompt and special tokens; longer texts are truncated.
     pub fn max_len(&self, purpose: Purpose) -> usize {
         self.input(purpose).max_len
