@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use cloze::onnx_embedding;
 use cloze_convert::copy_modules;
 use cloze_convert::onnx::{self, OnnxOptions, Quantization};
@@ -279,7 +279,15 @@ impl Exported {
 
 /// Opens a sentence-transformers folder, and shows its notes. Prompts are no part of the graph, so there is no note about them.
 fn open_embedder(folder: &Path, device: Device, terminal: &Terminal) -> Result<Embedder> {
-    let embedder = Embedder::open(folder, device, DType::F32, &Options::default())?;
+    let embedder = Embedder::open(folder, device, DType::F32, &Options::default()).map_err(|error| {
+        // The libraries' advice is an option that this command does not have.
+        let advice = "to export only the encoder, convert a copy of the folder without modules.json";
+        let message = error.to_string();
+        let replaced = ["set `pool` to choose a pooling", "set `pool` to choose one"]
+            .iter()
+            .fold(message.clone(), |message, option| message.replace(option, advice));
+        if replaced == message { error.into() } else { anyhow!(replaced) }
+    })?;
     embedder.notes.iter().for_each(|note| terminal.note(note));
     // Checked before anything is written.
     onnx_embedding(&embedder)?;

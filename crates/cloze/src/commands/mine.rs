@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use cloze_tasks::datasets::format::{FORMATS, Format};
 use cloze_tasks::datasets::table::Column;
+use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::texts::{Text, Texts};
 use cloze_tasks::embed::vectors::Vectors;
@@ -15,7 +16,7 @@ use cloze_tasks::mining::pairs::read_pairs;
 use cloze_tasks::mining::{self, Mined, Options, PairTexts, Sampling, Summary};
 use serde_json::json;
 
-use super::embed::{SearchArguments, ShorteningArguments, VectorArguments, Vectorizer, warn_about_texts};
+use super::embed::{SearchArguments, ShorteningArguments, VectorArguments, warn_about_texts};
 use super::tokenizer::note_special_names;
 use crate::failure::usage;
 use crate::terminal::Terminal;
@@ -266,7 +267,7 @@ fn note_texts(arguments: &Arguments, texts: &PairTexts, options: &Options, termi
 
 fn report(
     arguments: &Arguments,
-    vectors: &Vectorizer,
+    vectors: &Embedder,
     texts: &PairTexts,
     mined: &Mined,
     rows: usize,

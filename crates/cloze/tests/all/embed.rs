@@ -486,6 +486,11 @@ fn an_embedding_model_is_exported_with_its_pooling() {
     let line = failure(&["convert", &model, "--to", "onnx", "--out", &out, "--quiet"], 1);
     assert!(line.contains("include_prompt is false") && line.lines().count() == 1, "{line}");
     assert!(!std::path::Path::new(&out).exists());
+    let with_lstm = [&modules[..], &[module("LSTM", "3_LSTM")]].concat();
+    folder.write("model/modules.json", &format!("[{}]", with_lstm.join(", ")));
+    folder.write("model/1_Pooling/config.json", "{}");
+    let line = failure(&["convert", &model, "--to", "onnx", "--out", &out, "--quiet"], 1);
+    assert!(line.contains("is LSTM") && line.contains("to export only the encoder, convert a copy"), "{line}");
     // Without a pooling, as rerankers have it, the outputs are those of the model's heads.
     folder.write("model/modules.json", &format!("[{}]", modules[0]));
     let said = convert(&folder.path("head"), &[]);
