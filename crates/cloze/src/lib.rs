@@ -115,6 +115,8 @@
 //! | `hub` (default) | downloads from the Hugging Face Hub; without it [`hub`] only reads the local cache |
 #![forbid(unsafe_code)]
 
+mod onnx_embedding;
+
 pub use cloze_convert as convert;
 pub use cloze_data as data;
 pub use cloze_engine as engine;
@@ -127,3 +129,4 @@ pub use cloze_train as train;
 pub use cloze_engine::{DType, Device};
 pub use cloze_tasks::embed::Embedder;
 pub use cloze_tasks::{Filler, Predictor, Pretrained};
+pub use onnx_embedding::onnx_embedding;

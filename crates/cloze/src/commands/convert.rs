@@ -3,12 +3,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use cloze::onnx_embedding;
 use cloze_convert::copy_modules;
-use cloze_convert::onnx::{self, OnnxOptions};
-use cloze_engine::Device;
+use cloze_convert::onnx::{self, OnnxOptions, Quantization};
+use cloze_engine::{DType, Device};
 use cloze_hub::Contents;
-use cloze_model::{Layout, Model, PositionFill};
+use cloze_model::{Class, Layout, Model, PositionFill};
+use cloze_tasks::embed::{Embedder, Options};
 use cloze_text::Tokenizer;
 use serde_json::json;
 
@@ -28,10 +30,16 @@ use crate::terminal::Terminal;
         A sentence-transformers folder of any version, or the model folder in it, keeps its modules. Nothing in a file is \
         executed: a pickle that contains more than tensors is refused. --out is written only if the complete source can be \
         read.\n\nWith --positions, SOURCE is a model folder, and --out has a longer table of positions.\n\nWith --to onnx, SOURCE is a model folder, and --out receives model.onnx with config.json and the tokenizer's \
-        files, in the layout of Optimum. The outputs depend on the model's heads.\n\nExamples:\n  \
+        files, in the layout of Optimum. The outputs depend on the model's heads. Those of a sentence-transformers folder are \
+        last_hidden_state, the same as token_embeddings, and sentence_embedding: the vector of each text after pooling, modules and \
+        truncation. The folder's modules are copied, so that SentenceTransformer(DIR, backend=\"onnx\") opens --out. Prompts and the \
+        maximum length are the tokenizer's task.\n\n\
+        --quantize int8 is dynamic: matrices are bytes with a scale for each output, tables of words and positions with a scale for each \
+        row, and activations become bytes with one scale for the batch when the model runs. All operators are standard ONNX.\n\nExamples:\n  \
         cloze convert downloads/bert-base-uncased --out bert-base\n  \
         cloze convert uncased_L-12_H-768_A-12 --out bert-base\n  \
-        cloze convert runs/sst2 --to onnx --out sst2-onnx"
+        cloze convert runs/sst2 --to onnx --out sst2-onnx\n  \
+        cloze convert all-MiniLM-L6-v2 --to onnx --quantize int8 --out minilm-onnx"
 )]
 pub struct Arguments {
     /// What to convert: a folder, a file, a run's folder, or a name on the Hugging Face Hub
@@ -44,6 +52,10 @@ pub struct Arguments {
     /// Output format
     #[arg(long, value_enum, default_value_t = To::Folder)]
     to: To,
+
+    /// With --to onnx: store and multiply weights as bytes [default: f32]
+    #[arg(long, value_name = "TYPE", value_parser = crate::values::named(&Quantization::ALL))]
+    quantize: Option<Quantization>,
 
     /// Extend the model to texts of N tokens, for further training at this length
     #[arg(long, value_name = "N", value_parser = crate::values::positive)]
@@ -77,14 +89,17 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         }
         return extend(positions, arguments, terminal);
     }
+    if arguments.quantize.is_some() && arguments.to != To::Onnx {
+        return Err(usage("--quantize stores bytes in a graph; use it with --to onnx"));
+    }
     let contents = match arguments.to {
         To::Folder => Contents::Source,
-        To::Onnx => Contents::Model,
+        To::Onnx => Contents::Vectors,
     };
     let source = arguments.hub.find_source(&arguments.source, contents, terminal)?;
     match arguments.to {
         To::Folder => to_folder(&source, arguments, terminal),
-        To::Onnx => to_onnx(&model_in(&source)?, arguments, terminal),
+        To::Onnx => to_onnx(&source, arguments, terminal),
     }
 }
 
@@ -164,26 +179,67 @@ fn to_folder(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Resul
 
 fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let out = &arguments.out;
-    if !["model.safetensors", "model.safetensors.index.json"].iter().any(|file| source.join(file).is_file()) {
+    let layout = Layout::of(source)?;
+    // Other folders with modules.json are those of rerankers and of sparse models, whose outputs are those of their heads.
+    let is_embedder = layout.modules.iter().any(|module| module.class() == Some("Pooling"));
+    let folder = if is_embedder { layout.model.clone() } else { model_in(source)? };
+    if !["model.safetensors", "model.safetensors.index.json"].iter().any(|file| folder.join(file).is_file()) {
         bail!(
             "{}: expected a model folder with model.safetensors; first convert it to one: cloze convert {} --out DIR",
-            source.display(),
-            source.display()
+            folder.display(),
+            folder.display()
         );
     }
     check_out(out)?;
-    let model = Model::load(source, &Device::cpu(terminal.threads)?)?;
+    if layout.modules.is_empty()
+        && let Some(above) = Layout::above(source)
+    {
+        terminal.note(&format!(
+            "{} is the model inside a sentence-transformers folder, whose pooling is not exported; to export it convert {}",
+            source.display(),
+            above.root.display()
+        ));
+    }
+    let device = Device::cpu(terminal.threads)?;
+    let source = match is_embedder {
+        true => Exported::Embedder(open_embedder(source, device, terminal)?),
+        false => Exported::Model(Model::load(&folder, &device)?),
+    };
     let mut written = None;
     cloze_files::write_folder(out, |dir| {
-        written = Some(onnx::write(&model, &dir.join("model.onnx"), &OnnxOptions::new(model.class()))?);
-        cloze_files::write(&dir.join("config.json"), model.config().to_json().as_bytes())?;
-        save_tokenizer(source, dir, terminal)
+        let path = dir.join("model.onnx");
+        written = Some(match &source {
+            Exported::Embedder(embedder) => {
+                let mut options = OnnxOptions::new(Class::Encoder);
+                options.quantization = arguments.quantize;
+                onnx::write_embedding(&embedder.model.model, &onnx_embedding(embedder)?, &path, &options)?
+            }
+            Exported::Model(model) => {
+                let mut options = OnnxOptions::new(model.class());
+                options.quantization = arguments.quantize;
+                onnx::write(model, &path, &options)?
+            }
+        });
+        cloze_files::write(&dir.join("config.json"), source.model().config().to_json().as_bytes())?;
+        copy_modules(&layout, dir)?;
+        save_tokenizer(&folder, dir, terminal)
     })?;
     let report = written.context("nothing was written")?;
+    let vector = match &source {
+        Exported::Embedder(embedder) => Some((embedder.describe(), embedder.width())),
+        Exported::Model(_) => None,
+    };
     let mut to = crate::output::stdout();
     if arguments.json {
         let data = report.data.as_ref().map(|(path, bytes)| json!({"path": format::path(path), "bytes": bytes}));
-        let line = json!({"source": format::path(source), "out": format::path(out), "outputs": report.outputs, "bytes": report.bytes, "data": data});
+        let mut line = json!({
+            "source": format::path(&folder), "out": format::path(out), "inputs": report.inputs, "outputs": report.outputs,
+            "bytes": report.bytes, "data": data, "quantized": arguments.quantize.map(quantization_name),
+        });
+        if let Some((pooling, width)) = vector {
+            line["pooling"] = json!(pooling);
+            line["width"] = json!(width);
+        }
         writeln!(to, "{line}")?;
         return Ok(());
     }
@@ -191,15 +247,55 @@ fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<
         .data
         .as_ref()
         .map_or_else(String::new, |(path, bytes)| format!(" and {} in {}", format::bytes(*bytes), path.display()));
+    let quantized = arguments.quantize.map_or_else(String::new, |how| format!(", as {}", quantization_name(how)));
     writeln!(
         to,
-        "{} in {}{data}; inputs {}; outputs {}",
+        "{} in {}{data}{quantized}; inputs {}; outputs {}",
         format::bytes(report.bytes),
         out.join("model.onnx").display(),
         report.inputs.join(", "),
         report.outputs.join(", ")
     )?;
+    if let Some((pooling, width)) = vector {
+        writeln!(to, "sentence_embedding: {width} numbers ({pooling})")?;
+    }
     Ok(())
+}
+
+/// What is exported: an embedding model with its pooling, or a model with its heads.
+enum Exported {
+    Embedder(Embedder),
+    Model(Model),
+}
+
+impl Exported {
+    fn model(&self) -> &Model {
+        match self {
+            Exported::Embedder(embedder) => &embedder.model.model,
+            Exported::Model(model) => model,
+        }
+    }
+}
+
+/// Opens a sentence-transformers folder, and shows its notes. Prompts are no part of the graph, so there is no note about them.
+fn open_embedder(folder: &Path, device: Device, terminal: &Terminal) -> Result<Embedder> {
+    let embedder = Embedder::open(folder, device, DType::F32, &Options::default()).map_err(|error| {
+        // The libraries' advice is an option that this command does not have.
+        let advice = "to export only the encoder, convert a copy of the folder without modules.json";
+        let message = error.to_string();
+        let replaced = ["set `pool` to choose a pooling", "set `pool` to choose one"]
+            .iter()
+            .fold(message.clone(), |message, option| message.replace(option, advice));
+        if replaced == message { error.into() } else { anyhow!(replaced) }
+    })?;
+    embedder.notes.iter().for_each(|note| terminal.note(note));
+    // Checked before anything is written.
+    onnx_embedding(&embedder)?;
+    Ok(embedder)
+}
+
+fn quantization_name(how: Quantization) -> &'static str {
+    Quantization::ALL.iter().find(|(known, ..)| *known == how).map_or("", |(_, name, _)| name)
 }
 
 /// Saves the source's tokenizer into `out`, with a warning if it has none.

@@ -2,21 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use cloze_engine::Device;
 use cloze_tasks::datasets::format::{FORMATS, Format, display_name};
-use cloze_tasks::embed::modules::Module;
 use cloze_tasks::embed::prompts::{Prompt, Purpose};
 use cloze_tasks::embed::search::Similarity;
 use cloze_tasks::embed::texts::{Progress as ReadProgress, Text, Texts};
 use cloze_tasks::embed::vectors::{
     self, Precision as Quantization, QuantizedWriter, Ranges, StoredMatrix, Vectors, Writer, ranges_path,
 };
-use cloze_tasks::embed::{Embedded, Embedder, Options, PoolChoice, Source, Summary};
+use cloze_tasks::embed::{Embedder, Options, PoolChoice, Source, Summary};
 use cloze_tasks::{Long, TaskError};
 use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
@@ -190,70 +188,9 @@ pub fn prompt(text: Option<&String>, name: Option<&String>) -> Prompt {
     }
 }
 
-/// An embedder whose vectors are shortened to their first numbers, if the user wants that.
-pub struct Vectorizer {
-    embedder: Embedder,
-    /// The number of leading numbers that are kept.
-    dimensions: Option<usize>,
-    /// Whether what is kept is divided by its norm.
-    normalize: bool,
-}
-
-impl Deref for Vectorizer {
-    type Target = Embedder;
-
-    fn deref(&self) -> &Embedder {
-        &self.embedder
-    }
-}
-
-impl Vectorizer {
-    /// The number of dimensions of a vector.
-    pub fn width(&self) -> usize {
-        self.dimensions.unwrap_or_else(|| self.embedder.width())
-    }
-
-    /// A description of pooling, modules and shortening.
-    pub fn describe(&self) -> String {
-        let before = self.embedder.describe();
-        let Some(kept) = self.dimensions else { return before };
-        let normalised = if self.normalize { ", normalised" } else { "" };
-        format!("{before}, then the first {kept} numbers{normalised}")
-    }
-
-    fn shorten(&self, vectors: Vectors) -> Vectors {
-        let Some(kept) = self.dimensions else { return vectors };
-        let vectors = vectors.truncated(kept);
-        if self.normalize { vectors.normalized() } else { vectors }
-    }
-
-    /// As [`Embedder::embed`].
-    pub fn embed<S: AsRef<str> + Sync>(
-        &self,
-        texts: &[S],
-        purpose: Purpose,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<Embedded, TaskError> {
-        let mut embedded = self.embedder.embed(texts, purpose, progress)?;
-        embedded.vectors = self.shorten(embedded.vectors);
-        Ok(embedded)
-    }
-
-    /// As [`Embedder::embed_stream`].
-    pub fn embed_stream<S: AsRef<str> + Sync>(
-        &self,
-        texts: impl IntoIterator<Item = Result<S, TaskError>>,
-        purpose: Purpose,
-        progress: &mut dyn FnMut(usize),
-        mut sink: impl FnMut(Vec<S>, Vectors) -> Result<(), TaskError>,
-    ) -> Result<Summary, TaskError> {
-        self.embedder.embed_stream(texts, purpose, progress, |texts, vectors| sink(texts, self.shorten(vectors)))
-    }
-}
-
 impl VectorArguments {
     /// Opens the model for plain texts (neither queries nor documents).
-    fn open_for_texts(&self, text: Prompt, kept: ShorteningArguments, terminal: &Terminal) -> Result<Vectorizer> {
+    fn open_for_texts(&self, text: Prompt, kept: ShorteningArguments, terminal: &Terminal) -> Result<Embedder> {
         let mut options = Options::default();
         options.prompts.text = text;
         self.open(options, &[Purpose::Text], kept, terminal)
@@ -265,7 +202,7 @@ impl VectorArguments {
         text: Prompt,
         similarity: Option<Similarity>,
         terminal: &Terminal,
-    ) -> Result<Vectorizer> {
+    ) -> Result<Embedder> {
         let mut options = Options::default();
         options.prompts.text = text;
         options.similarity = similarity;
@@ -284,7 +221,7 @@ impl VectorArguments {
         search: &SearchArguments,
         kept: ShorteningArguments,
         terminal: &Terminal,
-    ) -> Result<Vectorizer> {
+    ) -> Result<Embedder> {
         let query = prompt(search.query_prompt.as_ref(), search.query_prompt_name.as_ref());
         let document = prompt(search.document_prompt.as_ref(), search.document_prompt_name.as_ref());
         let mut options = Options::default();
@@ -307,38 +244,22 @@ impl VectorArguments {
         purposes: &[Purpose],
         kept: ShorteningArguments,
         terminal: &Terminal,
-    ) -> Result<Vectorizer> {
+    ) -> Result<Embedder> {
         if self.stride.is_some() && !self.long.reads_windows() {
             return Err(usage("--stride: has an effect only with --long mean or --long max, which read windows"));
         }
-        let dimensions = kept.dimensions;
         options.long = self.long;
         options.stride = self.stride;
         options.pool = self.pool;
         options.layers = self.layers.clone();
-        // What is kept is normalized, not what it is taken from.
-        options.normalize = self.normalize && dimensions.is_none();
+        options.dimensions = kept.dimensions;
+        options.normalize = self.normalize;
         options.max_len = self.max_len;
         options.special_tokens = self.special_tokens.given();
         let model = self.model.find_with_pooling(terminal)?;
         let device = Device::cpu(terminal.threads)?;
         let precision = resolve(self.precision, &device, terminal).dtype(&device);
         let embedder = Embedder::open(&model, device, precision, &options)?;
-        if let Some(kept) = dimensions.filter(|kept| *kept > embedder.width()) {
-            bail!(
-                "--dimensions: expected 1 to {}, the dimensions of the model's vectors, found {kept}",
-                embedder.width()
-            );
-        }
-        if dimensions.is_some_and(|kept| kept < embedder.width())
-            && !self.normalize
-            && matches!(embedder.modules.last(), Some(Module::Normalize))
-        {
-            terminal.note(
-                "the shortened vectors are not normalized again, as with sentence-transformers' truncate_dim; use --normalize for that",
-            );
-        }
-        let embedder = Vectorizer { embedder, dimensions, normalize: self.normalize };
         let of_prompts = purposes.iter().filter_map(|&purpose| embedder.prompt_note(purpose));
         embedder.notes.iter().map(String::as_str).chain(of_prompts).for_each(|note| terminal.note(note));
         show_notes(&embedder.model.tokenizer, terminal);
@@ -362,7 +283,7 @@ impl VectorArguments {
     }
 
     /// The model's entries in a JSON result.
-    fn describe(&self, embedder: &Vectorizer) -> Value {
+    fn describe(&self, embedder: &Embedder) -> Value {
         json!({
             "model": format::path(&self.model.named),
             "pooling": embedder.describe(),
@@ -373,7 +294,7 @@ impl VectorArguments {
     }
 
     /// The entries in a JSON result for plain texts.
-    pub fn describe_texts(&self, embedder: &Vectorizer) -> Value {
+    pub fn describe_texts(&self, embedder: &Embedder) -> Value {
         let mut value = self.describe(embedder);
         value["max_len"] = json!(embedder.max_len(Purpose::Text));
         value["prompt"] = json!(embedder.prompt(Purpose::Text));
@@ -381,7 +302,7 @@ impl VectorArguments {
     }
 
     /// The entries in a JSON result for queries and documents.
-    pub fn describe_search(&self, embedder: &Vectorizer) -> Value {
+    pub fn describe_search(&self, embedder: &Embedder) -> Value {
         let mut value = self.describe(embedder);
         // A second number only if queries and documents have different limits.
         value["max_len"] = json!(embedder.max_len(Purpose::Document));
@@ -589,7 +510,7 @@ pub fn warn_about_texts(summary: &Summary, embedder: &Embedder, purpose: Purpose
 }
 
 /// Reads the documents of a file and computes their vectors, all in memory.
-pub fn embed_file(embedder: &Vectorizer, texts: Texts, terminal: &Terminal) -> Result<(Vec<Text>, Vectors)> {
+pub fn embed_file(embedder: &Embedder, texts: Texts, terminal: &Terminal) -> Result<(Vec<Text>, Vectors)> {
     let reading = texts.progress();
     let bar = start_bar(&reading, terminal);
     let (mut all, mut vectors) = (Vec::new(), Vectors::new(embedder.width(), Vec::new()));

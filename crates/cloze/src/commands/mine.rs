@@ -9,6 +9,7 @@ use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_tasks::datasets::format::{FORMATS, Format};
 use cloze_tasks::datasets::table::Column;
+use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::texts::{Text, Texts};
 use cloze_tasks::embed::vectors::Vectors;
@@ -20,7 +21,7 @@ use cloze_tasks::{TaskError, embed};
 use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
-use super::embed::{SearchArguments, ShorteningArguments, VectorArguments, Vectorizer, warn_about_texts};
+use super::embed::{SearchArguments, ShorteningArguments, VectorArguments, warn_about_texts};
 use super::model::HubArguments;
 use super::tokenizer::{note_special_names, show_notes};
 use crate::failure::usage;
@@ -358,7 +359,7 @@ fn note_texts(arguments: &Arguments, texts: &PairTexts, options: &Options, termi
 #[allow(clippy::too_many_arguments)]
 fn report(
     arguments: &Arguments,
-    vectors: &Vectorizer,
+    vectors: &Embedder,
     read: &embed::Summary,
     texts: &PairTexts,
     mined: &Mined,

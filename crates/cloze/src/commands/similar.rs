@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use cloze_tasks::Long;
 use cloze_tasks::datasets::format::{FORMATS, Format, display_name};
+use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::search::{BinaryIndex, Hit, Index, Similarity};
 use cloze_tasks::embed::texts::{Text, Texts};
@@ -13,7 +14,7 @@ use cloze_tasks::embed::vectors::{Element, StoredMatrix, Vectors};
 use cloze_tasks::lines::Lines;
 use serde_json::json;
 
-use super::embed::{SearchArguments, ShorteningArguments, VectorArguments, Vectorizer, embed_file};
+use super::embed::{SearchArguments, ShorteningArguments, VectorArguments, embed_file};
 use super::failures::{Failures, blank_line_error, next_line, write_failure};
 use super::tokenizer::note_special_names;
 use crate::failure::usage;
@@ -179,7 +180,7 @@ enum First {
 }
 
 impl Corpus {
-    fn open(arguments: &Arguments, path: &Path, texts: usize, embedder: &Vectorizer) -> Result<Corpus> {
+    fn open(arguments: &Arguments, path: &Path, texts: usize, embedder: &Embedder) -> Result<Corpus> {
         let (width, threads) = (embedder.width(), embedder.model.device.threads());
         let matrix = open_matrix(path, texts, embedder)?;
         if matrix.element() == Element::F32 && arguments.rescore_embeddings.is_some() {
@@ -211,7 +212,7 @@ impl Corpus {
         query: Vectors,
         top: usize,
         multiplier: usize,
-        embedder: &Vectorizer,
+        embedder: &Embedder,
         keep: impl Fn(usize) -> bool + Sync,
     ) -> Vec<Hit> {
         let device = &embedder.model.device;
@@ -238,7 +239,7 @@ fn is_binary(matrix: &StoredMatrix, width: usize) -> bool {
 }
 
 /// Maps the vectors of a file, and checks that their number and width match the corpus and the model.
-fn open_matrix(path: &Path, texts: usize, embedder: &Vectorizer) -> Result<StoredMatrix> {
+fn open_matrix(path: &Path, texts: usize, embedder: &Embedder) -> Result<StoredMatrix> {
     let matrix = StoredMatrix::open(path)?;
     let (found, expected) = ((matrix.rows(), matrix.columns()), (texts, embedder.width()));
     if found != expected && !(found.0 == texts && is_binary(&matrix, expected.1)) {
@@ -264,7 +265,7 @@ struct Search<'a> {
     arguments: &'a Arguments,
     texts: &'a [Text],
     corpus: Corpus,
-    embedder: &'a Vectorizer,
+    embedder: &'a Embedder,
     terminal: &'a Terminal,
 }
 

@@ -123,7 +123,7 @@ fn documented_flags_exist() {
             "--model --train --dev --out --resume --dry-run --anchor --positive --negative --score --loss --temperature --symmetric --dimensions \
              --pool --max-len --query-prompt --document-prompt --epochs --batch --lr --json",
         ),
-        (&["convert"], "--to --positions --position-fill --out --json"),
+        (&["convert"], "--to --quantize --positions --position-fill --out --json"),
         (&["finetune", "rerank"], "--train --dev --text --pair --label --loss --metric"),
         (
             &["embed"],
@@ -203,6 +203,8 @@ fn usage_errors_exit_with_2() {
         &["finetune", "embed", "--model", "x", "--out", "y"],
         &["finetune", "embed", "--model", "x", "--train", "Cargo.toml", "--out", "y", "--pool", "last4"],
         &["convert", "x", "--out", "y", "--to", "onnx", "--positions", "9"],
+        &["convert", "x", "--out", "y", "--quantize", "int8"],
+        &["convert", "x", "--out", "y", "--to", "onnx", "--quantize", "binary"],
         &["evaluate", "rerank", "--model", "x"],
         &["evaluate", "rerank", "--model", "x", "--corpus", "c", "--queries", "q", "--qrels", "r"],
         &["mine", "--model", "x", "--input", "y", "--out", "z.csv"],

@@ -439,3 +439,60 @@ fn retrieval_scores_are_computed() {
     let message = failure(&[&base[..], &["--qrels", &none, "--quiet"]].concat(), 1);
     assert!(message.contains("no query has a relevant document"), "{message}");
 }
+
+/// `crates/convert/fixtures/onnx/check_embeddings.py` compares the numbers with sentence-transformers; this test checks the command.
+#[test]
+fn an_embedding_model_is_exported_with_its_pooling() {
+    let folder = Folder::new();
+    let model = folder.path("model");
+    let module =
+        |class: &str, path: &str| format!(r#"{{"type": "sentence_transformers.models.{class}", "path": "{path}"}}"#);
+    let modules = [module("Transformer", ""), module("Pooling", "1_Pooling"), module("Normalize", "2_Normalize")];
+    std::fs::create_dir(folder.path("model/1_Pooling")).unwrap();
+    folder.write("model/modules.json", &format!("[{}]", modules.join(", ")));
+    folder.write("model/1_Pooling/config.json", r#"{"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true}"#);
+    folder.write("model/sentence_bert_config.json", r#"{"max_seq_length": 16}"#);
+    folder.write("model/config_sentence_transformers.json", r#"{"truncate_dim": 48}"#);
+    let convert = |out: &str, more: &[&str]| {
+        let base = ["convert", &model, "--to", "onnx", "--out", out, "--json"];
+        serde_json::from_str::<Value>(&success(&[&base[..], more].concat(), "").0).unwrap()
+    };
+    let (plain, bytes) = (folder.path("onnx"), folder.path("int8"));
+    let said = convert(&plain, &[]);
+    assert_eq!(said["outputs"], serde_json::json!(["last_hidden_state", "token_embeddings", "sentence_embedding"]));
+    assert_eq!((&said["width"], &said["quantized"]), (&48.into(), &Value::Null), "{said}");
+    let pooling = "cls and max of layer 2, Normalize, the first 48 numbers, not normalised";
+    assert_eq!(said["pooling"], pooling);
+    for file in
+        ["model.onnx", "config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "vocab.txt"]
+    {
+        assert!(std::path::Path::new(&plain).join(file).is_file(), "{file}");
+    }
+    assert!(!std::path::Path::new(&plain).join("model.safetensors").exists());
+    let smaller = convert(&bytes, &["--quantize", "int8"]);
+    assert_eq!(smaller["quantized"], "int8");
+    assert!(smaller["bytes"].as_u64() < said["bytes"].as_u64(), "{smaller} {said}");
+    let again = folder.path("text");
+    let (line, _) = success(&["convert", &model, "--to", "onnx", "--quantize", "int8", "--out", &again], "");
+    assert!(
+        line.contains(", as int8; inputs input_ids")
+            && line.ends_with(&format!("sentence_embedding: 48 numbers ({pooling})\n")),
+        "{line}"
+    );
+
+    // A graph does not know which tokens are a prompt's.
+    folder.write("model/1_Pooling/config.json", r#"{"pooling_mode": "mean", "include_prompt": false}"#);
+    let out = folder.path("refused");
+    let line = failure(&["convert", &model, "--to", "onnx", "--out", &out, "--quiet"], 1);
+    assert!(line.contains("include_prompt is false") && line.lines().count() == 1, "{line}");
+    assert!(!std::path::Path::new(&out).exists());
+    let with_lstm = [&modules[..], &[module("LSTM", "3_LSTM")]].concat();
+    folder.write("model/modules.json", &format!("[{}]", with_lstm.join(", ")));
+    folder.write("model/1_Pooling/config.json", "{}");
+    let line = failure(&["convert", &model, "--to", "onnx", "--out", &out, "--quiet"], 1);
+    assert!(line.contains("is LSTM") && line.contains("to export only the encoder, convert a copy"), "{line}");
+    // Without a pooling, as rerankers have it, the outputs are those of the model's heads.
+    folder.write("model/modules.json", &format!("[{}]", modules[0]));
+    let said = convert(&folder.path("head"), &[]);
+    assert_eq!(said["outputs"], serde_json::json!(["last_hidden_state", "pooler_output"]), "{said}");
+}

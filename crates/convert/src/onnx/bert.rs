@@ -13,22 +13,28 @@ use cloze_model::architecture::{Rotary, SequenceHead, distance_bucket};
 use cloze_model::role::{LayerPart, Table};
 use cloze_model::{Architecture, BiLstmSize, Class, Model, Module, SequenceToken};
 
+use super::Quantization;
+use super::embedding::{self, Embedding, Pool};
 use super::error::OnnxError;
 use super::graph::{Graph, GraphBuilder};
 use super::proto::{AttributeProto, Dimension, FLOAT, INT32, INT64};
 
 /// The graph of the encoder and of the head that computes `output`.
+///
+/// With an `embedding`, the graph ends with its pooling and modules instead.
 pub(super) fn build<'a>(
     model: &'a Model,
     architecture: &'a Architecture,
     output: Class,
+    embedding: Option<&'a Embedding<'a>>,
+    quantization: Option<Quantization>,
 ) -> Result<Graph<'a>, OnnxError> {
     let family = model.schema().family();
     if model.schema().class_name(output).is_none() {
         return Err(OnnxError::Family { family: family.title, output });
     }
     let root = family.model_type;
-    let mut bert = Bert { graph: GraphBuilder::new(root, model), architecture, root, lengths: None };
+    let mut bert = Bert { graph: GraphBuilder::new(root, model, quantization), architecture, root, lengths: None };
     let inputs = bert.inputs(output);
     let of_task = output.is_task() && !architecture.task_input.is_direct();
     let top = match of_task {
@@ -46,6 +52,10 @@ pub(super) fn build<'a>(
     }
     if of_task {
         hidden = bert.task_input(&states, &inputs.attention_mask)?;
+    }
+    if let Some(embedding) = embedding {
+        bert.embedding(embedding, &states, &inputs.attention_mask)?;
+        return Ok(bert.graph.finish());
     }
     match output {
         Class::Encoder => bert.encoder(&hidden, model.heads.pooler)?,
@@ -112,73 +122,28 @@ fn fixed(size: usize) -> Dimension {
 
 impl Bert<'_> {
     fn node(&mut self, op_type: &str, name: String, inputs: &[&str]) -> String {
-        self.graph.node(op_type, name, inputs, Vec::new())
+        self.graph.plain_node(op_type, name, inputs)
     }
 
-    /// x·Wᵀ + b with the module's weight `[out, in]` and bias, if it has one. The weight is stored as `[in, out]`, the constant operand of a
-    /// plain MatMul. Fusions and quantizers support this form, and no transposition is necessary when the file is loaded.
+    /// x·Wᵀ + b with the module's weight `[out, in]` and bias, if it has one.
     fn dense(&mut self, module: Module, x: &str, shape: [usize; 2]) -> Result<String, OnnxError> {
         let at = self.graph.module_node(module);
-        let weight = self.graph.transposed(module.weight(), shape)?;
+        let weight = self.graph.matrix(module.weight(), shape)?;
         if !self.architecture.has_bias(module) {
-            return Ok(self.node("MatMul", at, &[x, &weight]));
+            return Ok(self.graph.product(at, x, weight));
         }
+        let product = self.graph.product(format!("{at}.product"), x, weight);
         let bias = self.graph.weight(module.bias(), &shape[..1])?;
-        let product = self.node("MatMul", format!("{at}.product"), &[x, &weight]);
         Ok(self.node("Add", at, &[&product, &bias]))
     }
 
     fn norm(&mut self, module: Module, x: &str, width: usize) -> Result<String, OnnxError> {
         let at = self.graph.module_node(module);
-        let weight = self.graph.weight(module.weight(), &[width])?;
-        let mut inputs = vec![x.to_owned(), weight];
+        let mut parameters = vec![self.graph.weight(module.weight(), &[width])?];
         if self.architecture.has_bias(module) {
-            inputs.push(self.graph.weight(module.bias(), &[width])?);
+            parameters.push(self.graph.weight(module.bias(), &[width])?);
         }
-        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let epsilon = AttributeProto::float("epsilon", self.architecture.layer_norm_eps);
-        let attributes = vec![AttributeProto::int("axis", -1), epsilon];
-        Ok(self.graph.node("LayerNormalization", at, &inputs, attributes))
-    }
-
-    fn activation(&mut self, activation: Activation, at: &str, x: &str) -> String {
-        let name = |part: &str| format!("{at}.{part}");
-        match activation {
-            Activation::None => x.to_owned(),
-            Activation::Relu => self.node("Relu", name("relu"), &[x]),
-            Activation::Tanh => self.node("Tanh", name("tanh"), &[x]),
-            Activation::Silu => {
-                let gate = self.node("Sigmoid", name("gate"), &[x]);
-                self.node("Mul", name("silu"), &[x, &gate])
-            }
-            // x·(1 + erf(x / √2)) / 2
-            Activation::Gelu => {
-                let root = self.graph.float("sqrt_2", std::f32::consts::SQRT_2);
-                let one = self.graph.float("one", 1.0);
-                let half = self.graph.float("half", 0.5);
-                let scaled = self.node("Div", name("scaled"), &[x, &root]);
-                let erf = self.node("Erf", name("erf"), &[&scaled]);
-                let gate = self.node("Add", name("gate"), &[&erf, &one]);
-                let gated = self.node("Mul", name("gated"), &[x, &gate]);
-                self.node("Mul", name("gelu"), &[&gated, &half])
-            }
-            // x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
-            Activation::GeluTanh => {
-                let three = self.graph.float("three", 3.0);
-                let cubic = self.graph.float("gelu_cubic", 0.044_715);
-                let root = self.graph.float("sqrt_2_over_pi", (2.0 / std::f64::consts::PI).sqrt() as f32);
-                let one = self.graph.float("one", 1.0);
-                let half = self.graph.float("half", 0.5);
-                let halved = self.node("Mul", name("halved"), &[x, &half]);
-                let cube = self.node("Pow", name("cube"), &[x, &three]);
-                let cubed = self.node("Mul", name("cubed"), &[&cube, &cubic]);
-                let inner = self.node("Add", name("inner"), &[x, &cubed]);
-                let scaled = self.node("Mul", name("scaled"), &[&inner, &root]);
-                let tanh = self.node("Tanh", name("tanh"), &[&scaled]);
-                let gate = self.node("Add", name("gate"), &[&tanh, &one]);
-                self.node("Mul", name("gelu"), &[&halved, &gate])
-            }
-        }
+        Ok(self.graph.layer_norm(at, x, &parameters, self.architecture.layer_norm_eps))
     }
 
     /// Sizes `start..end` of a tensor's shape; without an `end`, up to the last.
@@ -350,11 +315,11 @@ impl Bert<'_> {
         let Architecture { hidden_size: h, embedding_size: e, segments, .. } = *self.architecture;
         let root = self.root;
         let at = |part: &str| format!("{root}.embeddings.{part}");
-        let table = |bert: &mut Self, table, rows| bert.graph.weight(Module::Embedding(table).weight(), &[rows, e]);
-        let words = table(self, Table::Word, self.architecture.vocab_size)?;
-        let mut sum = self.node("Gather", at("word_embeddings"), &[&words, &inputs.input_ids]);
+        let table = |table| Module::Embedding(table).weight();
+        let words = self.graph.matrix(table(Table::Word), [self.architecture.vocab_size, e])?;
+        let mut sum = self.graph.lookup(at("word_embeddings"), words, &inputs.input_ids);
         if segments > 0 {
-            let rows = table(self, Table::Segment, segments)?;
+            let rows = self.graph.weight(table(Table::Segment), &[segments, e])?;
             // The only row of a table is added to all tokens.
             let segment = match &inputs.token_type_ids {
                 Some(ids) => self.node("Gather", at("token_type_embeddings"), &[&rows, ids]),
@@ -363,9 +328,9 @@ impl Bert<'_> {
             sum = self.node("Add", at("word_and_type"), &[&sum, &segment]);
         }
         if self.architecture.rotary.is_none() {
-            let positions = table(self, Table::Position, self.architecture.positions)?;
+            let positions = self.graph.matrix(table(Table::Position), [self.architecture.positions, e])?;
             let position_ids = self.position_ids(inputs);
-            let position = self.node("Gather", at("position_embeddings"), &[&positions, &position_ids]);
+            let position = self.graph.lookup(at("position_embeddings"), positions, &position_ids);
             sum = self.node("Add", at("sum"), &[&sum, &position]);
         }
         let normed = self.norm(Module::EmbeddingNorm, &sum, e)?;
@@ -460,11 +425,11 @@ impl Bert<'_> {
                 let index = self.graph.int(constant, index);
                 self.gather(format!("{at}.{part}"), &both, &index, 2)
             });
-            let active = self.activation(activation, at, &unit);
+            let active = self.graph.activation(activation, at, &unit);
             self.node("Mul", format!("{at}.unit"), &[&active, &gate])
         } else {
             let inner = self.dense(module(LayerPart::Intermediate), y, [f, h])?;
-            self.activation(activation, at, &inner)
+            self.graph.activation(activation, at, &inner)
         };
         self.dense(output, &inner, [h, f])
     }
@@ -605,7 +570,7 @@ impl Bert<'_> {
                 _ => ("classifier.dense".to_owned(), head.activation),
             };
             let dense = self.dense(head.dense, &features, [h, h])?;
-            features = self.activation(activation, &at, &dense);
+            features = self.graph.activation(activation, &at, &dense);
         }
         self.dense(head.output, &features, [labels, task_input.width(h)])
     }
@@ -707,7 +672,7 @@ impl Bert<'_> {
             false => (Module::MlmTransform, Module::MlmNorm),
         };
         let dense = self.dense(dense, hidden, [e, h])?;
-        let active = self.activation(mlm_activation, "cls.predictions.transform", &dense);
+        let active = self.graph.activation(mlm_activation, "cls.predictions.transform", &dense);
         self.norm(norm, &active, e)
     }
 
@@ -747,8 +712,18 @@ impl Bert<'_> {
             true => Module::Embedding(Table::Word),
             false => Module::MlmDecoder,
         };
-        let words = self.graph.weight(decoder.weight(), &[v, e])?;
         let bias = self.graph.weight(Module::MlmBias.bias(), &[v])?;
+        if self.graph.quantizes() {
+            let words = self.graph.matrix(decoder.weight(), [v, e])?;
+            let product = match self.architecture.tied_decoder {
+                true => self.graph.product_with_table(at("product"), &normed, words),
+                false => self.graph.product(at("product"), &normed, words),
+            };
+            let logits = self.node("Add", at("logits"), &[&product, &bias]);
+            self.publish(&logits, output, &[batch(), length(), fixed(v)]);
+            return Ok(());
+        }
+        let words = self.graph.weight(decoder.weight(), &[v, e])?;
         // Gemm accepts only matrices: [B·S, E] in, [B·S, V] out.
         let rows = self.graph.ints("rows", &[-1, e as i64]);
         let flat = self.node("Reshape", at("rows"), &[&normed, &rows]);
@@ -775,7 +750,7 @@ impl Bert<'_> {
     fn rtd(&mut self, hidden: &str) -> Result<(), OnnxError> {
         let h = self.architecture.hidden_size;
         let dense = self.dense(Module::RtdDense, hidden, [h, h])?;
-        let active = self.activation(self.architecture.activation, "discriminator_predictions.dense", &dense);
+        let active = self.graph.activation(self.architecture.activation, "discriminator_predictions.dense", &dense);
         let scores = self.dense(Module::RtdOutput, &active, [1, h])?;
         let zero = self.graph.int("first", 0);
         let logits = self.gather(format!("{scores}.logits"), &scores, &zero, 2);
@@ -837,6 +812,28 @@ impl Bert<'_> {
         let shape = self.shape("choices.shape", "input_ids", 0, Some(2));
         let logits = self.node("Reshape", "choices.scores".to_owned(), &[&scores, &shape]);
         self.publish(&logits, "logits", &[batch(), choices()]);
+        Ok(())
+    }
+}
+
+impl<'a> Bert<'a> {
+    /// The vectors of all tokens, under both names that programs read, and the vector of each text. `states` are those of the
+    /// embeddings and of each layer.
+    fn embedding(
+        &mut self,
+        embedding: &'a Embedding<'a>,
+        states: &[String],
+        attention_mask: &str,
+    ) -> Result<(), OnnxError> {
+        let h = self.architecture.hidden_size;
+        let width = embedding.width(h, self.architecture.layers)?;
+        let last = states.last().map(String::as_str).unwrap_or_default();
+        for name in ["last_hidden_state", "token_embeddings"] {
+            self.publish(last, name, &[batch(), length(), fixed(h)]);
+        }
+        let pooled = if embedding.pools.contains(&Pool::Pooler) { Some(self.pool(last)?) } else { None };
+        let vector = embedding::build(&mut self.graph, embedding, states, pooled.as_deref(), attention_mask);
+        self.publish(&vector, "sentence_embedding", &[batch(), fixed(width)]);
         Ok(())
     }
 }

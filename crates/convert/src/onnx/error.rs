@@ -42,6 +42,12 @@ pub enum OnnxError {
         /// What was expected, what was found, what to do.
         problem: String,
     },
+    /// A pooling or modules that do not fit the model.
+    #[error("the embedding does not fit: {problem}")]
+    Embedding {
+        /// What was expected, what was found.
+        problem: String,
+    },
     /// A graph that is too large for protobuf even without its weights.
     #[error("{}: the graph without weights has {bytes} bytes, expected at most {limit}: the model has too many layers for one ONNX file", path.display())]
     TooLarge {

@@ -7,10 +7,11 @@ use std::io::{self, Write};
 use cloze_engine::ParamId;
 use cloze_model::{Model, Module, Role};
 
+use super::Quantization;
 use super::error::OnnxError;
 use super::proto::{
-    AttributeProto, Dimension, DimensionProto, FLOAT, GraphProto, INT64, NodeProto, TensorProto, TensorShapeProto,
-    TensorTypeProto, TypeProto, ValueInfoProto,
+    AttributeProto, Dimension, DimensionProto, FLOAT, GraphProto, INT8, INT64, NodeProto, TensorProto,
+    TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
 };
 
 /// A graph. The bytes of its initializers are still in the model.
@@ -36,8 +37,19 @@ enum Data<'a> {
         rows: usize,
         columns: usize,
     },
+    /// Bytes of a quantized matrix.
+    Bytes(Vec<i8>),
     Float(f32),
     Ints(Vec<i64>),
+}
+
+/// A matrix `[rows, columns]`, and the name of what is stored of it.
+pub(super) struct Matrix<'a> {
+    pub(super) name: String,
+    /// Row-major.
+    pub(super) values: Cow<'a, [f32]>,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
 }
 
 /// Number of values that are converted to bytes at once.
@@ -48,7 +60,11 @@ const COLUMNS: usize = 16;
 impl Initializer<'_> {
     /// The message without the data.
     pub(super) fn head(&self) -> TensorProto {
-        let data_type = if matches!(self.data, Data::Ints(_)) { INT64 } else { FLOAT };
+        let data_type = match self.data {
+            Data::Ints(_) => INT64,
+            Data::Bytes(_) => INT8,
+            _ => FLOAT,
+        };
         TensorProto { dims: self.dims.clone(), data_type, name: self.name.clone(), ..TensorProto::default() }
     }
 
@@ -56,6 +72,7 @@ impl Initializer<'_> {
     pub(super) fn bytes(&self) -> u64 {
         match &self.data {
             Data::Weight(values) | Data::Transposed { values, .. } => 4 * values.len() as u64,
+            Data::Bytes(values) => values.len() as u64,
             Data::Float(_) => 4,
             Data::Ints(values) => 8 * values.len() as u64,
         }
@@ -88,6 +105,14 @@ impl Initializer<'_> {
                 }
                 Ok(())
             }
+            Data::Bytes(values) => {
+                for chunk in values.chunks(CHUNK) {
+                    bytes.clear();
+                    bytes.extend(chunk.iter().map(|value| value.cast_unsigned()));
+                    to.write_all(&bytes)?;
+                }
+                Ok(())
+            }
             Data::Float(value) => to.write_all(&value.to_le_bytes()),
             Data::Ints(values) => {
                 bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
@@ -102,16 +127,25 @@ pub(super) struct GraphBuilder<'a> {
     model: &'a Model,
     proto: GraphProto,
     initializers: Vec<Initializer<'a>>,
-    /// Names of the initializers that have been added.
+    /// Names of the initializers, and of the nodes with several outputs, that have been added.
     names: HashSet<String>,
     /// The number of nodes of each module.
     uses: HashMap<String, usize>,
+    /// How weights are stored and multiplied; none for f32.
+    quantization: Option<Quantization>,
 }
 
 impl<'a> GraphBuilder<'a> {
-    pub(super) fn new(name: &str, model: &'a Model) -> GraphBuilder<'a> {
+    pub(super) fn new(name: &str, model: &'a Model, quantization: Option<Quantization>) -> GraphBuilder<'a> {
         let proto = GraphProto { name: name.to_owned(), ..GraphProto::default() };
-        GraphBuilder { model, proto, initializers: Vec::new(), names: HashSet::new(), uses: HashMap::new() }
+        GraphBuilder {
+            model,
+            proto,
+            initializers: Vec::new(),
+            names: HashSet::new(),
+            uses: HashMap::new(),
+            quantization,
+        }
     }
 
     pub(super) fn finish(self) -> Graph<'a> {
@@ -126,14 +160,33 @@ impl<'a> GraphBuilder<'a> {
         inputs: &[&str],
         attribute: Vec<AttributeProto>,
     ) -> String {
-        self.proto.node.push(NodeProto {
-            input: inputs.iter().map(|&input| input.to_owned()).collect(),
-            output: vec![name.clone()],
-            name: name.clone(),
-            op_type: op_type.to_owned(),
-            attribute,
-        });
+        self.push(op_type, name.clone(), inputs, vec![name.clone()], attribute);
         name
+    }
+
+    /// Adds a node with several outputs, unless there is one with this name.
+    pub(super) fn node_of_outputs(&mut self, op_type: &str, name: &str, inputs: &[&str], outputs: &[&str]) {
+        if self.names.insert(name.to_owned()) {
+            let outputs = outputs.iter().map(|&output| output.to_owned()).collect();
+            self.push(op_type, name.to_owned(), inputs, outputs, Vec::new());
+        }
+    }
+
+    fn push(
+        &mut self,
+        op_type: &str,
+        name: String,
+        inputs: &[&str],
+        output: Vec<String>,
+        attribute: Vec<AttributeProto>,
+    ) {
+        let input = inputs.iter().map(|&input| input.to_owned()).collect();
+        self.proto.node.push(NodeProto { input, output, name, op_type: op_type.to_owned(), attribute });
+    }
+
+    /// Whether the weights are quantized.
+    pub(super) fn quantizes(&self) -> bool {
+        self.quantization.is_some()
     }
 
     /// Declares an int64 input.
@@ -171,12 +224,36 @@ impl<'a> GraphBuilder<'a> {
         Ok(self.initializer(self.name(role), dims, Data::Weight(values)))
     }
 
-    /// A matrix `[out, in]` of the model, stored as `[in, out]`.
-    pub(super) fn transposed(&mut self, role: Role, [rows, columns]: [usize; 2]) -> Result<String, OnnxError> {
+    /// A matrix of the model, to be stored.
+    pub(super) fn matrix(&self, role: Role, [rows, columns]: [usize; 2]) -> Result<Matrix<'a>, OnnxError> {
         let values = self.expect(role, &[rows, columns])?;
-        let name = self.name(role);
+        Ok(Matrix { name: self.name(role), values, rows, columns })
+    }
+
+    /// A matrix `[out, in]`, stored as `[in, out]`.
+    pub(super) fn transposed(&mut self, Matrix { name, values, rows, columns }: Matrix<'a>) -> String {
         let dims = vec![columns as i64, rows as i64];
-        Ok(self.initializer(format!("{name}.transposed"), dims, Data::Transposed { values, rows, columns }))
+        self.initializer(format!("{name}.transposed"), dims, Data::Transposed { values, rows, columns })
+    }
+
+    /// A matrix, stored as it is.
+    pub(super) fn untransposed(&mut self, Matrix { name, values, rows, columns }: Matrix<'a>) -> String {
+        self.initializer(name, vec![rows as i64, columns as i64], Data::Weight(values))
+    }
+
+    /// A vector that is not one of the model's weights.
+    pub(super) fn vector(&mut self, name: String, values: Cow<'a, [f32]>) -> String {
+        self.initializer(name, vec![values.len() as i64], Data::Weight(values))
+    }
+
+    /// A quantized matrix.
+    pub(super) fn bytes(&mut self, name: String, [rows, columns]: [usize; 2], values: Vec<i8>) -> String {
+        self.initializer(name, vec![rows as i64, columns as i64], Data::Bytes(values))
+    }
+
+    /// Whether there is an initializer with this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
     }
 
     /// Several weights as one tensor with the shape `dims`, one after the other. Each consists of `blocks.len()` blocks of rows,

@@ -17,6 +17,10 @@
 //! | [`Class::Choose`] | `logits` `[B, C]` of C choices, with inputs `[B, C, S]`: a classifier with one row on the first token |
 //! | [`Class::CausalLm`] | `logits` `[B, S, V]` over the vocabulary for the token after each |
 //!
+//! An embedding model ([`write_embedding`]) has `last_hidden_state` and `token_embeddings` `[B, S, H]`, the same numbers under the
+//! names that sentence-transformers' and Optimum's exports use, and `sentence_embedding` `[B, W]`, after pooling and modules. Values that nobody asks for
+//! cost a copy.
+//!
 //! The head of a task can read other features, by a BiLSTM ([`TaskInput`](cloze_model::TaskInput)); padding must follow the tokens
 //! then, and for causal models.
 //!
@@ -26,16 +30,22 @@
 //! | module | content |
 //! | --- | --- |
 //! | `bert` | the network as operators |
+//! | [`embedding`] | pooling and modules of embedding models |
+//! | `operators` | activations, products with weights, rows of tables |
+//! | `quantize` | the same with weights of int8 |
 //! | `graph` | nodes and initializers under construction |
 //! | `proto` | the messages of `onnx.proto` |
 //! | `file` | writes the file in a stream, and a second file above protobuf's limit of 2 GB |
 //! | `error` | errors caused by input or environment |
 
 mod bert;
+pub mod embedding;
 mod error;
 mod file;
 mod graph;
+mod operators;
 mod proto;
+mod quantize;
 #[cfg(test)]
 mod tests;
 
@@ -43,6 +53,7 @@ use std::path::Path;
 
 use cloze_model::{Class, Model};
 
+use embedding::Embedding;
 pub use error::OnnxError;
 pub use file::OnnxReport;
 
@@ -54,6 +65,24 @@ pub struct OnnxOptions {
     pub output: Class,
     /// Maximal size of one protobuf file in bytes. The weights of larger models are written to a second file next to it.
     pub largest_file: u64,
+    /// How weights are stored and multiplied. None: f32.
+    pub quantization: Option<Quantization>,
+}
+
+/// How weights are stored and multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Quantization {
+    /// Dynamic: weights are bytes with one scale for each output, activations become bytes with one scale for each tensor when
+    /// the graph runs. The tables of words and positions have a scale for each row. Biases, norms, attention, the BiLSTM of
+    /// a task and output layers with fewer than 16 outputs stay f32.
+    Int8,
+}
+
+impl Quantization {
+    /// All values, with names and descriptions.
+    pub const ALL: [(Quantization, &'static str, &'static str); 1] =
+        [(Quantization::Int8, "int8", "Bytes; activations are quantized when the model runs")];
 }
 
 impl OnnxOptions {
@@ -62,7 +91,7 @@ impl OnnxOptions {
 
     /// This output, in one file if the size permits.
     pub fn new(output: Class) -> OnnxOptions {
-        OnnxOptions { output, largest_file: OnnxOptions::LARGEST_FILE }
+        OnnxOptions { output, largest_file: OnnxOptions::LARGEST_FILE, quantization: None }
     }
 }
 
@@ -92,6 +121,46 @@ impl OnnxOptions {
 /// # }
 /// ```
 pub fn write(model: &Model, path: &Path, options: &OnnxOptions) -> Result<OnnxReport, OnnxError> {
-    let graph = bert::build(model, model.architecture(), options.output)?;
+    let graph = bert::build(model, model.architecture(), options.output, None, options.quantization)?;
+    file::write(&graph, path, options.largest_file)
+}
+
+/// Exports an embedding model: the encoder with the pooling and the modules after it. As [`write()`](write()), but of the options' outputs
+/// only [`Class::Encoder`] is possible.
+///
+/// # Errors
+/// Those of [`write()`](write()), and [`OnnxError::Embedding`] for another output, for a layer that the model does not have, and for modules that
+/// do not fit each other. [`OnnxError::Tensor`] for [`Pool::Pooler`](embedding::Pool::Pooler) and a model without a pooler.
+///
+/// ```
+/// use cloze_convert::onnx::embedding::{Embedding, Module, Pool};
+/// use cloze_convert::onnx::{self, OnnxOptions};
+/// use cloze_engine::Device;
+/// use cloze_model::{Class, Config, Heads, Model};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// let mut config = Config::preset("tiny")?;
+/// config.vocab_size = 100;
+/// let model = Model::new(config, Heads::NONE, &Device::cpu(Some(1))?, 7)?;
+/// let last = model.architecture().layers;
+/// let embedding = Embedding { pools: vec![Pool::Mean], layers: vec![last], modules: vec![Module::Normalize] };
+/// let path = dir.path().join("model.onnx");
+/// let report = onnx::write_embedding(&model, &embedding, &path, &OnnxOptions::new(Class::Encoder))?;
+/// assert_eq!(report.outputs, ["last_hidden_state", "token_embeddings", "sentence_embedding"]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn write_embedding(
+    model: &Model,
+    embedding: &Embedding<'_>,
+    path: &Path,
+    options: &OnnxOptions,
+) -> Result<OnnxReport, OnnxError> {
+    if options.output != Class::Encoder {
+        let problem = format!("expected the output {:?}, found {:?}", Class::Encoder, options.output);
+        return Err(OnnxError::Embedding { problem });
+    }
+    let graph = bert::build(model, model.architecture(), options.output, Some(embedding), options.quantization)?;
     file::write(&graph, path, options.largest_file)
 }

@@ -7,10 +7,14 @@ use prost::{Message, Oneof};
 
 /// `TensorProto.DataType.FLOAT`.
 pub(super) const FLOAT: i32 = 1;
+/// `TensorProto.DataType.INT8`.
+pub(super) const INT8: i32 = 3;
 /// `TensorProto.DataType.INT32`.
 pub(super) const INT32: i32 = 6;
 /// `TensorProto.DataType.INT64`.
 pub(super) const INT64: i32 = 7;
+/// `TensorProto.DataType.BOOL`.
+pub(super) const BOOL: i32 = 9;
 /// `TensorProto.DataLocation.EXTERNAL`.
 pub(super) const EXTERNAL: i32 = 1;
 /// The field number of `ModelProto.graph`.

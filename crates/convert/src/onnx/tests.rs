@@ -9,7 +9,8 @@ use cloze_model::{BiLstmSize, Config, Features, Heads, HiddenAct, SequenceToken,
 use prost::Message;
 use tempfile::tempdir;
 
-use super::proto::{Dimension, EXTERNAL, FLOAT, GraphProto, INT64, ModelProto, NodeProto, TensorProto};
+use super::embedding::{Activation, Dense, Module, Pool, Residual};
+use super::proto::{Dimension, EXTERNAL, FLOAT, GraphProto, INT8, INT64, ModelProto, NodeProto, TensorProto};
 use super::*;
 
 fn small() -> Config {
@@ -32,9 +33,25 @@ fn read(path: &Path) -> ModelProto {
 }
 
 fn exported(model: &Model, output: Class) -> GraphProto {
+    read_back(|path| write(model, path, &OnnxOptions::new(output)))
+}
+
+/// With weights of int8.
+fn quantized(model: &Model, output: Class) -> GraphProto {
+    read_back(|path| {
+        write(model, path, &OnnxOptions { quantization: Some(Quantization::Int8), ..OnnxOptions::new(output) })
+    })
+}
+
+fn with_embedding(model: &Model, embedding: &Embedding<'_>) -> GraphProto {
+    read_back(|path| write_embedding(model, embedding, path, &OnnxOptions::new(Class::Encoder)))
+}
+
+/// Writes a file and reads its graph.
+fn read_back(write: impl FnOnce(&Path) -> Result<OnnxReport, OnnxError>) -> GraphProto {
     let dir = tempdir().unwrap();
     let path = dir.path().join("model.onnx");
-    let report = write(model, &path, &OnnxOptions::new(output)).unwrap();
+    let report = write(&path).unwrap();
     assert_eq!(report.bytes, fs::metadata(&path).unwrap().len());
     assert_eq!(report.data, None);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no other file remains");
@@ -71,7 +88,11 @@ fn check_structure(graph: &GraphProto) {
     let unused: Vec<&&str> = made.difference(&used).collect();
     assert!(unused.is_empty(), "unused values: {unused:?}");
     for tensor in graph.initializer.iter().filter(|tensor| tensor.data_location != EXTERNAL) {
-        let width = if tensor.data_type == INT64 { 8 } else { 4 };
+        let width = match tensor.data_type {
+            INT64 => 8,
+            INT8 => 1,
+            _ => 4,
+        };
         let count: i64 = tensor.dims.iter().product();
         assert_eq!(tensor.raw_data.len() as i64, width * count, "{}", tensor.name);
     }
@@ -181,6 +202,13 @@ fn every_family_and_head() {
             let inputs: Vec<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
             let count = if config.type_vocab_size > 1 { 3 } else { 2 };
             assert_eq!(inputs, ["input_ids", "attention_mask", "token_type_ids"][..count]);
+            let bytes = quantized(&model, model.class());
+            assert_eq!((&bytes.input, &bytes.output), (&graph.input, &graph.output));
+            // Only products of activations, and those with fewer than 16 outputs, are of floats.
+            let floats =
+                bytes.node.iter().filter(|node| node.op_type == "MatMul" && node.input[1].ends_with(".transposed"));
+            floats.for_each(|node| assert!(tensor(&bytes, &node.input[1]).dims[1] < 16, "{}", node.name));
+            assert!(counted(&bytes)["MatMulInteger"] >= 2 * 4, "{}: {heads}", family.title);
         }
     }
 }
@@ -331,7 +359,7 @@ fn weights_that_exceed_one_file_go_to_a_second_file() {
 fn a_graph_above_the_limit_is_rejected() {
     let dir = tempdir().unwrap();
     let model = model(small(), Heads::MLM);
-    let options = OnnxOptions { output: Class::MaskedLm, largest_file: 1000 };
+    let options = OnnxOptions { largest_file: 1000, ..OnnxOptions::new(Class::MaskedLm) };
     let error = write(&model, &dir.path().join("model.onnx"), &options).unwrap_err();
     assert!(matches!(error, OnnxError::TooLarge { limit: 1000, .. }), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -357,7 +385,7 @@ fn missing_heads_are_named_in_the_error() {
     let model = model(small(), Heads::ENCODER);
     let mut wider = *model.architecture();
     wider.intermediate_size = 25;
-    let error = bert::build(&model, &wider, Class::Encoder).err().unwrap().to_string();
+    let error = bert::build(&model, &wider, Class::Encoder, None, None).err().unwrap().to_string();
     assert!(error.contains("intermediate.dense.weight: expected the shape [25, 16], found [24, 16]"), "{error}");
     assert!(!path.exists());
 }
@@ -411,4 +439,182 @@ fn causal_models_and_every_input_of_a_task() {
     let model = model(small().causal(), Heads::MLM);
     let graph = exported(&model, model.class());
     assert_eq!(signature(&graph.output, FLOAT), ["logits [batch_size, sequence_length, 50]"]);
+}
+
+/// An embedding of the last layer of [`small`] models.
+fn embedding<'a>(pools: &[Pool], modules: Vec<Module<'a>>) -> Embedding<'a> {
+    Embedding { pools: pools.to_vec(), layers: vec![2], modules }
+}
+
+fn dense(inputs: usize, outputs: usize, activation: Activation, residual: Residual<'static>) -> Dense<'static> {
+    let weight = (0..inputs * outputs).map(|value| value as f32).collect();
+    Dense { inputs, outputs, weight, bias: Some(vec![1.0; outputs].into()), activation, residual }
+}
+
+/// `fixtures/onnx/check_embeddings.py` compares the vectors with sentence-transformers.
+#[test]
+fn every_pooling_follows_the_encoder() {
+    let cases: [(Pool, &[&str]); 7] = [
+        (Pool::Cls, &["ArgMax", "GatherND"]),
+        (Pool::LastToken, &["ArgMax", "GatherND"]),
+        (Pool::Mean, &["ReduceSum", "Max"]),
+        (Pool::MeanSqrtLen, &["ReduceSum", "Max", "Sqrt"]),
+        (Pool::WeightedMean, &["ReduceSum", "Max", "CumSum"]),
+        (Pool::Max, &["Where", "ReduceMax"]),
+        (Pool::Pooler, &["Tanh"]),
+    ];
+    let model = model(small(), Heads::ENCODER);
+    let without = counted(&exported(&model, Class::Encoder)).len();
+    for (pool, operators) in cases {
+        let graph = with_embedding(&model, &embedding(&[pool], Vec::new()));
+        let states = |name: &str| format!("{name} [batch_size, sequence_length, 16]");
+        let expected =
+            [states("last_hidden_state"), states("token_embeddings"), "sentence_embedding [batch_size, 16]".to_owned()];
+        assert_eq!(signature(&graph.output, FLOAT), expected);
+        let counts = counted(&graph);
+        assert!(operators.iter().all(|operator| counts.contains_key(operator)), "{pool:?}: {counts:?}");
+        assert!(counts.len() > without - 2, "the encoder");
+        // The pooler is only stored if it is used.
+        let pooler = graph.initializer.iter().any(|tensor| tensor.name.contains("pooler"));
+        assert_eq!(pooler, pool == Pool::Pooler);
+    }
+    // A mode in a list, twice, and of several layers.
+    let all = cases.map(|(pool, _)| pool);
+    let of_all = Embedding { pools: [&all[..], &all[1..3]].concat(), layers: vec![0, 2], modules: Vec::new() };
+    let graph = with_embedding(&model, &of_all);
+    assert_eq!(signature(&graph.output, FLOAT)[2], format!("sentence_embedding [batch_size, {}]", 16 * (2 * 8 + 1)));
+}
+
+#[test]
+fn modules_follow_the_pooling_in_their_order() {
+    use Activation::{
+        Elu, Gelu, Identity, LeakyRelu, Mish, Relu, Relu6, Selu, Sigmoid, Silu, Softplus, Softsign, Tanh,
+    };
+    let model = model(small(), Heads::NONE);
+    let activations = [
+        (Identity, "Add"),
+        (Tanh, "Tanh"),
+        (Relu, "Relu"),
+        (Gelu, "Erf"),
+        (Sigmoid, "Sigmoid"),
+        (Silu, "Sigmoid"),
+        (Mish, "Softplus"),
+        (LeakyRelu, "LeakyRelu"),
+        (Elu, "Elu"),
+        (Selu, "Selu"),
+        (Relu6, "Clip"),
+        (Softplus, "Softplus"),
+        (Softsign, "Softsign"),
+    ];
+    for (activation, operator) in activations {
+        let modules = vec![Module::Dense(dense(16, 5, activation, Residual::None))];
+        let graph = with_embedding(&model, &embedding(&[Pool::Mean], modules));
+        assert!(
+            graph.node.iter().any(|node| node.op_type == operator && node.name.starts_with("dense.1")),
+            "{activation:?}"
+        );
+    }
+    let gamma = vec![0.5; 20];
+    let modules = vec![
+        Module::Dense(dense(16, 20, Tanh, Residual::Projected(vec![2.0; 320].into()))),
+        Module::Dense(dense(20, 20, Identity, Residual::Same)),
+        Module::LayerNorm { weight: (&gamma).into(), bias: vec![0.0; 20].into() },
+        Module::Normalize,
+        Module::Truncate(7),
+    ];
+    let graph = with_embedding(&model, &embedding(&[Pool::Cls], modules.clone()));
+    assert_eq!(signature(&graph.output, FLOAT)[2], "sentence_embedding [batch_size, 7]");
+    assert_eq!(node(&graph, "sentence_embedding").input, ["truncate.5"]);
+    assert_eq!(node(&graph, "truncate.5").input[0], "normalize.4");
+    assert_eq!(node(&graph, "normalize.4").input[0], "layer_norm.3");
+    assert_eq!(node(&graph, "layer_norm.3").input, ["dense.2", "layer_norm.3.weight", "layer_norm.3.bias"]);
+    assert_eq!(node(&graph, "dense.2").input, ["dense.2.linear", "dense.1"]);
+    let weight = tensor(&graph, "dense.1.weight.transposed");
+    assert_eq!((&weight.dims[..], floats(&weight.raw_data)[1]), (&[16, 20][..], 16.0));
+    assert_eq!(floats(&tensor(&graph, "layer_norm.3.weight").raw_data), gamma);
+
+    // Matrices of modules are quantized like those of the model.
+    let mut options = OnnxOptions::new(Class::Encoder);
+    options.quantization = Some(Quantization::Int8);
+    let graph = read_back(|path| write_embedding(&model, &embedding(&[Pool::Cls], modules), path, &options));
+    for name in ["dense.1.weight", "dense.1.residual.weight", "dense.2.weight"] {
+        assert_eq!(tensor(&graph, &format!("{name}.int8.transposed")).data_type, INT8);
+    }
+}
+
+#[test]
+fn embeddings_that_do_not_fit_are_errors() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("model.onnx");
+    let model = model(small(), Heads::NONE);
+    let mean = |module| embedding(&[Pool::Mean], vec![Module::Normalize, module]);
+    let norm = |width: usize| Module::LayerNorm { weight: vec![1.0; 16].into(), bias: vec![1.0; width].into() };
+    let short = Dense { bias: Some(vec![1.0; 3].into()), ..dense(16, 4, Activation::Tanh, Residual::None) };
+    let thin = Dense { weight: vec![1.0; 3].into(), ..dense(16, 4, Activation::Tanh, Residual::None) };
+    let cases = [
+        (embedding(&[], Vec::new()), "expected at least one pooling mode"),
+        (Embedding { layers: vec![3], ..embedding(&[Pool::Cls], Vec::new()) }, "expected layers from 0 to 2, found 3"),
+        (mean(Module::Truncate(0)), "module 2: expected at least 1 dimension, found 0"),
+        (
+            mean(Module::Dense(dense(8, 4, Activation::Tanh, Residual::None))),
+            "the input of a Dense: expected 8 numbers, found 16",
+        ),
+        (
+            mean(Module::Dense(dense(16, 4, Activation::Tanh, Residual::Same))),
+            "the residual of a Dense: expected 4 numbers, found 16",
+        ),
+        (mean(Module::Dense(short)), "the bias of a Dense: expected 4 numbers, found 3"),
+        (mean(Module::Dense(thin)), "the weight of a Dense: expected 64 numbers, found 3"),
+        (mean(norm(5)), "the bias of a LayerNorm: expected 16 numbers, found 5"),
+        (
+            embedding(&[Pool::Mean, Pool::Max], vec![norm(16)]),
+            "module 1: the input of a LayerNorm: expected 16 numbers, found 32",
+        ),
+        (embedding(&[Pool::Pooler], Vec::new()), "bert.pooler.dense.weight: this output needs the tensor"),
+    ];
+    for (embedding, expected) in cases {
+        let error =
+            write_embedding(&model, &embedding, &path, &OnnxOptions::new(Class::Encoder)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+    let options = OnnxOptions::new(Class::MaskedLm);
+    let error = write_embedding(&model, &embedding(&[Pool::Cls], Vec::new()), &path, &options).unwrap_err().to_string();
+    assert!(error.contains("expected the output Encoder, found MaskedLm"), "{error}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn quantized_weights_are_the_models_within_half_a_step() {
+    let model = model(small(), Heads::PRETRAINING);
+    let graph = quantized(&model, Class::Pretraining);
+    let mut found = 0;
+    for id in model.params.ids() {
+        let (name, shape, values) = (model.params.name(id), model.params.shape(id), model.params.read(id));
+        let as_bytes = ["int8", "int8.transposed"].map(|part| format!("{name}.{part}"));
+        let Some(stored) = graph.initializer.iter().find(|tensor| as_bytes.contains(&tensor.name)) else { continue };
+        let scales = floats(&tensor(&graph, &format!("{name}.scale")).raw_data);
+        let (rows, columns) = (shape[0], shape[1]);
+        assert_eq!((scales.len(), stored.data_type), (rows, INT8));
+        let is_transposed = stored.name.ends_with("transposed");
+        let dims = if is_transposed { [columns, rows] } else { [rows, columns] };
+        assert_eq!(stored.dims, dims.map(|size| size as i64), "{name}");
+        for (at, value) in values.iter().enumerate() {
+            let (row, column) = (at / columns, at % columns);
+            let byte = stored.raw_data[if is_transposed { column * rows + row } else { at }].cast_signed();
+            assert!((f32::from(byte) * scales[row] - value).abs() <= 0.5001 * scales[row] && byte != i8::MIN, "{name}");
+        }
+        found += 1;
+    }
+    assert_eq!(found, 2 * 6 + 2 + 2, "six matrices per layer, pooler and transform, words and positions");
+    let counts = counted(&graph);
+    // Queries, keys and values have one quantized input; so have the pooler and the next layer, if there were one.
+    assert_eq!((counts["MatMulInteger"], counts["DynamicQuantizeLinear"]), (2 * 6 + 3, 2 * 4 + 3));
+    // The table of words is the decoder's, too.
+    assert_eq!(node(&graph, "bert.embeddings.word_embeddings.weight.int8.columns").op_type, "Transpose");
+    assert_eq!(counts.get("Gemm"), None);
+    // The matrix of next sentences has two outputs.
+    assert_eq!(tensor(&graph, "cls.seq_relationship.weight.transposed").data_type, FLOAT);
+    let [plain, bytes] = [exported(&model, Class::Pretraining), graph]
+        .map(|graph| graph.initializer.iter().map(|tensor| tensor.raw_data.len()).sum::<usize>());
+    assert!(3 * bytes < 2 * plain, "{bytes} of {plain}");
 }

@@ -104,6 +104,9 @@ pub struct Options {
     /// The hidden states to pool, concatenated in this order: 0 is the output of the embeddings, 1 … L that of a layer,
     /// −1 the last. Empty: the last.
     pub layers: Vec<i64>,
+    /// The number of leading dimensions that are kept, as sentence-transformers' `truncate_dim`, for models trained with a Matryoshka
+    /// loss. [`normalize`](Self::normalize) applies to what is kept. None: all.
+    pub dimensions: Option<usize>,
     /// Whether to divide each vector by its norm at the end. The modules of a folder may do this too.
     pub normalize: bool,
     /// Maximum number of tokens of a text, including prompt, `[CLS]` and `[SEP]`. None: the folder's setting, else the
@@ -157,6 +160,8 @@ pub struct Embedder {
     pub source: Source,
     /// Notes for the user about settings of the folder that are handled in a different way.
     pub notes: Vec<String>,
+    /// The numbers of leading dimensions that the folder and the caller keep.
+    kept: [Option<usize>; 2],
     /// The number of leading dimensions that are kept after the modules.
     truncate: Option<usize>,
     /// Whether each vector is divided by its norm at the end.
@@ -247,8 +252,9 @@ impl Embedder {
     /// folder that contains it.
     ///
     /// # Errors
-    /// A layer or a pooler that the model does not have; a length that does not fit its positions; a stride without windows; the
-    /// name of a prompt that the folder does not have; with [`PoolChoice::Auto`], unsupported settings of a sentence-transformers
+    /// A layer or a pooler that the model does not have; more dimensions than it has; a length that does not fit its positions; a stride
+    /// without windows; the name of a prompt that the folder does not have; with [`PoolChoice::Auto`], unsupported settings of a
+    /// sentence-transformers
     /// folder.
     pub fn new(pretrained: Arc<Pretrained>, dir: &Path, options: &Options) -> Result<Embedder, TaskError> {
         let settings = folder::read(dir)?;
@@ -312,6 +318,7 @@ impl Embedder {
             similarity: options.similarity.unwrap_or(settings.similarity),
             source: if settings.is_sentence_transformers() { Source::Folder } else { Source::Default },
             notes: settings.notes.into_iter().chain(notes).collect(),
+            kept: [truncate, options.dimensions],
             truncate,
             normalize: options.normalize,
             long: options.long,
@@ -323,6 +330,9 @@ impl Embedder {
             dir,
             model: pretrained,
         };
+        if let Some(kept) = options.dimensions {
+            embedder.keep(kept)?;
+        }
         if !embedder.pooling.include_prompt {
             for purpose in Purpose::ALL {
                 embedder.inputs[purpose as usize].excluded = embedder.prompt_tokens(purpose);
@@ -331,11 +341,37 @@ impl Embedder {
         Ok(embedder)
     }
 
+    /// Keeps the first dimensions of each vector.
+    fn keep(&mut self, kept: usize) -> Result<(), TaskError> {
+        let width = self.width();
+        if !(1..=width).contains(&kept) {
+            let problem = format!("expected 1 to {width}, the dimensions of the model's vectors, found {kept}");
+            return Err(TaskError::setting("dimensions", problem));
+        }
+        if kept < width && !self.normalize && matches!(self.modules.last(), Some(Module::Normalize)) {
+            let note = "the shortened vectors are not normalized again, as with sentence-transformers' truncate_dim; use `normalize` for that";
+            self.notes.push(note.to_owned());
+        }
+        self.truncate = Some(kept);
+        Ok(())
+    }
+
     /// The number of dimensions of a vector.
     pub fn width(&self) -> usize {
         let pooled = self.pooling.width(self.model.model.architecture().hidden_size);
         let width = self.modules.iter().fold(pooled, |width, module| module.width(width).unwrap_or(width));
         self.truncate.map_or(width, |kept| kept.min(width))
+    }
+
+    /// The number of leading dimensions of the last module's vectors that are kept, by the folder or by [`Options::dimensions`], at most as many
+    /// as there are. None: all.
+    pub fn truncation(&self) -> Option<usize> {
+        self.truncate
+    }
+
+    /// Whether each vector is divided by its norm at the end, because of [`Options::normalize`].
+    pub fn normalizes(&self) -> bool {
+        self.normalize
     }
 
     /// Maximum number of tokens of a text, including prompt and special tokens. [`long`](Self::long) says how longer texts are read.
@@ -360,15 +396,18 @@ impl Embedder {
 
     /// A description of pooling and modules for users: `mean of layer 12, Dense 768 → 256 (Tanh), normalised`.
     pub fn describe(&self) -> String {
+        let [of_folder, of_caller] = self.kept;
         let mut parts = vec![self.pooling.to_string()];
         let mut modules = &self.modules[..];
-        let mut normalised = self.normalize;
-        if let ([before @ .., Module::Normalize], None) = (modules, self.truncate) {
+        let mut normalised = self.normalize && of_caller.is_none();
+        if let ([before @ .., Module::Normalize], None) = (modules, of_folder) {
             (modules, normalised) = (before, true);
         }
         parts.extend(modules.iter().map(Module::to_string));
-        parts.extend(self.truncate.map(|kept| format!("the first {kept} numbers")));
+        parts.extend(of_folder.map(|kept| format!("the first {kept} numbers")));
         parts.push(if normalised { "normalised" } else { "not normalised" }.to_owned());
+        parts.extend(of_caller.map(|kept| format!("then the first {kept} numbers")));
+        parts.extend((self.normalize && of_caller.is_some()).then(|| "normalised".to_owned()));
         parts.join(", ")
     }
 

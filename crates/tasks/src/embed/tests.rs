@@ -390,6 +390,51 @@ fn layers_lengths_and_poolers_that_the_model_lacks_are_errors() {
     assert!(message.contains("the model has no pooler"), "{message}");
 }
 
+/// The binary's tests compare with whole vectors, too; truncate_dim of a folder is one of the cases of `cases.json`.
+#[test]
+fn the_first_dimensions_are_kept_and_then_normalized() {
+    let normalized = json!([
+        {"type": "sentence_transformers.models.Transformer", "path": ""},
+        {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+        {"type": "sentence_transformers.models.Normalize", "path": "2_Normalize"},
+    ]);
+    let pooling = ("1_Pooling/config.json", json!({"pooling_mode": "mean"}));
+    let dir = folder(&[
+        ("modules.json", normalized),
+        pooling,
+        ("config_sentence_transformers.json", json!({"truncate_dim": 20})),
+    ]);
+    let kept = |dimensions: Option<usize>, normalize: bool| {
+        open(dir.path(), &Options { dimensions, normalize, ..Options::default() }).unwrap()
+    };
+    let whole = embed(&kept(None, false), &TEXTS);
+    assert_eq!(whole[0].len(), 20);
+    let (short, unit) = (kept(Some(6), false), kept(Some(6), true));
+    assert_eq!((short.width(), short.truncation()), (6, Some(6)));
+    assert_eq!(
+        short.describe(),
+        "mean of layer 2, Normalize, the first 20 numbers, not normalised, then the first 6 numbers"
+    );
+    assert_eq!(unit.describe(), format!("{}, normalised", short.describe()));
+    for ((whole, short), unit) in whole.iter().zip(embed(&short, &TEXTS)).zip(embed(&unit, &TEXTS)) {
+        assert_eq!(whole[..6], short);
+        let mut expected = short.clone();
+        normalize(&mut expected);
+        assert_eq!(unit, expected);
+    }
+    let note = "not normalized again";
+    assert!(short.notes.iter().any(|line| line.contains(note)) && !unit.notes.iter().any(|line| line.contains(note)));
+    assert!(!kept(Some(20), false).notes.iter().any(|line| line.contains(note)), "nothing is cut");
+    for wrong in [0, 21] {
+        let options = Options { dimensions: Some(wrong), ..Options::default() };
+        let error = open(dir.path(), &options).err().unwrap().to_string();
+        assert_eq!(
+            error,
+            format!("`dimensions`: expected 1 to 20, the dimensions of the model's vectors, found {wrong}")
+        );
+    }
+}
+
 #[test]
 fn damaged_weights_are_errors() {
     let dir = folder(&[]);

@@ -14,7 +14,7 @@ use cloze_tasks::embed::vectors::Vectors;
 use cloze_tasks::embed::{Embedder, Summary};
 use cloze_tasks::embed_evaluation::embed_columns;
 
-use crate::commands::embed::{VectorArguments, Vectorizer, prompt, warn_about_texts};
+use crate::commands::embed::{VectorArguments, prompt, warn_about_texts};
 use crate::commands::tokenizer::note_special_names;
 use crate::failure::usage;
 use crate::terminal::Terminal;
@@ -40,7 +40,7 @@ pub struct ComparisonArguments {
 
 impl ComparisonArguments {
     /// Opens the model.
-    pub fn open(&self, terminal: &Terminal) -> Result<Vectorizer> {
+    pub fn open(&self, terminal: &Terminal) -> Result<Embedder> {
         let prompt = prompt(self.prompt.as_ref(), self.prompt_name.as_ref());
         self.vectors.open_to_compare(prompt, self.similarity, terminal)
     }

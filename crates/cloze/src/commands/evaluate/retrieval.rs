@@ -13,7 +13,7 @@ use cloze_tasks::retrieval::{Collection, Entry};
 use serde_json::json;
 
 use super::comparison::dimensions;
-use crate::commands::embed::{SearchArguments, ShorteningArguments, VectorArguments, Vectorizer, warn_about_texts};
+use crate::commands::embed::{SearchArguments, ShorteningArguments, VectorArguments, warn_about_texts};
 use crate::commands::tokenizer::note_special_names;
 use crate::terminal::{Progress, Terminal};
 use crate::{format, help};
@@ -200,7 +200,7 @@ fn write(
     arguments: &Arguments,
     collection: &Collection,
     leave_out: bool,
-    embedder: &Vectorizer,
+    embedder: &Embedder,
     read: &Summary,
     all: &[(usize, RetrievalScores)],
     seconds: f64,
