@@ -338,7 +338,7 @@ impl Embedder {
         self.truncate.map_or(width, |kept| kept.min(width))
     }
 
-    /// Maximum number of tokens of a text, including prompt and special tokens. [`long`](Self::long) says how longer texts are read.
+    /// Maximum number of tokens of a text, including prompt and special tokens. [`long`](method@Self::long) says how longer texts are read.
     pub fn max_len(&self, purpose: Purpose) -> usize {
         self.input(purpose).max_len
     }
