@@ -55,6 +55,9 @@ const CHUNK_TEXTS: usize = 4096;
 /// The maximum number of bytes of text in a chunk, which limits the memory for long texts.
 const CHUNK_BYTES: usize = 8 << 20;
 
+/// The number of bytes of a text, after its prompt, that show which tokens belong to the prompt.
+const BYTES_AFTER_PROMPT: usize = 1024;
+
 /// The pooling that a caller selects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -374,7 +377,7 @@ impl Embedder {
         self.normalize
     }
 
-    /// Maximum number of tokens of a text, including prompt and special tokens. [`long`](Self::long) says how longer texts are read.
+    /// Maximum number of tokens of a text, including prompt and special tokens. [`long`](method@Self::long) says how longer texts are read.
     pub fn max_len(&self, purpose: Purpose) -> usize {
         self.input(purpose).max_len
     }
@@ -563,7 +566,7 @@ impl Embedder {
             let Encoded { sequence, cut } = self.truncated(&tokens, room);
             return Ok(Windows { windows: vec![Window { sequence, tokens: tokens.len().min(room) }], cut });
         }
-        let (prompt, own) = tokens.split_at(self.leading_prompt_tokens(text, purpose).min(tokens.len()));
+        let (prompt, own) = tokens.split_at(self.leading_prompt_tokens(text, purpose, &tokens).min(tokens.len()));
         let Some(room) = room.checked_sub(prompt.len()).filter(|room| *room > 0) else {
             let special = template.added(false);
             let problem = format!(
@@ -584,15 +587,27 @@ impl Embedder {
     }
 
     /// The number of leading tokens of a text with its prompt that belong only to the prompt. A token that contains characters of both
-    /// (as ` the` after a prompt that ends with a space) belongs to the text.
-    fn leading_prompt_tokens(&self, text: &str, purpose: Purpose) -> usize {
+    /// (as ` the` after a prompt that ends with a space) belongs to the text. `tokens` are all tokens.
+    fn leading_prompt_tokens(&self, text: &str, purpose: Purpose, tokens: &[u32]) -> usize {
         let prompt = self.prompt(purpose);
         if prompt.is_empty() {
             return 0;
         }
         let end = self.cased(Cow::Borrowed(prompt)).len();
-        let pieces = self.model.tokenizer.encode_with_offsets(&self.cased(self.prompted(text, purpose)));
-        pieces.iter().take_while(|piece| piece.end <= end).count()
+        let all = self.cased(self.prompted(text, purpose));
+        // Offsets need much more memory than tokens, and the beginning of the text nearly always has the same first tokens.
+        let beginning = all.char_indices().map(|(at, _)| at).find(|at| *at >= end + BYTES_AFTER_PROMPT);
+        let beginning = beginning.map_or(&*all, |at| &all[..at]);
+        for part in [beginning, &all] {
+            let pieces = self.model.tokenizer.encode_with_offsets(part);
+            let count = pieces.iter().take_while(|piece| piece.end <= end).count();
+            // The first token of the text, too: only then is it known that the prompt ends there.
+            let known = pieces.iter().take(count + 1).map(|piece| &piece.id);
+            if part.len() == all.len() || count < pieces.len() && known.eq(tokens.iter().take(count + 1)) {
+                return count;
+            }
+        }
+        0
     }
 
     /// The maximum number of tokens of a sequence without special tokens.

@@ -82,7 +82,7 @@ pub struct Options {
     pub sampling: Sampling,
     /// The seed of a random choice.
     pub seed: u64,
-    /// Whether a cross-encoder scores the candidates again ([`rescore`]). It changes only the default of [`range_max`](Self::range_max).
+    /// Whether a cross-encoder scores the candidates again ([`rescore`]). It changes only the default of [`range_max`](method@Self::range_max).
     pub rescored: bool,
 }
 

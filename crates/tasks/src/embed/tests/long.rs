@@ -120,6 +120,25 @@ fn windows_of_byte_level_and_unigram_tokens_equal_separate_texts() {
     assert_eq!(names(&found.windows[1]), ["[CLS]", "q", "w", "d", "e", "f", "[SEP]"]);
 }
 
+/// The tokens of the prompt are found at the beginning of a text, without the offsets of all its tokens.
+#[test]
+fn very_long_texts_have_the_same_windows() {
+    let prompts = Prompts { text: Prompt::Text("q w".to_owned()), ..Prompts::default() };
+    let options = Options { prompts, ..with(Long::Mean, 7) };
+    for name in ["distilbert", "xlm-roberta", "roberta", "modernbert"] {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/rerank").join(name);
+        let embedder = open(&dir, &options).unwrap();
+        // Words of letters; and one word, in which the first tokens may depend on the last letter.
+        for text in ["b cd e \u{e9}".repeat(900), "bcd".repeat(900)] {
+            let tokens = embedder.tokens(embedder.prompted(&text, Purpose::Text));
+            let pieces = embedder.model.tokenizer.encode_with_offsets(&format!("q w{text}"));
+            let expected = pieces.iter().take_while(|piece| piece.end <= 3).count();
+            assert_eq!(embedder.leading_prompt_tokens(&text, Purpose::Text, &tokens), expected, "{name}");
+            assert!(expected > 0 && tokens.len() > 900 || tokens.contains(&embedder.model.tokenizer.special().unk));
+        }
+    }
+}
+
 #[test]
 fn modules_see_the_pooled_vector_of_a_text() {
     let module = |kind: &str, path: &str| json!({"type": format!("sentence_transformers.models.{kind}"), "path": path});
