@@ -202,7 +202,7 @@ fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<
     }
     let device = Device::cpu(terminal.threads)?;
     let source = match is_embedder {
-        true => Exported::Embedder(open_embedder(source, device, terminal)?),
+        true => Exported::Embedder(Box::new(open_embedder(source, device, terminal)?)),
         false => Exported::Model(Box::new(Model::load(&folder, &device)?)),
     };
     let mut written = None;
@@ -264,7 +264,7 @@ fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<
 
 /// What is exported: an embedding model with its pooling, or a model with its heads.
 enum Exported {
-    Embedder(Embedder),
+    Embedder(Box<Embedder>),
     Model(Box<Model>),
 }
 
