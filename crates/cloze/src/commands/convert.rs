@@ -202,8 +202,8 @@ fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<
     }
     let device = Device::cpu(terminal.threads)?;
     let source = match is_embedder {
-        true => Exported::Embedder(open_embedder(source, device, terminal)?),
-        false => Exported::Model(Model::load(&folder, &device)?),
+        true => Exported::Embedder(Box::new(open_embedder(source, device, terminal)?)),
+        false => Exported::Model(Box::new(Model::load(&folder, &device)?)),
     };
     let mut written = None;
     cloze_files::write_folder(out, |dir| {
@@ -264,8 +264,8 @@ fn to_onnx(source: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<
 
 /// What is exported: an embedding model with its pooling, or a model with its heads.
 enum Exported {
-    Embedder(Embedder),
-    Model(Model),
+    Embedder(Box<Embedder>),
+    Model(Box<Model>),
 }
 
 impl Exported {
