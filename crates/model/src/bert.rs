@@ -527,14 +527,14 @@ impl Bert {
     }
 
     /// Layer `number` as that of a decoder: causal, and with a cross-attention after the self-attention. `[T, H]` → `[T, H]`.
-    /// Its activations are kept for the backward pass. The layers must have their norms after the blocks.
+    /// Its activations are kept for the backward pass.
     pub(crate) fn decoder_layer(&self, pass: &mut Pass, batch: &Packed, number: usize, x: &Var, cross: Cross) -> Var {
         let settings = LayerSettings {
             architecture: Architecture { causal: true, ..self.architecture },
             window: self.architecture.window(number),
             distance_bias: None,
             rotation: self.rotation(pass.device(), number, batch.ids.count()),
-            final_norm: None,
+            final_norm: self.final_norm.filter(|_| number + 1 == self.layers.len()),
             cross: Some(cross),
         };
         self.layers[number].apply(pass, &settings, batch, x, None)
@@ -580,7 +580,8 @@ struct LayerSettings {
 pub(crate) struct CrossAttention {
     pub(crate) value: [ParamId; 2],
     pub(crate) output: [ParamId; 2],
-    pub(crate) norm: [ParamId; 2],
+    /// After the block; none in a network with norms before the blocks, where it would only change queries.
+    pub(crate) norm: Option<[ParamId; 2]>,
 }
 
 /// A cross-attention and what it attends to.
@@ -594,16 +595,17 @@ pub(crate) struct Cross {
 }
 
 impl Cross {
-    /// LN(y + dropout(c)) with c = (s·Wvᵀ + bv)·Woᵀ + bo of the token's sequence s, which is softmax(q·kᵀ)·v·Woᵀ + bo if s is
-    /// the only key. `[T, H]` → `[T, H]`
+    /// LN(y + dropout(c)), or y + dropout(c), with c = (s·Wvᵀ + bv)·Woᵀ + bo of the token's sequence s, which is
+    /// softmax(q·kᵀ)·v·Woᵀ + bo if s is the only key. `[T, H]` → `[T, H]`
     fn apply(&self, pass: &mut Pass, architecture: &Architecture, y: &Var) -> Var {
         let CrossAttention { value, output, norm } = self.attention;
         let dense = |[weight, bias]: [ParamId; 2]| Dense { weight, bias: Some(bias) };
         let value = dense(value).apply(pass, &self.vectors, Activation::None);
         let attended = dense(output).apply(pass, &value, Activation::None);
         let of_tokens = ops::index_select(pass, &attended, &self.sequences);
-        let norm = Norm { gamma: norm[0], beta: Some(norm[1]), eps: architecture.layer_norm_eps };
-        ops::add_norm(pass, &of_tokens, Some(y), norm, architecture.dropouts.attention_output)
+        let eps = architecture.layer_norm_eps;
+        let norms = Norms { before: None, after: norm.map(|[gamma, beta]| Norm { gamma, beta: Some(beta), eps }) };
+        norms.leave(pass, &of_tokens, y, architecture.dropouts.attention_output)
     }
 }
 

@@ -3,7 +3,8 @@
 //! The decoder is the encoder itself with causal attention, and with a cross-attention in each layer: Transformers' language
 //! models with `add_cross_attention`, tied as by `DenoisingAutoEncoderLoss` of sentence-transformers. The vector is the only
 //! key of the cross-attention, so the softmax over the keys is 1, and the queries and keys of Transformers' model have
-//! neither an effect nor a gradient: they are left out. (Transformers also drops this 1 with the probability of
+//! neither an effect nor a gradient: they are left out. In a network with norms before the blocks (ModernBERT, which has no such
+//! decoder in Transformers), so is the norm, which only queries would pass. (Transformers also drops this 1 with the probability of
 //! `attention_probs_dropout_prob`; we do not.)
 
 use std::path::Path;
@@ -27,21 +28,21 @@ pub struct SentenceDecoder {
 /// A parameter of a layer: its name, its shape, and how it is initialised.
 type Declared = (String, Vec<usize>, Init);
 
-/// The six parameters of the cross-attention in layer `number`.
-fn declared(model: &ModelGraph, number: usize) -> [Declared; 6] {
+/// The parameters of the cross-attention in layer `number`.
+fn declared(model: &ModelGraph, number: usize) -> Vec<Declared> {
     let architecture = model.architecture();
     let (h, std) = (architecture.hidden_size, architecture.initializer_range);
     let matrix = (vec![h, h], Init::TruncatedNormal { std });
     let (zeros, ones) = ((vec![h], Init::Zeros), (vec![h], Init::Ones));
-    [
+    let norm = [("output.LayerNorm.weight", &ones), ("output.LayerNorm.bias", &zeros)];
+    let dense = [
         ("self.value.weight", &matrix),
         ("self.value.bias", &zeros),
         ("output.dense.weight", &matrix),
         ("output.dense.bias", &zeros),
-        ("output.LayerNorm.weight", &ones),
-        ("output.LayerNorm.bias", &zeros),
-    ]
-    .map(|(name, (shape, init))| (format!("layer.{number}.crossattention.{name}"), shape.clone(), *init))
+    ];
+    let all = dense.iter().chain(norm.iter().filter(|_| !architecture.pre_norm));
+    all.map(|(name, (shape, init))| (format!("layer.{number}.crossattention.{name}"), shape.clone(), *init)).collect()
 }
 
 /// All parameters, layer by layer.
@@ -76,11 +77,13 @@ impl SentenceDecoder {
         let architecture = model.architecture();
         let family = model.config().family().title;
         let fail = |problem: String| Err(ModelError::Config { path: None, problem });
-        if architecture.pre_norm || architecture.distance_buckets.is_some() || architecture.causal {
+        if architecture.distance_buckets.is_some() {
             return fail(format!(
-                "{family} cannot be the decoder of a denoising auto-encoder: expected BERT, RoBERTa, CamemBERT, XLM-RoBERTa, ELECTRA, \
-                 DistilBERT or ALBERT, not causal"
+                "{family} cannot be the decoder of a denoising auto-encoder: expected another family"
             ));
+        }
+        if architecture.causal {
+            return fail("expected a model whose tokens attend to both sides, found a causal one".to_owned());
         }
         if !model.heads.mlm {
             return fail("the decoder of a denoising auto-encoder needs a language-model head".to_owned());
@@ -94,11 +97,12 @@ impl SentenceDecoder {
         let named: Vec<(&str, &[usize], &[f32])> =
             named.iter().map(|(name, shape, values)| (&name[..], *shape, *values)).collect();
         let ids = model.params.extend(&named);
-        let layer = |ids: &[ParamId; 6]| {
-            let [value, value_bias, output, output_bias, gamma, beta] = *ids;
-            CrossAttention { value: [value, value_bias], output: [output, output_bias], norm: [gamma, beta] }
+        let layer = |ids: &[ParamId]| CrossAttention {
+            value: [ids[0], ids[1]],
+            output: [ids[2], ids[3]],
+            norm: ids.get(4..6).map(|norm| [norm[0], norm[1]]),
         };
-        Ok(SentenceDecoder { layers: ids.as_chunks().0.iter().map(layer).collect() })
+        Ok(SentenceDecoder { layers: ids.chunks(declared(model, 0).len()).map(layer).collect() })
     }
 
     /// Writes the cross-attentions to model.safetensors in the existing folder `dir`.
@@ -106,7 +110,10 @@ impl SentenceDecoder {
     /// # Errors
     /// [`ModelError::Write`].
     pub fn save(&self, dir: &Path, model: &ModelGraph, params: &Parameters) -> Result<(), ModelError> {
-        let ids = self.layers.iter().flat_map(|layer| [layer.value, layer.output, layer.norm].into_iter().flatten());
+        let ids = self
+            .layers
+            .iter()
+            .flat_map(|layer| [Some(layer.value), Some(layer.output), layer.norm].into_iter().flatten().flatten());
         let values: Vec<_> = ids.map(|id| params.read(id)).collect();
         let all = all_declared(model);
         let tensors: Vec<(&str, &[usize], &[f32])> =
@@ -147,6 +154,7 @@ mod tests {
     use cloze_engine::{DType, Gradients, ops};
 
     use super::*;
+    use crate::config::Config;
     use crate::heads::Heads;
     use crate::testing::{device, modern, small};
 
@@ -209,14 +217,51 @@ mod tests {
         assert!(model.params.count() > new().params.count());
     }
 
+    /// Of a network with norms before the blocks, which no other program has: a token's loss depends on the vector and on
+    /// earlier tokens, not on later ones, and all parameters have a gradient.
+    #[test]
+    fn a_decoder_with_norms_before_the_blocks_is_causal_and_sees_the_vector() {
+        let device = device();
+        let mut config = modern();
+        config.set_dropout(Some(0.0), Some(0.0));
+        let mut model = Model::new(config, Heads::MLM, &device, 1).unwrap();
+        let decoder = SentenceDecoder::new(&mut model, 2).unwrap();
+        let width = model.architecture().hidden_size;
+        let loss = |ids: &[u32], vector: f32| {
+            let mut texts = Inputs::default();
+            texts.push(ids, &vec![0; ids.len()]);
+            let mut gradients = Gradients::zeros_like(&model.params);
+            let mut pass = Pass::recording(&device, &model.params, &mut gradients, DType::F32, None);
+            let vectors = device.tensor_f32(&vec![vector; width], &[1, width]);
+            let vectors = pass.input(vectors);
+            let loss = decoder.loss(&model, &mut pass, &texts, &vectors, 1.0).sum;
+            pass.backward();
+            (loss, gradients)
+        };
+        // The loss of the third token is the difference of the losses of two and three tokens, whatever follows.
+        let third = |later: &[u32], vector: f32| {
+            let all = [&[2, 9, 4], later].concat();
+            loss(&all[..3], vector).0 - loss(&all[..2], vector).0
+        };
+        assert_eq!(third(&[7, 3], 1.0), third(&[30, 5], 1.0));
+        let of_part = loss(&[2, 9, 4], 1.0).0;
+        let [a, b] = [7, 30].map(|last| loss(&[2, 9, 4, last], 1.0).0 - of_part);
+        assert!((a - b).abs() > 1e-4 && (third(&[3], 1.0) - third(&[3], -1.0)).abs() > 1e-4);
+        let gradients = loss(&[2, 9, 4, 7, 3], 1.0).1;
+        for id in model.params.ids().filter(|id| model.params.name(*id).starts_with("decoder.")) {
+            assert!(gradients.read(id).iter().any(|x| *x != 0.0), "{}", model.params.name(id));
+        }
+    }
+
     #[test]
     fn models_that_cannot_decode_are_refused() {
         let error = |config, heads| {
             let mut model = Model::new(config, heads, &device(), 1).unwrap();
             SentenceDecoder::new(&mut model, 2).err().unwrap().to_string()
         };
-        let found = error(modern(), Heads::MLM);
-        assert!(found.contains("ModernBERT cannot be the decoder"), "{found}");
+        let mpnet = Config { model_type: "mpnet".to_owned(), type_vocab_size: 0, ..small() };
+        let found = error(mpnet, Heads::MLM);
+        assert!(found.contains("MPNet cannot be the decoder"), "{found}");
         let found = error(small(), Heads::NONE);
         assert!(found.contains("needs a language-model head"), "{found}");
     }
