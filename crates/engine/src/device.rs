@@ -61,6 +61,7 @@ pub(crate) trait Backend:
     + ops::binary_cross_entropy::BinaryCrossEntropy
     + ops::cosine_embedding_loss::CosineEmbeddingLoss
     + ops::cross_entropy::CrossEntropy
+    + ops::cast::Cast
     + ops::concat::Concat
     + ops::dropout::Dropout
     + ops::embed::Embed

@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use cloze_engine::ops::LossSum;
+use cloze_engine::ops::{self, LossSum};
 use cloze_engine::{Init, ParamId, Parameters, Pass, Var};
 
 use crate::bert::{Cross, CrossAttention};
@@ -137,6 +137,8 @@ impl SentenceDecoder {
         let (bert, device) = (&model.bert, pass.device().clone());
         let packed = upload(&device, &inputs, bert.architecture.position_padding);
         let sequences = indices(&device, &sequences);
+        // Pooled vectors are f32.
+        let vectors = ops::cast(pass, vectors, pass.precision());
         let mut x = bert.embed(pass, &packed);
         for (number, attention) in self.layers.iter().enumerate() {
             let cross = Cross { attention: *attention, vectors: vectors.clone(), sequences: sequences.clone() };
@@ -151,7 +153,7 @@ impl SentenceDecoder {
 
 #[cfg(test)]
 mod tests {
-    use cloze_engine::{DType, Gradients, ops};
+    use cloze_engine::{DType, Gradients};
 
     use super::*;
     use crate::config::Config;

@@ -215,6 +215,11 @@ fn denoising_trains_the_encoder() {
     assert!(config.contains("\"BertModel\""), "{config}");
     Embedder::open(&whole.join("model"), device.clone(), DType::F32, &options).unwrap();
 
+    // Regression: pooled vectors are f32, which a decoder of bf16 could not read.
+    let mut narrow = settings.clone();
+    narrow.training.precision = Precision::Bf16;
+    assert!(run(model.path(), &out.path().join("bf16"), &rows, &narrow, &options, false).unwrap().finished);
+
     settings.training.dropout = Some(0.0);
     let [one, several] = [8192, 12].map(|micro_tokens| {
         settings.micro_tokens = micro_tokens;
