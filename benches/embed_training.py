@@ -47,13 +47,13 @@ def parse():
 
 
 def damaged(batch):
-    """Deletes words with probability 0.6, and keeps at least one."""
+    """Deletes words with probability 0.6, and keeps at least one. The columns are in the order that the loss reads."""
     texts = []
-    for text in batch["anchor"]:
+    for text in batch["positive"]:
         words = re.findall(r"\w+|[^\w\s]", text)
         kept = [word for word in words if random.random() > 0.6] or [random.choice(words)]
         texts.append(" ".join(kept))
-    return {"anchor": texts}
+    return {"anchor": texts, "positive": batch["positive"]}
 
 
 def peer(a, out):
@@ -76,7 +76,8 @@ def peer(a, out):
         loss = losses.CoSENTLoss(model)
     elif a.loss == "denoising":
         loss = losses.DenoisingAutoEncoderLoss(model, tie_encoder_decoder=True)
-        dataset.set_transform(damaged, columns=["anchor"], output_all_columns=True)
+        dataset = dataset.select_columns(["positive"])
+        dataset.set_transform(damaged)
     elif a.cached:
         loss = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=32)
     else:
