@@ -212,9 +212,11 @@ impl Prepared {
                 }),
             },
             miner: self.settings.mine_every.map(|every| {
-                let mut options = crate::mining::Options::default();
-                options.num_negatives = self.settings.mine_negatives;
-                options.relative_margin = Some(self.settings.mine_margin);
+                let options = crate::mining::Options {
+                    num_negatives: self.settings.mine_negatives,
+                    relative_margin: Some(self.settings.mine_margin),
+                    ..crate::mining::Options::default()
+                };
                 Miner::new(&self.train, every, options, self.similarity)
             }),
             micro_tokens: self.settings.micro_tokens,
@@ -266,7 +268,7 @@ pub fn train(
 ) -> Result<Outcome, TaskError> {
     let mut prepared = Prepared::new(run)?;
     let (device, tokenizer) = (run.device, prepared.tokenizer().clone());
-    let opened = Opening::new(run.out, run.resume, &mut prepared.settings, &prepared.data, device, &tokenizer)?;
+    let opened = Opening::of_run(run.out, run.resume, &mut prepared.settings, &prepared.data, device, &tokenizer)?;
     let opening = match opened {
         Opened::Finished(outcome) => return Ok(outcome),
         Opened::Unfinished(opening) => opening,

@@ -52,7 +52,7 @@ impl Opening {
     ///
     /// # Errors
     /// A folder that is in use; a run with other settings or rows.
-    pub(crate) fn new<S: RunSettings>(
+    pub(crate) fn of_run<S: RunSettings>(
         out: &Path,
         resume: bool,
         settings: &mut S,
@@ -106,11 +106,11 @@ impl Opening {
     }
 }
 
-/// The number of completed steps of a run that would be resumed, after the checks of [`Opening::new`]; 0 of a new run, none of
+/// The number of completed steps of a run that would be resumed, after the checks of [`Opening::of_run`]; 0 of a new run, none of
 /// a finished one. The settings get the precision of the run.
 ///
 /// # Errors
-/// As [`Opening::new`].
+/// As [`Opening::of_run`].
 pub(crate) fn completed_steps<S: RunSettings>(
     out: &Path,
     resume: bool,

@@ -31,7 +31,7 @@ pub fn finetune(
     // Errors of the input are found before the run folder is created or changed.
     let rows = EncodedRows::new(config)?;
     let (mut settings, device) = (config.settings.clone(), config.device);
-    let opened = Opening::new(config.out, config.resume, &mut settings, &rows.data, device, &rows.tokenizer)?;
+    let opened = Opening::of_run(config.out, config.resume, &mut settings, &rows.data, device, &rows.tokenizer)?;
     let opening = match opened {
         Opened::Finished(outcome) => return Ok(outcome),
         Opened::Unfinished(opening) => opening,
