@@ -8,6 +8,9 @@ taken out of its document (all three of an article are), so that it must be foun
 the vectors of all documents are computed once (`cloze embed`), and the queries of each part are searched (`cloze similar`). Prints a table: accuracy@1,
 accuracy@10 and MRR@10 of each part, the number of windows and the seconds of embedding. A model is read at its own maximum length, or at --max-len.
 
+To measure what training on long documents changes: write pairs of other articles (--pairs), extend the model (`cloze convert MODEL --positions N`), train
+it on them (`cloze finetune embed --max-len N`), and read each model with --long truncate --max-len N.
+
 Only Python's standard library is used.
 """
 import argparse
@@ -33,6 +36,7 @@ p.add_argument("--keep", action="store_true", help="leave the queries in their d
 p.add_argument("--precision", default="f32")
 p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
 p.add_argument("--seed", type=int, default=1)
+p.add_argument("--pairs", type=pathlib.Path, help="only write the pairs (query, document) to this file, to train on them")
 p.add_argument("--json", type=pathlib.Path, help="write the figures to this file too")
 a = p.parse_args()
 PARTS = {"first fifth": (0.0, 0.2), "middle fifth": (0.4, 0.6), "last fifth": (0.8, 1.0)}
@@ -93,6 +97,10 @@ for line in lines(a.articles):
 
 words = sorted(len(document.split()) for document in documents)
 print(f"{len(documents)} articles of {words[0]} to {words[-1]} words (median {words[len(words) // 2]}), a query for each part of each\n")
+if a.pairs:
+    pairs = [{"anchor": query, "positive": document} for asked in queries.values() for query, document in zip(asked, documents)]
+    a.pairs.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
+    raise SystemExit
 figures = []
 with tempfile.TemporaryDirectory() as folder:
     corpus, vectors = f"{folder}/corpus.jsonl", f"{folder}/vectors.npy"

@@ -18,6 +18,10 @@ use std::ops::Range;
 const BLOCK_WEIGHTS: usize = 1 << 16;
 /// Minimum number of rows of a block.
 const MIN_ROWS: usize = 16;
+/// The same for sequences of more than [`LONG`] keys: keys and values are packed once for each block, which takes longer than the
+/// products of a few rows. Then the weights leave L2.
+const MIN_ROWS_OF_LONG: usize = 192;
+const LONG: usize = 1024;
 /// Minimum number of tasks per thread, for load balancing when sequence lengths differ.
 const TASKS_PER_THREAD: usize = 8;
 
@@ -93,6 +97,7 @@ impl<'a> Head<'a> {
         let rows = match visible.window {
             // Of the keys of a block, a row sees one window.
             Some(window) => (2 * window + 1).min(BLOCK_WEIGHTS / (4 * window + 2)),
+            None if keys > LONG => MIN_ROWS_OF_LONG,
             None => BLOCK_WEIGHTS / keys.max(1),
         };
         let rows = rows.max(MIN_ROWS);

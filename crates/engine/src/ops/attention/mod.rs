@@ -258,6 +258,9 @@ mod tests {
             (vec![33, 7], 3, 16, 0.25, Visible::ALL),
             (vec![9, 20], 2, 5, 0.0, Visible::CAUSAL),
             (vec![300, 3], 1, 32, 0.1, Visible::ALL),
+            // Several blocks of a long sequence.
+            (vec![1030, 3], 1, 4, 0.1, Visible::ALL),
+            (vec![1030], 1, 4, 0.0, Visible::CAUSAL),
             // Windows: of one token, across vectors and blocks, with dropout, causal.
             (vec![5, 40], 2, 8, 0.0, window(0, false)),
             (vec![1, 150, 33], 2, 8, 0.0, window(17, false)),
