@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cloze_engine::ops::LossSum;
+use cloze_engine::{DType, Pass};
 use cloze_model::{Config, TaskHead};
 use cloze_text::Tokenizer;
 use serde_json::Value;
 
 use crate::datasets::LabelsNeeded;
-use crate::example::Example;
+use crate::example::{Example, Target};
 use crate::inference::pretrained::Pretrained;
 use crate::input::Input;
 use crate::long::{LongRows, TextWindows};
@@ -98,7 +99,7 @@ pub trait AnyEncoded<'a>: Send + Sync {
     fn long_rows(&self) -> LongRows;
 
     /// The loss of the rows that are read in windows, from the logits of all examples. The windows themselves have no target.
-    fn loss_of_windows(&self, logits: &[Vec<f32>]) -> LossSum;
+    fn loss_of_windows(&self, model: &Pretrained, logits: &[Vec<f32>]) -> LossSum;
 
     /// The predictions, computed from the logits of all examples, which are in the order of
     /// [`examples`](Self::examples).
@@ -319,16 +320,26 @@ impl<'a, T: Task> AnyEncoded<'a> for EncodedRows<'a, T> {
         rows
     }
 
-    fn loss_of_windows(&self, logits: &[Vec<f32>]) -> LossSum {
-        let (mut loss, mut rest) = (LossSum::default(), logits);
+    fn loss_of_windows(&self, model: &Pretrained, logits: &[Vec<f32>]) -> LossSum {
+        let (mut pooled, mut target, mut texts): (Vec<f32>, Option<Target>, usize) = Default::default();
+        let mut rest = logits;
         for row in &self.encoded {
             let (own, others) = rest.split_at(row.examples.len());
             rest = others;
             if let Some(windows) = &row.windows {
-                loss += windows.loss(&windows.pooled(own));
+                pooled.append(&mut windows.pooled(own));
+                match &mut target {
+                    Some(target) => target.append(windows.target()),
+                    None => target = Some(windows.target().clone()),
+                }
+                texts += 1;
             }
         }
-        loss
+        let Some(target) = target.filter(|target| target.known_count() > 0) else { return LossSum::default() };
+        let mut pass = Pass::inference(&model.device, &model.model.params, DType::F32);
+        let pooled = model.device.tensor_f32(&pooled, &[texts, pooled.len() / texts]);
+        let pooled = pass.input(pooled);
+        target.loss(&mut pass, &pooled, &[], None, 1.0)
     }
 
     fn predict(&self, logits: &[Vec<f32>]) -> Result<Box<dyn AnyPredictions + 'a>, TaskError> {

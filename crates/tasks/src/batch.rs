@@ -1,6 +1,6 @@
 //! A micro-batch of examples, packed without padding, with its targets; the forward pass to logits and loss.
 
-use cloze_engine::ops::{self, ClassLabels, LossSum};
+use cloze_engine::ops::{self, LossSum};
 use cloze_engine::{Pass, Var};
 use cloze_model::{Inputs, Model, TaskHead};
 
@@ -89,27 +89,7 @@ impl TaskBatch {
 
     /// The summed loss of these logits; its gradient is multiplied by `scale`. `classes` are weights of the classes.
     pub fn loss(&self, pass: &mut Pass<'_>, logits: &Var, classes: Option<&[f32]>, scale: f32) -> LossSum {
-        let device = pass.device().clone();
-        match &self.target {
-            Target::Classes(labels) => {
-                let labels = &device.tensor_i32(labels, &[labels.len()]);
-                ops::cross_entropy(pass, logits, ClassLabels { labels, weights: classes }, scale)
-            }
-            Target::Values(values) => {
-                let targets = device.tensor_f32(values, logits.value().shape());
-                ops::mse_loss(pass, logits, &targets, scale)
-            }
-            Target::Binary(labels) => {
-                let targets = device.tensor_f32(labels, logits.value().shape());
-                ops::binary_cross_entropy(pass, logits, &targets, scale)
-            }
-            Target::Positions(labels) => {
-                let ends = device.tensor_i32(&self.rows, &[self.rows.len()]);
-                let examples = self.rows.len() - 1;
-                let labels = device.tensor_i32(labels, &[examples, labels.len() / examples.max(1)]);
-                ops::segment_cross_entropy(pass, logits, &ends, &labels, scale)
-            }
-        }
+        self.target.loss(pass, logits, &self.rows, classes, scale)
     }
 
     /// The logits of each example, row by row.
@@ -124,14 +104,8 @@ impl TaskBatch {
     /// target.
     pub fn logits_and_loss(&self, model: &Model, pass: &mut Pass<'_>) -> (Vec<Vec<f32>>, LossSum) {
         let logits = self.logits(model, pass);
-        let loss = match &self.target {
-            target if target.known_count() == 0 => LossSum::default(),
-            // The engine's squared error expects that all targets of a batch are known; those of windows are not.
-            Target::Values(values) if values.iter().any(|value| value.is_nan()) => {
-                self.target.loss(&logits.value().to_vec_f32())
-            }
-            _ => self.loss(pass, &logits, None, 1.0),
-        };
+        let is_known = self.target.known_count() > 0;
+        let loss = if is_known { self.loss(pass, &logits, None, 1.0) } else { LossSum::default() };
         (self.split(&logits), loss)
     }
 }

@@ -1,6 +1,7 @@
 //! Training examples: sequences of token ids and their targets.
 
-use cloze_engine::ops::LossSum;
+use cloze_engine::ops::{self, ClassLabels, LossSum};
+use cloze_engine::{Pass, Var};
 use cloze_text::Sequence;
 
 /// PyTorch's `ignore_index`: the target is not known and does not contribute to the loss.
@@ -84,36 +85,37 @@ impl Target {
         }
     }
 
-    /// The loss of the logits of a text: the engine's losses, for one row of logits outside of a batch. Panics for positions, which are
-    /// compared with other rows.
-    pub(crate) fn loss(&self, logits: &[f32]) -> LossSum {
-        let mut all = LossSum::default();
-        let mut add = |loss: f64, is_correct: bool| {
-            all += LossSum { sum: loss, weight: 1.0, count: 1, correct: usize::from(is_correct) };
-        };
-        let z = logits.iter().map(|z| f64::from(*z));
+    /// The summed loss of these logits; its gradient is multiplied by `scale`. `rows` has the first row of each example's
+    /// logits, then their number, for [`Positions`](Target::Positions); `classes` are weights of the classes.
+    pub(crate) fn loss(
+        &self,
+        pass: &mut Pass<'_>,
+        logits: &Var,
+        rows: &[i32],
+        classes: Option<&[f32]>,
+        scale: f32,
+    ) -> LossSum {
+        let device = pass.device().clone();
         match self {
             Target::Classes(labels) => {
-                let most = z.clone().fold(f64::NEG_INFINITY, f64::max);
-                let log_sum = most + z.map(|z| (z - most).exp()).sum::<f64>().ln();
-                for label in labels.iter().filter_map(|label| usize::try_from(*label).ok()) {
-                    let own = f64::from(logits[label]);
-                    add(log_sum - own, own >= most);
-                }
+                let labels = &device.tensor_i32(labels, &[labels.len()]);
+                ops::cross_entropy(pass, logits, ClassLabels { labels, weights: classes }, scale)
             }
             Target::Values(values) => {
-                let known = z.zip(values).filter(|(_, value)| !value.is_nan());
-                known.for_each(|(z, value)| add((z - f64::from(*value)).powi(2), false));
+                let targets = device.tensor_f32(values, logits.value().shape());
+                ops::mse_loss(pass, logits, &targets, scale)
             }
             Target::Binary(labels) => {
-                for (z, label) in z.zip(labels).filter(|(_, label)| !label.is_nan()) {
-                    let loss = z.max(0.0) - z * f64::from(*label) + (-z.abs()).exp().ln_1p();
-                    add(loss, (z > 0.0) == (*label >= 0.5));
-                }
+                let targets = device.tensor_f32(labels, logits.value().shape());
+                ops::binary_cross_entropy(pass, logits, &targets, scale)
             }
-            Target::Positions(_) => panic!("positions are compared with other rows"),
+            Target::Positions(labels) => {
+                let ends = device.tensor_i32(rows, &[rows.len()]);
+                let examples = rows.len() - 1;
+                let labels = device.tensor_i32(labels, &[examples, labels.len() / examples.max(1)]);
+                ops::segment_cross_entropy(pass, logits, &ends, &labels, scale)
+            }
         }
-        all
     }
 
     /// Appends the target of another example. Panics if it belongs to a different loss.

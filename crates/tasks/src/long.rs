@@ -9,8 +9,6 @@
 //!
 //! The windows themselves are made by [`spans`](crate::sequence): all but the last are full.
 
-use cloze_engine::ops::LossSum;
-
 use crate::TaskError;
 use crate::example::Target;
 
@@ -136,9 +134,9 @@ impl TextWindows {
         pooled.finish()
     }
 
-    /// The loss of the text's logits.
-    pub(crate) fn loss(&self, pooled: &[f32]) -> LossSum {
-        self.target.loss(pooled)
+    /// The target of the text.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
     }
 }
 

@@ -156,7 +156,7 @@ pub fn evaluate<'a>(
     let examples = encoded.examples();
     model.check(examples.iter().copied())?;
     let (logits, mut loss) = model.logits(&examples, progress);
-    loss += encoded.loss_of_windows(&logits);
+    loss += encoded.loss_of_windows(model, &logits);
     let predictions = encoded.predict(&logits)?;
     Ok(Evaluation { scores: predictions.scores(), predictions, loss: loss.mean(), long: encoded.long_rows() })
 }

@@ -12,6 +12,10 @@ impl MseLoss for Cpu {
         with_real!(z.dtype(), E => {
             let z = z.slice::<E>().iter().zip(targets.slice::<f32>());
             for (dz, (z, target)) in gradient.slice_mut::<E>().iter_mut().zip(z) {
+                if target.is_nan() {
+                    *dz = E::from_f32(0.0);
+                    continue;
+                }
                 let error = z.to_f32() - target;
                 loss += LossSum { sum: f64::from(error).powi(2), weight: 1.0, count: 1, correct: 0 };
                 *dz = E::from_f32(2.0 * scale * error);

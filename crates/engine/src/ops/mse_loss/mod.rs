@@ -1,4 +1,4 @@
-//! Squared error: ℓ = Σ (z − t)². For regression (`MSELoss`).
+//! Squared error: ℓ = Σ (z − t)². For regression (`MSELoss`). A target of NaN is not known and contributes nothing.
 //!
 //! Backward: dz = 2 scale (z − t).
 
@@ -44,5 +44,23 @@ mod tests {
                 |z, _| z[0].iter().zip(&targets).map(|(z, t)| (z - f64::from(*t)).powi(2)).sum(),
             );
         }
+    }
+
+    /// As in binary_cross_entropy: unknown and known targets in one batch.
+    #[test]
+    fn unknown_targets_have_no_loss_and_no_gradient() {
+        let targets = [f32::NAN, 0.5, 2.0, f32::NAN];
+        check_loss(
+            "mse_loss",
+            &[&[4, 1]],
+            &[],
+            |pass, z, _, scale| {
+                let targets = pass.device().tensor_f32(&targets, &[4, 1]);
+                let loss = mse_loss(pass, &z[0], &targets, scale);
+                assert_eq!((loss.count, loss.weight), (2, 2.0));
+                loss
+            },
+            |z, _| (z[0][1] - 0.5).powi(2) + (z[0][2] - 2.0).powi(2),
+        );
     }
 }
