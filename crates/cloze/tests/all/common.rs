@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use cloze::model::{Heads, TaskHead};
 use cloze_testing::tokenizer;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -48,6 +49,24 @@ impl Bench {
         cloze_testing::save_model(cloze_testing::config(), &model);
         tokenizer(&[]).save(&model).unwrap();
         bench
+    }
+
+    /// A folder with random models whose tokenizer knows letters, with 40 positions.
+    pub fn of_letters(models: &[(&str, Heads)]) -> Bench {
+        let bench = Bench(tempfile::tempdir().unwrap());
+        for (name, heads) in models {
+            cloze_testing::save_letter_model(*heads, &bench.0.path().join(name));
+        }
+        bench
+    }
+
+    /// Such a folder with an encoder, a reranker and a classifier of three classes.
+    pub fn of_letter_tasks() -> Bench {
+        Bench::of_letters(&[
+            ("encoder", Heads::ENCODER),
+            ("reranker", Heads::of(TaskHead::Classify { labels: 1 })),
+            ("classes", Heads::of(TaskHead::Classify { labels: 3 })),
+        ])
     }
 
     pub fn path(&self, name: &str) -> String {

@@ -3,7 +3,7 @@
 use cloze::model::Heads;
 use serde_json::Value;
 
-use crate::common::{cloze, cloze_with, text};
+use crate::common::{Bench, cloze, cloze_with, text};
 
 const LINES: [&str; 5] = ["a b c", "d e", "", "f g h i", "a b c d"];
 
@@ -22,28 +22,11 @@ fn failure(arguments: &[&str], code: i32) -> String {
     line
 }
 
-struct Folder {
-    dir: tempfile::TempDir,
-}
-
-impl Folder {
-    /// A model with a tokenizer of letters, and `lines.txt`.
-    fn new() -> Folder {
-        let folder = Folder { dir: tempfile::tempdir().unwrap() };
-        let model = folder.dir.path().join("model");
-        cloze_testing::save_letter_model(Heads::ENCODER, &model);
-        folder.write("lines.txt", &LINES.map(|line| format!("{line}\n")).concat());
-        folder
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).to_string_lossy().into_owned()
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        std::fs::write(self.dir.path().join(name), text).unwrap();
-        self.path(name)
-    }
+/// A model with a tokenizer of letters, and `lines.txt`.
+fn folder() -> Bench {
+    let folder = Bench::of_letters(&[("model", Heads::ENCODER)]);
+    folder.file("lines.txt", &LINES.map(|line| format!("{line}\n")).concat());
+    folder
 }
 
 fn vectors(jsonl: &str) -> Vec<(String, Vec<f64>)> {
@@ -58,7 +41,7 @@ fn vectors(jsonl: &str) -> Vec<(String, Vec<f64>)> {
 
 #[test]
 fn embed_writes_vectors() {
-    let folder = Folder::new();
+    let folder = folder();
     let (model, lines, out) = (folder.path("model"), folder.path("lines.txt"), folder.path("out.jsonl"));
     let (said, notes) = success(&["embed", "--model", &model, "--input", &lines, "--out", &out, "--json", "-v"], "");
     let said: Value = serde_json::from_str(&said).unwrap();
@@ -88,7 +71,7 @@ fn embed_writes_vectors() {
 
 #[test]
 fn each_text_is_nearest_to_itself() {
-    let folder = Folder::new();
+    let folder = folder();
     let (model, lines, npy) = (folder.path("model"), folder.path("lines.txt"), folder.path("out.npy"));
     success(&["embed", "--model", &model, "--input", &lines, "--out", &npy, "--quiet"], "");
     let base = ["similar", "--model", &model, "--corpus", &lines, "--json", "--top", "2", "--quiet"];
@@ -113,18 +96,18 @@ fn each_text_is_nearest_to_itself() {
 /// The library's tests compare the numbers with sentence-transformers; this test checks the options of the commands.
 #[test]
 fn prompts_similarity_and_old_layouts_work_in_all_commands() {
-    let folder = Folder::new();
+    let folder = folder();
     let (model, lines, out) = (folder.path("old/0_Transformer"), folder.path("lines.txt"), folder.path("out.jsonl"));
     std::fs::create_dir_all(folder.path("old/1_Pooling")).unwrap();
     std::fs::rename(folder.path("model"), &model).unwrap();
     let module =
         |class: &str, path: &str| format!(r#"{{"type": "sentence_transformers.models.{class}", "path": "{path}"}}"#);
-    folder.write(
+    folder.file(
         "old/modules.json",
         &format!("[{}, {}]", module("Transformer", "0_Transformer"), module("Pooling", "1_Pooling")),
     );
-    folder.write("old/1_Pooling/config.json", r#"{"pooling_mode_cls_token": true}"#);
-    folder.write(
+    folder.file("old/1_Pooling/config.json", r#"{"pooling_mode_cls_token": true}"#);
+    folder.file(
         "old/config_sentence_transformers.json",
         r#"{"prompts": {"query": "q ", "document": "d "}, "default_prompt_name": "document", "similarity_fn_name": "dot"}"#,
     );
@@ -175,10 +158,10 @@ fn prompts_similarity_and_old_layouts_work_in_all_commands() {
 
 #[test]
 fn wrong_inputs_give_one_error_line() {
-    let folder = Folder::new();
+    let folder = folder();
     let (model, lines, out) = (folder.path("model"), folder.path("lines.txt"), folder.path("out.npy"));
-    let empty = folder.write("empty.txt", "");
-    let rows = folder.write("rows.jsonl", "{\"a\": \"x\"}\n");
+    let empty = folder.file("empty.txt", "");
+    let rows = folder.file("rows.jsonl", "{\"a\": \"x\"}\n");
     let embed = |input: &str, more: &[&str]| {
         failure(&[&["embed", "--model", &model, "--input", input, "--out", &out, "--quiet"], more].concat(), 1)
     };
@@ -186,7 +169,7 @@ fn wrong_inputs_give_one_error_line() {
     assert!(embed(&rows, &["--strict"]).contains("rows.jsonl:1: no key \"text\"; the keys are \"a\"; set --column"));
     assert!(embed(&lines, &["--layers", "7"]).contains("--layers: expected 0"));
     assert!(embed(&lines, &["--max-len", "41"]).contains("3 to 40"));
-    let left: Vec<_> = std::fs::read_dir(folder.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let left: Vec<_> = std::fs::read_dir(folder.0.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("out.npy")), "{left:?}");
     let usage = failure(&["embed", "--model", &model, "--input", &lines, "--out", "x.csv"], 2);
     assert!(usage.contains(".safetensors"), "{usage}");
@@ -200,7 +183,7 @@ fn wrong_inputs_give_one_error_line() {
         )
     };
     assert!(similar(&lines, &wide).contains("expected 5 vectors of 32 numbers"));
-    let fewer = folder.write("fewer.txt", "a\nb\n");
+    let fewer = folder.file("fewer.txt", "a\nb\n");
     assert!(similar(&fewer, &wide).contains("expected 2 vectors"));
     assert!(similar(&lines, &lines).contains("lines.txt: expected a .npy file"));
     assert!(failure(&["similar", "--model", &model, "--corpus", &lines, "--quiet"], 1).contains("no query"));
@@ -210,12 +193,12 @@ fn wrong_inputs_give_one_error_line() {
 /// The library's tests compare the bytes with sentence-transformers; this test checks the options of the commands.
 #[test]
 fn shortened_and_quantized_vectors_are_written_and_searched() {
-    let folder = Folder::new();
+    let folder = folder();
     let model = folder.path("model");
     let texts: Vec<String> = (0..120u8)
         .map(|n| format!("{} {} {}", (b'a' + n % 9) as char, (b'a' + n / 9 % 9) as char, (b'a' + n % 5) as char))
         .collect();
-    let lines = folder.write("many.txt", &texts.iter().map(|text| format!("{text}\n")).collect::<String>());
+    let lines = folder.file("many.txt", &texts.iter().map(|text| format!("{text}\n")).collect::<String>());
     let embed = |out: &str, more: &[&str]| {
         let base = ["embed", "--model", &model, "--input", &lines, "--out", out, "--json"];
         let (said, notes) = success(&[&base[..], more].concat(), "");
@@ -283,7 +266,7 @@ fn shortened_and_quantized_vectors_are_written_and_searched() {
         std::fs::read(folder.path("int8.ranges.npy")).unwrap(),
         std::fs::read(folder.path("same.ranges.npy")).unwrap()
     );
-    let (three, three_lines) = (folder.path("three.npy"), folder.write("three.txt", "a\nb c\nd\n"));
+    let (three, three_lines) = (folder.path("three.npy"), folder.file("three.txt", "a\nb c\nd\n"));
     let (_, notes) = success(&["embed", "--model", &model, "--input", &three_lines, "--out", &three], "");
     assert!(!notes.contains("ranges"), "{notes}");
     embed(&few, &["--quantize", "int8", "--calibrate", &three]);
@@ -291,7 +274,7 @@ fn shortened_and_quantized_vectors_are_written_and_searched() {
     let base = ["embed", "--model", &model, "--input", &three_lines, "--quantize", "int8"];
     let (_, notes) = success(&[&base[..], &["--out", &few]].concat(), "");
     assert!(notes.contains("those of only 3 vectors; --calibrate"), "{notes}");
-    let left: Vec<String> = std::fs::read_dir(folder.dir.path())
+    let left: Vec<String> = std::fs::read_dir(folder.0.path())
         .unwrap()
         .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
@@ -305,7 +288,7 @@ fn shortened_and_quantized_vectors_are_written_and_searched() {
             .contains("expected vectors of 4 numbers")
     );
     assert!(wrong(&["--out", &few, "--calibrate", &own], 1).contains("found quantized ones"));
-    let one = folder.write("one.txt", "a\n");
+    let one = folder.file("one.txt", "a\n");
     let single = ["embed", "--model", &model, "--input", &one, "--out", &few, "--quantize", "uint8", "--quiet"];
     assert!(failure(&single, 1).contains("at least two vectors"));
     let bits =
@@ -328,10 +311,10 @@ fn shortened_and_quantized_vectors_are_written_and_searched() {
 
 #[test]
 fn hard_negatives_are_mined() {
-    let folder = Folder::new();
+    let folder = folder();
     let model = folder.path("model");
-    let pairs = folder.write("pairs.tsv", "question\tanswer\na b c\ta b c d\nf g\tf g h\na b c\ta b\nf g\tf g h\n");
-    let corpus = folder.write("corpus.txt", "a b c\na c\nf h\n\nx y z\na c\na b\n");
+    let pairs = folder.file("pairs.tsv", "question\tanswer\na b c\ta b c d\nf g\tf g h\na b c\ta b\nf g\tf g h\n");
+    let corpus = folder.file("corpus.txt", "a b c\na c\nf h\n\nx y z\na c\na b\n");
     let out = folder.path("out.jsonl");
     let base = ["mine", "--model", &model, "--input", &pairs, "--out", &out];
     let read = || -> Vec<Value> {
@@ -401,7 +384,7 @@ fn hard_negatives_are_mined() {
     assert!(wrong(&["--anchor", "x", "--positive", "answer"], 1).contains("no column \"x\""));
     let scores = ["mine", "--model", &model, "--input", &pairs, "--out", &table, "--output-scores"];
     assert!(failure(&scores, 2).contains("only triplets without scores"));
-    let blank = folder.write("blank.tsv", "a\tb\nc\t \n");
+    let blank = folder.file("blank.tsv", "a\tb\nc\t \n");
     let line = failure(&["mine", "--model", &model, "--input", &blank, "--out", &out, "--quiet"], 1);
     assert!(line.contains("blank.tsv:2: column \"b\": expected a text, found only white space"), "{line}");
     assert!(
@@ -411,15 +394,15 @@ fn hard_negatives_are_mined() {
 
 #[test]
 fn retrieval_scores_are_computed() {
-    let folder = Folder::new();
+    let folder = folder();
     let model = folder.path("model");
-    let corpus = folder.write(
+    let corpus = folder.file(
         "corpus.jsonl",
         "{\"_id\": \"1\", \"title\": \"a\", \"text\": \"b c\"}\n{\"_id\": \"2\", \"text\": \"d e\"}\n{\"_id\": \"3\", \"text\": \"x y x\"}\n",
     );
     let queries =
-        folder.write("queries.jsonl", "{\"_id\": \"p\", \"text\": \"a b c\"}\n{\"_id\": \"q\", \"text\": \"d e\"}\n");
-    let qrels = folder.write("qrels.tsv", "query-id\tcorpus-id\tscore\np\t1\t1\nq\t2\t2\nq\t9\t0\n");
+        folder.file("queries.jsonl", "{\"_id\": \"p\", \"text\": \"a b c\"}\n{\"_id\": \"q\", \"text\": \"d e\"}\n");
+    let qrels = folder.file("qrels.tsv", "query-id\tcorpus-id\tscore\np\t1\t1\nq\t2\t2\nq\t9\t0\n");
     let base = ["evaluate", "retrieval", "--model", &model, "--corpus", &corpus, "--queries", &queries];
     let (line, notes) = success(&[&base[..], &["--qrels", &qrels, "--json"]].concat(), "");
     let found: Value = serde_json::from_str(&line).unwrap();
@@ -435,7 +418,7 @@ fn retrieval_scores_are_computed() {
     assert!(notes.contains("1 judged documents are not in the corpus"), "{notes}");
     let (shown, _) = success(&[&base[..], &["--qrels", &qrels, "--quiet"]].concat(), "");
     assert!(shown.contains("nDCG@10 1.0000, MAP 1.0000") && shown.contains("judgements: the given grades"), "{shown}");
-    let none = folder.write("none.tsv", "p\t1\t0\n");
+    let none = folder.file("none.tsv", "p\t1\t0\n");
     let message = failure(&[&base[..], &["--qrels", &none, "--quiet"]].concat(), 1);
     assert!(message.contains("no query has a relevant document"), "{message}");
 }
@@ -443,16 +426,16 @@ fn retrieval_scores_are_computed() {
 /// `crates/convert/fixtures/onnx/check_embeddings.py` compares the numbers with sentence-transformers; this test checks the command.
 #[test]
 fn an_embedding_model_is_exported_with_its_pooling() {
-    let folder = Folder::new();
+    let folder = folder();
     let model = folder.path("model");
     let module =
         |class: &str, path: &str| format!(r#"{{"type": "sentence_transformers.models.{class}", "path": "{path}"}}"#);
     let modules = [module("Transformer", ""), module("Pooling", "1_Pooling"), module("Normalize", "2_Normalize")];
     std::fs::create_dir(folder.path("model/1_Pooling")).unwrap();
-    folder.write("model/modules.json", &format!("[{}]", modules.join(", ")));
-    folder.write("model/1_Pooling/config.json", r#"{"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true}"#);
-    folder.write("model/sentence_bert_config.json", r#"{"max_seq_length": 16}"#);
-    folder.write("model/config_sentence_transformers.json", r#"{"truncate_dim": 48}"#);
+    folder.file("model/modules.json", &format!("[{}]", modules.join(", ")));
+    folder.file("model/1_Pooling/config.json", r#"{"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true}"#);
+    folder.file("model/sentence_bert_config.json", r#"{"max_seq_length": 16}"#);
+    folder.file("model/config_sentence_transformers.json", r#"{"truncate_dim": 48}"#);
     let convert = |out: &str, more: &[&str]| {
         let base = ["convert", &model, "--to", "onnx", "--out", out, "--json"];
         serde_json::from_str::<Value>(&success(&[&base[..], more].concat(), "").0).unwrap()
@@ -481,18 +464,18 @@ fn an_embedding_model_is_exported_with_its_pooling() {
     );
 
     // A graph does not know which tokens are a prompt's.
-    folder.write("model/1_Pooling/config.json", r#"{"pooling_mode": "mean", "include_prompt": false}"#);
+    folder.file("model/1_Pooling/config.json", r#"{"pooling_mode": "mean", "include_prompt": false}"#);
     let out = folder.path("refused");
     let line = failure(&["convert", &model, "--to", "onnx", "--out", &out, "--quiet"], 1);
     assert!(line.contains("include_prompt is false") && line.lines().count() == 1, "{line}");
     assert!(!std::path::Path::new(&out).exists());
     let with_lstm = [&modules[..], &[module("LSTM", "3_LSTM")]].concat();
-    folder.write("model/modules.json", &format!("[{}]", with_lstm.join(", ")));
-    folder.write("model/1_Pooling/config.json", "{}");
+    folder.file("model/modules.json", &format!("[{}]", with_lstm.join(", ")));
+    folder.file("model/1_Pooling/config.json", "{}");
     let line = failure(&["convert", &model, "--to", "onnx", "--out", &out, "--quiet"], 1);
     assert!(line.contains("is LSTM") && line.contains("to export only the encoder, convert a copy"), "{line}");
     // Without a pooling, as rerankers have it, the outputs are those of the model's heads.
-    folder.write("model/modules.json", &format!("[{}]", modules[0]));
+    folder.file("model/modules.json", &format!("[{}]", modules[0]));
     let said = convert(&folder.path("head"), &[]);
     assert_eq!(said["outputs"], serde_json::json!(["last_hidden_state", "pooler_output"]), "{said}");
 }

@@ -1,45 +1,17 @@
 //! `--long`: texts that are longer than the model's maximum length, in all commands.
 
-use cloze::model::{Heads, TaskHead};
 use serde_json::Value;
 
-use crate::common::{cloze, cloze_with, text};
+use crate::common::{Bench, cloze, cloze_with, text};
 
-/// Models whose tokenizer knows letters, with 40 positions.
-struct Folder {
-    dir: tempfile::TempDir,
-}
-
-impl Folder {
-    fn new() -> Folder {
-        let folder = Folder { dir: tempfile::tempdir().unwrap() };
-        for (name, heads) in [
-            ("encoder", Heads::ENCODER),
-            ("reranker", Heads::of(TaskHead::Classify { labels: 1 })),
-            ("classes", Heads::of(TaskHead::Classify { labels: 3 })),
-        ] {
-            cloze_testing::save_letter_model(heads, &folder.dir.path().join(name));
-        }
-        folder
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).to_string_lossy().into_owned()
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        std::fs::write(self.dir.path().join(name), text).unwrap();
-        self.path(name)
-    }
-
-    fn vectors(&self, name: &str) -> Vec<Vec<f64>> {
-        let lines = std::fs::read_to_string(self.dir.path().join(name)).unwrap();
-        let parse = |line: &str| {
-            let line: Value = serde_json::from_str(line).unwrap();
-            line["embedding"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
-        };
-        lines.lines().map(parse).collect()
-    }
+/// The vectors of a file.
+fn vectors(path: &str) -> Vec<Vec<f64>> {
+    let lines = std::fs::read_to_string(path).unwrap();
+    let parse = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["embedding"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+    };
+    lines.lines().map(parse).collect()
 }
 
 /// The last line of standard output as JSON, and the notes.
@@ -67,11 +39,11 @@ fn letters(count: usize) -> String {
 
 #[test]
 fn embed_reads_long_texts_in_windows() {
-    let folder = Folder::new();
+    let folder = Bench::of_letter_tasks();
     let (model, out) = (folder.path("encoder"), folder.path("out.jsonl"));
     let long = letters(12);
-    let lines = folder.write("lines.txt", &format!("a b c\n{long}\nd\n"));
-    let parts = folder.write("parts.txt", &format!("{}\n{}\n{}\n", &long[..9], &long[10..19], &long[20..]));
+    let lines = folder.file("lines.txt", &format!("a b c\n{long}\nd\n"));
+    let parts = folder.file("parts.txt", &format!("{}\n{}\n{}\n", &long[..9], &long[10..19], &long[20..]));
     let base = |input: &'static str| {
         [
             "embed",
@@ -87,7 +59,7 @@ fn embed_reads_long_texts_in_windows() {
         ]
     };
     let (_, _) = json_of(&base("parts"));
-    let windows = folder.vectors("out.jsonl");
+    let windows = vectors(&folder.path("out.jsonl"));
     let (said, notes) = json_of(&base("lines"));
     assert_eq!(
         (&said["long"], &said["cut"], &said["windowed"], &said["windows"]),
@@ -97,11 +69,11 @@ fn embed_reads_long_texts_in_windows() {
         notes.contains("1 of 3 texts were longer than 7 tokens and were truncated (see --max-len and --long)"),
         "{notes}"
     );
-    let truncated = folder.vectors("out.jsonl");
+    let truncated = vectors(&folder.path("out.jsonl"));
     assert_eq!(truncated[1], windows[0]);
 
     let (said, notes) = json_of(&[&base("lines")[..], &["--long", "first"]].concat());
-    assert_eq!(folder.vectors("out.jsonl"), truncated);
+    assert_eq!(vectors(&folder.path("out.jsonl")), truncated);
     assert!(notes.contains("only their first window was read (--long first)") && !notes.contains("warning"), "{notes}");
     assert_eq!((&said["cut"], &said["windowed"]), (&1.into(), &0.into()));
 
@@ -115,7 +87,7 @@ fn embed_reads_long_texts_in_windows() {
         "{notes}"
     );
     assert!(!notes.contains("truncated"), "{notes}");
-    let mean = folder.vectors("out.jsonl");
+    let mean = vectors(&folder.path("out.jsonl"));
     assert_eq!((&mean[0], &mean[2]), (&truncated[0], &truncated[2]));
     for (i, found) in mean[1].iter().enumerate() {
         let expected = (5.0 * windows[0][i] + 5.0 * windows[1][i] + 2.0 * windows[2][i]) / 12.0;
@@ -123,7 +95,7 @@ fn embed_reads_long_texts_in_windows() {
     }
     let (said, _) = json_of(&[&base("lines")[..], &["--long", "max", "--stride", "1"]].concat());
     assert_eq!((&said["windows"], &said["stride"]), (&8.into(), &1.into()));
-    let maxima = folder.vectors("out.jsonl");
+    let maxima = vectors(&folder.path("out.jsonl"));
     assert!(maxima[1].iter().zip(&windows[1]).all(|(max, one)| *max >= one - 1e-5) && maxima[1] != mean[1]);
 
     let line = refused(&[&base("lines")[..], &["--stride", "3"]].concat());
@@ -141,7 +113,7 @@ fn embed_reads_long_texts_in_windows() {
 /// One line of 2 MB: only a batch of windows is in memory at a time.
 #[test]
 fn the_memory_for_a_long_text_is_that_of_a_batch_of_windows() {
-    let folder = Folder::new();
+    let folder = Bench::of_letter_tasks();
     let (model, out) = (folder.path("encoder"), folder.path("out.npy"));
     let megabytes = |name: &str, long: &str| {
         let path = folder.path(name);
@@ -149,9 +121,9 @@ fn the_memory_for_a_long_text_is_that_of_a_batch_of_windows() {
             json_of(&["embed", "--model", &model, "--input", &path, "--out", &out, "--json", "--long", long]);
         (said["peak_rss_bytes"].as_f64().unwrap() / 1e6, said["windows"].as_u64().unwrap())
     };
-    folder.write("long.txt", &format!("{}\n", letters(1_000_000)));
+    folder.file("long.txt", &format!("{}\n", letters(1_000_000)));
     // As many tokens, in texts that fit.
-    folder.write("short.txt", &format!("{}\n", letters(38)).repeat(26_316));
+    folder.file("short.txt", &format!("{}\n", letters(38)).repeat(26_316));
     let (long, windows) = megabytes("long.txt", "mean");
     assert_eq!(windows, 26_316);
     let (short, _) = megabytes("short.txt", "truncate");
@@ -160,11 +132,11 @@ fn the_memory_for_a_long_text_is_that_of_a_batch_of_windows() {
 
 #[test]
 fn searches_and_evaluations_read_long_texts_in_windows() {
-    let folder = Folder::new();
+    let folder = Bench::of_letter_tasks();
     let model = folder.path("encoder");
     // The second document differs from the first only after the first window.
     let [one, two] = ["x y", "v w"].map(|end| format!("{} {end} {end} {end}", letters(10)));
-    let corpus = folder.write("corpus.txt", &format!("{one}\n{two}\n"));
+    let corpus = folder.file("corpus.txt", &format!("{one}\n{two}\n"));
     let long = ["--max-len", "8", "--long", "mean"];
     let similar = ["similar", "--model", &model, "--corpus", &corpus, "--json", "--query"];
     let (found, notes) = json_of(&[&similar[..], &[&two], &long[..]].concat());
@@ -174,12 +146,12 @@ fn searches_and_evaluations_read_long_texts_in_windows() {
     let (found, _) = json_of(&[&similar[..], &[&two], &long[..2]].concat());
     assert_eq!(found["results"][0]["score"], found["results"][1]["score"], "truncated, they are the same");
 
-    let documents = folder.write(
+    let documents = folder.file(
         "c.jsonl",
         &format!("{{\"_id\": \"1\", \"text\": \"{one}\"}}\n{{\"_id\": \"2\", \"text\": \"{two}\"}}\n"),
     );
-    let queries = folder.write("q.jsonl", &format!("{{\"_id\": \"q\", \"text\": \"{two}\"}}\n"));
-    let qrels = folder.write("q.tsv", "query-id\tcorpus-id\tscore\nq\t2\t1\n");
+    let queries = folder.file("q.jsonl", &format!("{{\"_id\": \"q\", \"text\": \"{two}\"}}\n"));
+    let qrels = folder.file("q.tsv", "query-id\tcorpus-id\tscore\nq\t2\t1\n");
     let base = [
         "evaluate",
         "retrieval",
@@ -198,7 +170,7 @@ fn searches_and_evaluations_read_long_texts_in_windows() {
     assert_eq!(found["texts_read"], serde_json::json!({"texts": 3, "cut": 0, "windowed": 3, "windows": 9, "blank": 0}));
     assert!(notes.contains("2 of 2 texts were longer than 8 tokens and were read in 6 windows"), "{notes}");
 
-    let pairs = folder.write("pairs.tsv", &format!("text\tpair\tscore\n{one}\t{two}\t0.1\na\ta\t1\nb\tc d\t0.4\n"));
+    let pairs = folder.file("pairs.tsv", &format!("text\tpair\tscore\n{one}\t{two}\t0.1\na\ta\t1\nb\tc d\t0.4\n"));
     let (found, _) = json_of(
         &[
             &[
@@ -214,7 +186,7 @@ fn searches_and_evaluations_read_long_texts_in_windows() {
 
 #[test]
 fn predict_and_evaluate_read_long_texts_in_windows() {
-    let folder = Folder::new();
+    let folder = Bench::of_letter_tasks();
     let (model, long) = (folder.path("classes"), letters(16));
     let base = ["predict", "classify", "--model", &model, "--max-len", "8", "--precision", "f32"];
     let input = format!("{long}\na b\n{}\n{}\n{}\n", &long[..11], &long[12..23], &long[24..]);
@@ -247,7 +219,7 @@ fn predict_and_evaluate_read_long_texts_in_windows() {
     let (max, _) = predict(&["--long", "max", "--stride", "4"]);
     assert_eq!(max[0]["windows"], 4);
 
-    let rows = folder.write("rows.tsv", &format!("text\tlabel\n{long}\tLABEL_0\na b\tLABEL_2\n"));
+    let rows = folder.file("rows.tsv", &format!("text\tlabel\n{long}\tLABEL_0\na b\tLABEL_2\n"));
     let evaluate = ["evaluate", "classify", "--model", &model, "--data", &rows, "--max-len", "8", "--json"];
     let (scores, notes) = json_of(&[&evaluate[..], &["--long", "mean", "--precision", "f32"]].concat());
     let loss = -(share(&mean[0], "LABEL_0").ln() + share(&mean[1], "LABEL_2").ln()) / 2.0;
@@ -282,10 +254,10 @@ fn predict_and_evaluate_read_long_texts_in_windows() {
 /// The library's tests compare the numbers with sentence-transformers.
 #[test]
 fn mine_rescores_candidates() {
-    let folder = Folder::new();
+    let folder = Bench::of_letter_tasks();
     let (model, reranker) = (folder.path("encoder"), folder.path("reranker"));
-    let pairs = folder.write("pairs.tsv", "anchor\tpositive\na b c\ta b c d\nf g\tf g h\n");
-    let corpus = folder.write("corpus.txt", &format!("a c\nf h\nx y z\nb b\n{}\n", letters(60)));
+    let pairs = folder.file("pairs.tsv", "anchor\tpositive\na b c\ta b c d\nf g\tf g h\n");
+    let corpus = folder.file("corpus.txt", &format!("a c\nf h\nx y z\nb b\n{}\n", letters(60)));
     let out = folder.path("out.jsonl");
     let base = [
         "mine",
@@ -324,7 +296,7 @@ fn mine_rescores_candidates() {
     for row in &rows {
         let (anchor, document) =
             (row["anchor"].as_str().unwrap(), row["document"].as_str().or(row["positive"].as_str()).unwrap());
-        let documents = folder.write("documents.txt", &format!("{document}\n"));
+        let documents = folder.file("documents.txt", &format!("{document}\n"));
         let (found, _) =
             json_of(&["rerank", "--model", &reranker, "--documents", &documents, "--query", anchor, "--json"]);
         let [expected, found] = [&found["results"][0]["score"], &row["score"]].map(|score| score.as_f64().unwrap());

@@ -3,41 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use cloze::model::{Heads, TaskHead};
 use serde_json::{Value, json};
 
 use crate::common::{
     Bench, cloze, cloze_with, fails, fails_with, is_refused, json_file, json_lines, predict, success, success_with,
     text, with_epochs,
 };
-
-/// A folder with models whose tokenizer knows letters.
-struct Folder {
-    dir: tempfile::TempDir,
-}
-
-impl Folder {
-    fn new() -> Folder {
-        let folder = Folder { dir: tempfile::tempdir().unwrap() };
-        for (name, heads) in [
-            ("encoder", Heads::ENCODER),
-            ("reranker", Heads::of(TaskHead::Classify { labels: 1 })),
-            ("classes", Heads::of(TaskHead::Classify { labels: 3 })),
-        ] {
-            cloze_testing::save_letter_model(heads, &folder.dir.path().join(name));
-        }
-        folder
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).to_string_lossy().into_owned()
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        fs::write(self.dir.path().join(name), text).unwrap();
-        self.path(name)
-    }
-}
 
 /// The result of a command with `--json`, and its notes.
 #[track_caller]
@@ -50,9 +21,9 @@ fn json_of(arguments: &[&str]) -> (Value, String) {
 
 #[test]
 fn documents_are_shown_in_order_of_score() {
-    let folder = Folder::new();
+    let folder = Bench::of_letter_tasks();
     let (model, long) = (folder.path("reranker"), ["a"; 50].join(" "));
-    let lines = folder.write("lines.txt", &format!("a b c\n\nd e\n{long}\nf g h i\n"));
+    let lines = folder.file("lines.txt", &format!("a b c\n\nd e\n{long}\nf g h i\n"));
     let base = ["rerank", "--model", &model, "--documents", &lines];
     let (found, notes) = json_of(&[&base[..], &["--query", "a b"]].concat());
     let results = found["results"].as_array().unwrap();
@@ -66,7 +37,7 @@ fn documents_are_shown_in_order_of_score() {
     assert!(notes.contains("1 of 4 pairs were longer than 40 tokens and were truncated (see --max-len)"), "{notes}");
 
     // Queries of a file and of standard input; the sigmoid does not change the order.
-    let queries = folder.write("queries.tsv", "id\ttext\n1\ta b\n2\td e\n");
+    let queries = folder.file("queries.tsv", "id\ttext\n1\ta b\n2\td e\n");
     let from_file = success(&[&base[..], &["--queries", &queries, "--json", "--top", "2", "--quiet"]].concat());
     let piped = success_with(&[&base[..], &["--json", "--top", "2", "--quiet"]].concat(), "a b\nd e\n");
     assert_eq!(from_file, piped);
@@ -81,7 +52,7 @@ fn documents_are_shown_in_order_of_score() {
     let best = results[0]["line"].as_u64().unwrap();
     assert!(shown.starts_with("a b\n  ") && shown.contains(&format!("  {:>8}  ", best)), "{shown}");
     // Several files.
-    let more = folder.write("more.jsonl", "{\"body\": \"x y\"}\n{\"text\": \"x\"}\n{\"body\": \"y\"}\n");
+    let more = folder.file("more.jsonl", "{\"body\": \"x y\"}\n{\"text\": \"x\"}\n{\"body\": \"y\"}\n");
     let output = cloze(&[
         "rerank",
         "--model",
@@ -104,9 +75,9 @@ fn documents_are_shown_in_order_of_score() {
 
 #[test]
 fn the_results_of_a_search_are_reranked() {
-    let folder = Folder::new();
+    let folder = Bench::of_letter_tasks();
     let (encoder, model) = (folder.path("encoder"), folder.path("reranker"));
-    let lines = folder.write("lines.txt", "a b c\nd e\nf g h i\n");
+    let lines = folder.file("lines.txt", "a b c\nd e\nf g h i\n");
     let similar = ["similar", "--model", &encoder, "--corpus", &lines, "--json", "--quiet", "--top", "2"];
     let found = success(&[&similar[..], &["--query", "d e", "--query", "g"]].concat());
     let base = ["rerank", "--model", &model, "--input", "-", "--json", "--quiet"];
@@ -136,10 +107,10 @@ fn the_results_of_a_search_are_reranked() {
 
 #[test]
 fn models_and_inputs_that_cannot_be_reranked_give_one_line() {
-    let folder = Folder::new();
+    let folder = Bench::of_letter_tasks();
     let (model, encoder, classes) = (folder.path("reranker"), folder.path("encoder"), folder.path("classes"));
-    let lines = folder.write("lines.txt", "a b c\n");
-    let blank = folder.write("blank.txt", "\n\n");
+    let lines = folder.file("lines.txt", "a b c\n");
+    let blank = folder.file("blank.txt", "\n\n");
     let with = |model: &str, documents: &str, expected: &[&str]| {
         fails(&["rerank", "--model", model, "--documents", documents, "--query", "a", "--quiet"], expected);
     };
@@ -161,10 +132,10 @@ fn models_and_inputs_that_cannot_be_reranked_give_one_line() {
 
 #[test]
 fn pairs_and_triplets_are_evaluated() {
-    let folder = Folder::new();
+    let folder = Bench::of_letter_tasks();
     let model = folder.path("encoder");
     let sts =
-        folder.write("sts.tsv", "sentence1\tsentence2\tscore\na b\ta b\t5\na b\tc d e\t1\na b\ta c\t3.5\nx\ty\t0\n");
+        folder.file("sts.tsv", "sentence1\tsentence2\tscore\na b\ta b\t5\na b\tc d e\t1\na b\ta c\t3.5\nx\ty\t0\n");
     let base = ["evaluate", "sts", "--model", &model, "--data", &sts];
     let (found, _) = json_of(&[&base[..], &["--dimensions", "8,32,4"]].concat());
     assert_eq!((&found["pairs"], &found["similarity"], &found["width"]), (&4.into(), &"cosine".into(), &32.into()));
@@ -184,7 +155,7 @@ fn pairs_and_triplets_are_evaluated() {
     assert_eq!(shown.lines().count(), 9, "{shown}");
     is_refused(&[&base[..], &["--dimensions", "33", "--quiet"]].concat(), &["--dimensions", "1 to 32", "found 33"]);
 
-    let pairs = folder.write("pairs.csv", "text1,text2,label\na b,a b,1\na b,c d e,0\nx y,y x,1\nx,b,0\n");
+    let pairs = folder.file("pairs.csv", "text1,text2,label\na b,a b,1\na b,c d e,0\nx y,y x,1\nx,b,0\n");
     let base = ["evaluate", "pairs", "--model", &model, "--data", &pairs];
     let (found, _) = json_of(&base);
     assert_eq!((&found["pairs"], &found["similar"]), (&4.into(), &2.into()));
@@ -192,15 +163,14 @@ fn pairs_and_triplets_are_evaluated() {
     let shown = success(&[&base[..], &["--quiet"]].concat());
     assert!(shown.starts_with("average precision ") && shown.lines().count() == 6, "{shown}");
 
-    let triplets =
-        folder.write("triplets.jsonl", "{\"anchor\": \"a b\", \"positive\": \"a b\", \"negative\": \"x\"}\n");
+    let triplets = folder.file("triplets.jsonl", "{\"anchor\": \"a b\", \"positive\": \"a b\", \"negative\": \"x\"}\n");
     let base = ["evaluate", "triplets", "--model", &model, "--data", &triplets];
     let (found, _) = json_of(&base);
     assert_eq!((&found["accuracy"], &found["manhattan_accuracy"]), (&1.0.into(), &1.0.into()), "{found}");
     assert!(success(&[&base[..], &["--quiet"]].concat()).starts_with("accuracy 100.00 % (cosine), 1 triplets"));
 
-    let texts = folder.write("texts.tsv", "id\ttext\n1\ta b\n2\ta b\n3\tx y\n4\ty\n");
-    let duplicates = folder.write("duplicates.tsv", "1\t2\n4\t9\n");
+    let texts = folder.file("texts.tsv", "id\ttext\n1\ta b\n2\ta b\n3\tx y\n4\ty\n");
+    let duplicates = folder.file("duplicates.tsv", "1\t2\n4\t9\n");
     let base = ["evaluate", "mining", "--model", &model, "--data", &texts, "--duplicates", &duplicates];
     let (found, notes) = json_of(&base);
     assert_eq!((&found["average_precision"], &found["f1"]), (&1.0.into(), &1.0.into()), "{found}");
@@ -213,10 +183,10 @@ fn pairs_and_triplets_are_evaluated() {
 
 #[test]
 fn data_that_cannot_be_evaluated_gives_one_line() {
-    let folder = Folder::new();
+    let folder = Bench::of_letter_tasks();
     let model = folder.path("encoder");
     let with = |what: &str, text: &str, expected: &[&str]| {
-        let file = folder.write("x.tsv", text);
+        let file = folder.file("x.tsv", text);
         fails(&["evaluate", what, "--model", &model, "--data", &file, "--quiet"], expected);
     };
     let header = "text1\ttext2\tscore\n";
@@ -234,9 +204,9 @@ fn data_that_cannot_be_evaluated_gives_one_line() {
 
 #[test]
 fn a_cross_encoder_is_evaluated_on_lists_and_on_a_collection() {
-    let folder = Folder::new();
+    let folder = Bench::of_letter_tasks();
     let (model, encoder) = (folder.path("reranker"), folder.path("encoder"));
-    let data = folder.write(
+    let data = folder.file(
         "lists.jsonl",
         "{\"query\": \"a\", \"positive\": [\"a b\"], \"negative\": [\"c\", \"d e\"]}\n\
          {\"query\": \"b\", \"positive\": [\"b\"], \"documents\": [\"x\", \"b\", \"c\"]}\n\
@@ -255,20 +225,20 @@ fn a_cross_encoder_is_evaluated_on_lists_and_on_a_collection() {
     let shown = success(&[&base[..], &["--at", "2", "--quiet"]].concat());
     assert!(shown.starts_with("before: MAP 0.2500, MRR@2 0.2500") && shown.contains("3 queries, 6 pairs"), "{shown}");
 
-    let corpus = folder.write(
+    let corpus = folder.file(
         "corpus.jsonl",
         "{\"_id\": \"1\", \"text\": \"a b c\"}\n{\"_id\": \"2\", \"text\": \"d e\"}\n{\"_id\": \"3\", \"text\": \"x y x\"}\n",
     );
     let queries =
-        folder.write("queries.jsonl", "{\"_id\": \"p\", \"text\": \"a b c\"}\n{\"_id\": \"q\", \"text\": \"d e\"}\n");
-    let qrels = folder.write("qrels.tsv", "query-id\tcorpus-id\tscore\np\t1\t1\nq\t2\t2\n");
+        folder.file("queries.jsonl", "{\"_id\": \"p\", \"text\": \"a b c\"}\n{\"_id\": \"q\", \"text\": \"d e\"}\n");
+    let qrels = folder.file("qrels.tsv", "query-id\tcorpus-id\tscore\np\t1\t1\nq\t2\t2\n");
     let collection = ["--corpus", &corpus, "--queries", &queries, "--qrels", &qrels];
     let base = [&["evaluate", "rerank", "--model", &model][..], &collection].concat();
     let (found, _) = json_of(&[&base[..], &["--retriever", &encoder, "--top", "2"]].concat());
     // The text of each query equals that of its relevant document.
     assert_eq!((&found["base_ndcg_at_10"], &found["base_recall_at_100"]), (&1.0.into(), &1.0.into()), "{found}");
     assert_eq!((&found["recall_at_100"], &found["pairs"]), (&1.0.into(), &4.into()), "{found}");
-    let run = folder.write("x.run", "p Q0 1 1 2.5 x\np Q0 3 2 1.5 x\nq Q0 2 1 0.5 x\nq Q0 9 2 0.25 x\nz Q0 1 1 1 x\n");
+    let run = folder.file("x.run", "p Q0 1 1 2.5 x\np Q0 3 2 1.5 x\nq Q0 2 1 0.5 x\nq Q0 9 2 0.25 x\nz Q0 1 1 1 x\n");
     let (by_run, notes) = json_of(&[&base[..], &["--run", &run]].concat());
     assert_eq!((&by_run["pairs"], &by_run["base_mrr"]), (&3.into(), &1.0.into()), "{by_run}");
     assert!(
@@ -283,7 +253,7 @@ fn a_cross_encoder_is_evaluated_on_lists_and_on_a_collection() {
     // A model that is not a reranker, and a search that is missing.
     fails(&["evaluate", "rerank", "--model", &encoder, "--data", &data, "--quiet"], &["a classification head"]);
     is_refused(&[&base[..], &["--quiet"]].concat(), &["--retriever or --run"]);
-    let bad = folder.write("bad.jsonl", "{\"query\": \"a\", \"positive\": [\"b\"]}\n");
+    let bad = folder.file("bad.jsonl", "{\"query\": \"a\", \"positive\": [\"b\"]}\n");
     fails(
         &["evaluate", "rerank", "--model", &model, "--data", &bad, "--quiet"],
         &["bad.jsonl:1", "\"negative\" or \"documents\""],
