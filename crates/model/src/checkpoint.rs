@@ -85,9 +85,23 @@ impl Model {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_encoder(dir: &Path, device: &Device) -> Result<(Model, LoadReport), ModelError> {
+        Model::load_encoder_with(dir, Heads::NONE, device, 0)
+    }
+
+    /// As [`load_encoder`](Self::load_encoder), with further heads, each initialised by `seed` if it is missing or has another
+    /// shape.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_encoder_with(
+        dir: &Path,
+        heads: Heads,
+        device: &Device,
+        seed: u64,
+    ) -> Result<(Model, LoadReport), ModelError> {
         let folder = Folder::open(dir)?;
         let pooler = folder.heads().pooler && folder.shape(Module::Pooler.weight()).is_some();
-        folder.read_with(Heads { pooler, ..Heads::NONE }, &[], device, 0)
+        folder.read_with(Heads { pooler: pooler || heads.pooler, ..heads }, &[], device, seed)
     }
 
     /// Writes `config.json` and `model.safetensors` (f32) to `dir`, which is created if necessary, as `save_pretrained`

@@ -124,16 +124,24 @@ impl SentenceDecoder {
     /// The sum of −log p(token | earlier tokens of its text, vector) over all tokens of S texts except for the first tokens, and
     /// its gradient times `scale`, recorded in the pass. `vectors` is `[S, H]`: one for each text of `texts`, in order.
     pub fn loss(&self, model: &ModelGraph, pass: &mut Pass, texts: &Inputs, vectors: &Var, scale: f32) -> LossSum {
-        let (mut inputs, mut labels, mut sequences) = (Inputs::default(), Vec::new(), Vec::new());
+        // Each text without its last token is read, and without its first predicted.
+        let (mut ids, mut segments, mut labels, mut sequences) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut ends = vec![0];
         for (number, range) in texts.cu_seqlens.windows(2).enumerate() {
             let (start, end) = (range[0] as usize, range[1] as usize);
-            let read = start..(end - 1).max(start);
-            let ids: Vec<u32> = texts.ids[read.clone()].iter().map(|&id| id as u32).collect();
-            let segments: Vec<u8> = texts.segments[read.clone()].iter().map(|&segment| segment as u8).collect();
-            inputs.push(&ids, &segments);
-            labels.extend(&texts.ids[read.start + 1..end]);
-            sequences.resize(inputs.tokens(), number as i32);
+            if end - start < 2 {
+                continue;
+            }
+            ids.extend(&texts.ids[start..end - 1]);
+            segments.extend(&texts.segments[start..end - 1]);
+            labels.extend(&texts.ids[start + 1..end]);
+            ends.push(labels.len() as i32);
+            sequences.resize(labels.len(), number as i32);
         }
+        if labels.is_empty() {
+            return LossSum::default();
+        }
+        let inputs = Inputs::packed(ids, segments, &ends);
         let (bert, device) = (&model.bert, pass.device().clone());
         let packed = upload(&device, &inputs, bert.architecture.position_padding);
         let sequences = indices(&device, &sequences);

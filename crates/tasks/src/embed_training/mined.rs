@@ -60,35 +60,37 @@ pub(super) struct Miner {
     relations: Relations,
 }
 
+/// Different numbers of texts, in the order in which they were added.
+#[derive(Default)]
+struct Numbers {
+    all: Vec<usize>,
+    places: HashMap<usize, usize>,
+}
+
+impl Numbers {
+    /// The place of a number.
+    fn add(&mut self, number: usize) -> usize {
+        *self.places.entry(number).or_insert_with(|| {
+            self.all.push(number);
+            self.all.len() - 1
+        })
+    }
+}
+
 impl Miner {
     /// The miner of these rows.
     pub(super) fn new(rows: &EncodedTexts, every: u64, options: Options, similarity: Similarity) -> Miner {
-        let (mut anchors, mut documents) = (Vec::new(), Vec::new());
-        let (mut of_anchor, mut of_document) = (HashMap::new(), HashMap::new());
-        let (mut positives, mut pairs): (Vec<Vec<usize>>, Vec<usize>) = (Vec::new(), Vec::new());
-        for (anchor, own, others) in rows.relations() {
-            let place = *of_anchor.entry(anchor).or_insert_with(|| {
-                anchors.push(anchor);
-                positives.push(Vec::new());
-                pairs.push(0);
-                anchors.len() - 1
-            });
-            pairs[place] += own.len();
-            for (number, is_positive) in own.iter().map(|n| (*n, true)).chain(others.iter().map(|n| (*n, false))) {
-                let document = *of_document.entry(number).or_insert_with(|| {
-                    documents.push(number);
-                    documents.len() - 1
-                });
-                if is_positive && !positives[place].contains(&document) {
-                    positives[place].push(document);
-                }
-            }
+        let (mut anchors, mut documents, mut pairs) = (Numbers::default(), Numbers::default(), Vec::new());
+        for (anchor, positives, negatives) in rows.relations() {
+            let anchor = anchors.add(anchor);
+            pairs.extend(positives.iter().map(|&positive| (anchor, documents.add(positive))));
+            negatives.iter().for_each(|&negative| _ = documents.add(negative));
         }
+        let (anchors, documents) = (anchors.all, documents.all);
         let by_text: HashMap<u128, usize> =
             documents.iter().enumerate().map(|(row, &number)| (rows.hash(number), row)).collect();
         let same_text = anchors.iter().map(|&number| by_text.get(&rows.hash(number)).copied()).collect();
-        let most_pairs = pairs.into_iter().max().unwrap_or_default();
-        let relations = Relations { positives, same_text, most_pairs, documents: documents.len() };
+        let (relations, _) = Relations::new(&pairs, same_text, documents.len());
         Miner { every, options, similarity, anchors, documents, relations }
     }
 
@@ -97,12 +99,8 @@ impl Miner {
     /// # Errors
     /// Those of [`mine`].
     pub(super) fn mine(&self, device: &Device, vectors: &Vectors) -> Result<MinedNegatives, TaskError> {
-        let rows: Vec<&[f32]> = vectors.rows().collect();
-        let select = |numbers: &[usize]| {
-            Vectors::new(vectors.width(), numbers.iter().flat_map(|&number| rows[number]).copied().collect())
-        };
-        let documents = index(select(&self.documents), self.similarity);
-        let anchors = select(&self.anchors);
+        let documents = index(vectors.select(&self.documents), self.similarity);
+        let anchors = vectors.select(&self.anchors);
         let mined = mine(device, anchors, &documents, &self.relations, &self.options, &mut |_| ())?;
         let numbers = mined.negatives.iter().map(|hits| hits.iter().map(|hit| self.documents[hit.row]).collect());
         Ok(MinedNegatives(self.anchors.iter().copied().zip(numbers).collect()))

@@ -205,13 +205,8 @@ impl EmbeddingNetwork {
 /// The encoder in a folder, with its pooler if stored. A decoder needs a language-model head, too: that of the folder, or a
 /// new one.
 fn load(dir: &Path, device: &Device, decodes: bool, seed: u64) -> Result<(Model, LoadReport), ModelError> {
-    let (model, report) = Model::load_encoder(dir, device)?;
-    if !decodes {
-        return Ok((model, report));
-    }
-    let mut heads = model.heads;
-    heads.mlm = true;
-    Model::load_with(dir, heads, &[], device, seed)
+    let heads = if decodes { Heads::MLM } else { Heads::NONE };
+    Model::load_encoder_with(dir, heads, device, seed)
 }
 
 /// Freezes the heads that are not read.

@@ -10,6 +10,10 @@ use crate::settings::Settings;
 /// The part of the words that denoising deletes: the best of Wang et al. 2021, table 5.
 const DELETION_RATIO: f64 = 0.6;
 
+/// The default number of mined negatives, and their margin: that of NV-Retriever (Moreira et al. 2024).
+const MINE_NEGATIVES: usize = 1;
+const MINE_MARGIN: f32 = 0.05;
+
 /// A loss by name; the other settings complete it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -137,8 +141,8 @@ impl Default for EmbedSettings {
             deletion_ratio: DELETION_RATIO,
             dimensions: Vec::new(),
             mine_every: None,
-            mine_negatives: 1,
-            mine_margin: 0.05,
+            mine_negatives: MINE_NEGATIVES,
+            mine_margin: MINE_MARGIN,
             dense: None,
             micro_tokens: 8192,
             training,
@@ -180,8 +184,8 @@ impl EmbedSettings {
         let mines = |is_default: bool, key: &'static str| {
             require(is_default || self.mine_every.is_some(), key, "has no effect without `mine_every`".to_owned())
         };
-        mines(self.mine_negatives == 1, "mine_negatives")?;
-        mines(self.mine_margin == 0.05, "mine_margin")?;
+        mines(self.mine_negatives == MINE_NEGATIVES, "mine_negatives")?;
+        mines(self.mine_margin == MINE_MARGIN, "mine_margin")?;
         require(self.mine_negatives > 0, "mine_negatives", "expected at least 1, found 0".to_owned())?;
         let margin = self.mine_margin;
         require(

@@ -47,6 +47,25 @@ pub struct Relations {
     pub documents: usize,
 }
 
+impl Relations {
+    /// The relations of pairs of the rows of an anchor and its positive, and the number of pairs that repeat an earlier one.
+    /// `same_text` is that of each anchor.
+    pub(crate) fn new(pairs: &[(usize, usize)], same_text: Vec<Option<usize>>, documents: usize) -> (Relations, usize) {
+        let mut positives: Vec<Vec<usize>> = vec![Vec::new(); same_text.len()];
+        let (mut pairs_of, mut repeated) = (vec![0; same_text.len()], 0);
+        for &(anchor, document) in pairs {
+            pairs_of[anchor] += 1;
+            if positives[anchor].contains(&document) {
+                repeated += 1;
+            } else {
+                positives[anchor].push(document);
+            }
+        }
+        let most_pairs = pairs_of.into_iter().max().unwrap_or_default();
+        (Relations { positives, same_text, most_pairs, documents }, repeated)
+    }
+}
+
 impl PairTexts {
     /// Finds the unique texts. Without a `corpus` the documents are the positives.
     ///
@@ -65,39 +84,29 @@ impl PairTexts {
                 repeated_documents += usize::from(!documents.add(text).1);
             }
         }
-        let (mut positives, mut pairs_of, mut repeated_pairs): (Vec<Vec<usize>>, Vec<usize>, usize) =
-            Default::default();
-        let mut count = 0;
+        let mut rows: Vec<(usize, usize)> = Vec::new();
         for Pair { anchor, positive } in pairs {
-            count += 1;
+            let count = rows.len() + 1;
             for (name, text) in [("anchor", &anchor), ("positive", &positive)] {
                 if text.trim().is_empty() {
                     let problem = format!("expected a text as {name}, found only white space; remove the pair");
                     return Err(TaskError::input(format!("pair {count}"), problem));
                 }
             }
-            let ((row, is_new), (document, _)) = (anchors.add(anchor), documents.add(positive));
-            if is_new {
-                positives.push(Vec::new());
-                pairs_of.push(0);
-            }
-            pairs_of[row] += 1;
-            if positives[row].contains(&document) {
-                repeated_pairs += 1;
-            } else {
-                positives[row].push(document);
-            }
+            rows.push((anchors.add(anchor).0, documents.add(positive).0));
         }
-        let Some(most_pairs) = pairs_of.into_iter().max() else { return Err(TaskError::NoRows("(anchor, positive)")) };
-        let mut same_text = vec![None; positives.len()];
+        if rows.is_empty() {
+            return Err(TaskError::NoRows("(anchor, positive)"));
+        }
+        let mut same_text = vec![None; anchors.rows.len()];
         anchors.rows.iter().for_each(|(anchor, row)| same_text[*row] = documents.rows.get(anchor).copied());
         let (anchors, documents) = (anchors.into_texts(), documents.into_texts());
-        let relations = Relations { positives, same_text, most_pairs, documents: documents.len() };
+        let (relations, repeated_pairs) = Relations::new(&rows, same_text, documents.len());
         Ok(PairTexts {
             anchors,
             documents,
             relations,
-            pairs: count,
+            pairs: rows.len(),
             repeated_pairs,
             repeated_documents,
             blank_documents,
