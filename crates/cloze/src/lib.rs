@@ -99,6 +99,7 @@
 //! | [`model`] | batches → losses and logits: BERT |
 //! | [`train`] | losses → weights: recipes, the training loop, checkpoints |
 //! | [`tasks`] | weights → predictions and scores: fine-tuning, inference, metrics |
+//! | [`comm`] | several processes and machines: MPI |
 //! | [`convert`] | other programs' formats → a model's folder, and ONNX |
 //! | [`hub`] | a name on the Hugging Face Hub → a model's folder |
 //!
@@ -117,6 +118,7 @@
 
 mod onnx_embedding;
 
+pub use cloze_comm as comm;
 pub use cloze_convert as convert;
 pub use cloze_data as data;
 pub use cloze_engine as engine;

@@ -15,6 +15,7 @@ mod interrupt;
 mod output;
 mod pace;
 mod program;
+mod ranks;
 mod run_page;
 mod terminal;
 mod values;
@@ -97,6 +98,9 @@ const ENVIRONMENT: &str = "\
 Environment:
   CLOZE_CPU        instruction set: amx, avx512bf16, avx512, avx2, neon or
                    portable [default: the fastest on this machine]
+  CLOZE_MPI        path of the MPI library, if several are installed
+  CLOZE_PATIENCE   seconds that a rank of a job waits for the others
+                   [default: 600]
   NO_COLOR         disable colours, like --color never
   CLICOLOR_FORCE   colours also in files and pipes, like --color always
   HF_HOME          Hugging Face cache [default: ~/.cache/huggingface]
@@ -124,12 +128,16 @@ fn main() -> ExitCode {
         Err(error) => return show(&error, &Terminal::detect(color, Verbosity::Normal, None)),
     };
     let GlobalOptions { threads, color, verbose, quiet } = arguments.global;
-    let verbosity = match (quiet, verbose) {
+    let verbosity = match (quiet || !ranks::is_root(), verbose) {
         (true, _) => Verbosity::Quiet,
         (false, true) => Verbosity::Verbose,
         (false, false) => Verbosity::Normal,
     };
-    let terminal = Terminal::detect(color, verbosity, threads);
+    let mut terminal = Terminal::detect(color, verbosity, threads);
+    if let Err(error) = ranks::start(arguments.command.supports_ranks()) {
+        return fail(&error, &terminal);
+    }
+    terminal.threads = terminal.threads.or_else(ranks::threads);
     terminal.detail(&format!("cloze {VERSION}"));
     if let Some(level) = Device::forced_instruction_set() {
         terminal.detail(&format!("CLOZE_CPU selects {level}"));
@@ -138,6 +146,7 @@ fn main() -> ExitCode {
     let outcome = handlers.and_then(|()| arguments.command.run(command(), &terminal)).and_then(|code| {
         // Writes what is still buffered.
         output::stdout().flush()?;
+        ranks::finish();
         Ok(code)
     });
     let memory =
@@ -148,6 +157,9 @@ fn main() -> ExitCode {
 
 /// Prints the help text or the parser's error.
 fn show(error: &clap::Error, terminal: &Terminal) -> ExitCode {
+    if !ranks::is_root() {
+        return ExitCode::from(error.exit_code() as u8);
+    }
     let shown = error.print().and_then(|()| output::stdout().flush());
     match shown {
         Err(write_error) if !error.use_stderr() => fail(&output::stdout_error(write_error).into(), terminal),
@@ -161,8 +173,9 @@ fn fail(error: &anyhow::Error, terminal: &Terminal) -> ExitCode {
     if output::is_broken_pipe(error) {
         return ExitCode::from(if interrupt::stop().load(Ordering::Relaxed) { INTERRUPTED } else { 0 });
     }
-    terminal.error(&one_line(error));
-    ExitCode::from(exit_code(error))
+    let line = ranks::before_error() + &one_line(error);
+    terminal.error(&line);
+    ranks::abort(exit_code(error))
 }
 
 /// Exit code when a command fails.

@@ -114,6 +114,14 @@ impl Command {
         }
     }
 
+    /// Whether several processes can run the command together, as the ranks of a job.
+    pub fn supports_ranks(&self) -> bool {
+        matches!(
+            self,
+            Command::Vocab(_) | Command::Prepare(_) | Command::Pretrain(_) | Command::Ablate(_) | Command::Finetune(_)
+        )
+    }
+
     /// Runs the command. Results go to standard output. `program` is the complete parser, for man pages and
     /// completions.
     pub fn run(self, program: clap::Command, terminal: &Terminal) -> Result<ExitCode> {

@@ -1,0 +1,86 @@
+//! The ranks of this job: one process, unless mpirun or srun started several.
+
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::Result;
+use cloze_comm::{Communicator, Launch, threads_of_rank};
+
+use crate::failure::usage;
+use crate::output::write_stderr;
+
+/// How long a rank waits for the others, in seconds, unless `CLOZE_PATIENCE` is set. Rank 0 saves checkpoints while they wait.
+const PATIENCE: u64 = 600;
+/// How long a failed rank gives rank 0 to fail with the same message, so that it appears only once.
+const FIRST_RANK_FIRST: Duration = Duration::from_secs(1);
+
+static RANKS: OnceLock<Communicator> = OnceLock::new();
+
+/// The ranks of this job.
+pub fn current() -> &'static Communicator {
+    RANKS.get_or_init(Communicator::single)
+}
+
+/// Starts the communication, if a launcher started several processes.
+///
+/// # Errors
+/// A command that runs in one process; no MPI library.
+pub fn start(supports_ranks: bool) -> Result<()> {
+    let Some(launch) = Launch::detect() else { return Ok(()) };
+    if !supports_ranks {
+        return Err(usage(format!(
+            "{} started {} processes, but this command runs in one: start it without the launcher",
+            launch.launcher, launch.size
+        )));
+    }
+    let patience = match std::env::var("CLOZE_PATIENCE") {
+        Ok(seconds) => seconds
+            .parse()
+            .map_err(|_| usage(format!("CLOZE_PATIENCE: expected a number of seconds, found {seconds:?}")))?,
+        Err(_) => PATIENCE,
+    };
+    let ranks = Communicator::start(launch, Duration::from_secs(patience), |line| {
+        cloze_files::remove_unfinished();
+        write_stderr(format_args!("error: {line}"));
+    })?;
+    let _ = RANKS.set(ranks);
+    Ok(())
+}
+
+/// Whether this process is rank 0, or the only one, according to the launcher. Before [`start`], too.
+pub fn is_root() -> bool {
+    RANKS.get().map_or_else(|| Launch::detect().is_none_or(|launch| launch.rank == 0), Communicator::is_root)
+}
+
+/// The default number of threads: the share of this rank in the cores; `None` for a job of one process.
+pub fn threads() -> Option<usize> {
+    let ranks = current();
+    (!ranks.is_single()).then(|| threads_of_rank(ranks))
+}
+
+/// Before the error of a failed rank is printed: which rank it is; nothing for a job of one process.
+pub fn before_error() -> String {
+    if !is_root() {
+        std::thread::sleep(FIRST_RANK_FIRST);
+    }
+    RANKS
+        .get()
+        .filter(|ranks| !ranks.is_single())
+        .map_or_else(String::new, |ranks| format!("rank {} of {} ({}): ", ranks.rank(), ranks.size(), ranks.host()))
+}
+
+/// Ends the job after this rank has failed: the others may wait for it.
+pub fn abort(code: u8) -> ExitCode {
+    match RANKS.get().filter(|ranks| !ranks.is_single()) {
+        Some(ranks) => ranks.abort(code),
+        None => ExitCode::from(code),
+    }
+}
+
+/// Ends the communication of a rank that is done.
+pub fn finish() {
+    if let Some(ranks) = RANKS.get() {
+        ranks.finish();
+    }
+}

@@ -1,0 +1,249 @@
+//! What callers use: values of all ranks, and sums in a fixed order.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytemuck::{Pod, cast_slice, cast_slice_mut};
+
+use crate::{Collective, CommError, Launch, Single, Tree, part};
+
+/// The number of bytes that one operation sends at most: MPI counts with 32 bits.
+const MAX_BYTES: usize = 1 << 30;
+
+/// A transport, with operations on values.
+#[derive(Clone)]
+pub struct Communicator(Arc<dyn Collective>);
+
+/// Numbers that are sent and added in f32.
+pub trait Reducible: Pod {
+    /// The number in f32.
+    fn to_f32(self) -> f32;
+}
+
+impl Reducible for f32 {
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+/// bf16, by its bits.
+impl Reducible for u16 {
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self) << 16)
+    }
+}
+
+impl Default for Communicator {
+    fn default() -> Communicator {
+        Communicator::single()
+    }
+}
+
+impl std::fmt::Debug for Communicator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "rank {} of {}, {}", self.rank(), self.size(), self.0.describe())
+    }
+}
+
+impl Communicator {
+    /// A communicator on a transport.
+    pub fn new(collective: impl Collective + 'static) -> Communicator {
+        Communicator(Arc::new(collective))
+    }
+
+    /// That of the job that a launcher started: MPI. See [`Launch::detect`]. `on_failure` gets one line when the communication fails,
+    /// before all processes end with exit code 1. If other ranks do not come to an operation for `patience`, that is a failure, too.
+    ///
+    /// # Errors
+    /// No library, or one that is not the launcher's.
+    #[cfg(unix)]
+    pub fn start(
+        launch: Launch,
+        patience: Duration,
+        on_failure: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Communicator, CommError> {
+        Ok(Communicator::new(crate::mpi::Mpi::start(launch, patience, on_failure)?))
+    }
+
+    /// MPI is supported on Unix only.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(unix))]
+    pub fn start(
+        launch: Launch,
+        _: Duration,
+        _: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Communicator, CommError> {
+        let tried = "nothing: MPI is supported on Unix only".to_owned();
+        Err(CommError::NoLibrary { launcher: launch.launcher.to_string(), size: launch.size, tried })
+    }
+
+    /// That of a job of one process.
+    pub fn single() -> Communicator {
+        Communicator::new(Single)
+    }
+
+    /// The number of this process, from 0.
+    pub fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    /// The number of processes.
+    pub fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    /// Whether there is only this process.
+    pub fn is_single(&self) -> bool {
+        self.size() == 1
+    }
+
+    /// Whether this is rank 0, which writes files and prints.
+    pub fn is_root(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// The machine of this process.
+    pub fn host(&self) -> String {
+        self.0.host()
+    }
+
+    /// The transport, for messages.
+    pub fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    /// The part of this rank in `0..count` items.
+    pub fn part(&self, count: usize) -> Range<usize> {
+        part(count, self.rank(), self.size())
+    }
+
+    /// Waits until all ranks are here.
+    pub fn barrier(&self) {
+        self.0.barrier();
+    }
+
+    /// Ends the processes of all ranks with this exit code.
+    pub fn abort(&self, code: u8) -> ! {
+        self.0.abort(code)
+    }
+
+    /// Ends the communication of this rank.
+    pub fn finish(&self) {
+        self.0.finish();
+    }
+
+    /// The bytes of each rank, in order.
+    pub fn all_gather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
+        if self.is_single() {
+            return vec![mine.to_vec()];
+        }
+        let lengths: Vec<usize> =
+            self.all_gather_numbers(&[mine.len() as u64]).into_iter().map(|length| length as usize).collect();
+        let total: usize = lengths.iter().sum();
+        assert!(total <= MAX_BYTES, "{total} bytes are gathered at once");
+        let mut all = vec![0; total];
+        let start: usize = lengths[..self.rank()].iter().sum();
+        all[start..start + mine.len()].copy_from_slice(mine);
+        self.0.all_gather(&mut all, &lengths);
+        let mut rest = &all[..];
+        lengths.iter().map(|length| rest.split_off(..*length).unwrap_or_default().to_vec()).collect()
+    }
+
+    /// The numbers of all ranks, one after another; each has the same count.
+    pub fn all_gather_numbers<T: Pod>(&self, mine: &[T]) -> Vec<T> {
+        let mut all = vec![T::zeroed(); mine.len() * self.size()];
+        all[self.rank() * mine.len()..][..mine.len()].copy_from_slice(mine);
+        self.0.all_gather(cast_slice_mut(&mut all), &vec![size_of_val(mine); self.size()]);
+        all
+    }
+
+    /// Every rank r has `counts[r]` numbers, its part of `all`; then `all` has those of all ranks, one after another.
+    pub fn all_gather_parts<T: Pod>(&self, all: &mut [T], counts: &[usize]) {
+        let bytes: Vec<usize> = counts.iter().map(|count| count * size_of::<T>()).collect();
+        self.0.all_gather(cast_slice_mut(all), &bytes);
+    }
+
+    /// Completes a list of which each rank has the entries that it owns.
+    pub fn all_gather_entries<T: Pod>(&self, entries: &mut [T], owner: impl Fn(usize) -> usize) {
+        if self.is_single() {
+            return;
+        }
+        let mut places: Vec<Vec<usize>> = vec![Vec::new(); self.size()];
+        (0..entries.len()).for_each(|index| places[owner(index)].push(index));
+        let counts: Vec<usize> = places.iter().map(Vec::len).collect();
+        let mut all: Vec<T> = places.iter().flatten().map(|&index| entries[index]).collect();
+        self.all_gather_parts(&mut all, &counts);
+        places.iter().flatten().zip(all).for_each(|(&index, entry)| entries[index] = entry);
+    }
+
+    /// The bytes of rank 0.
+    pub fn broadcast(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let mut length = [bytes.len() as u64];
+        self.0.broadcast(cast_slice_mut(&mut length), 0);
+        bytes.resize(length[0] as usize, 0);
+        bytes.chunks_mut(MAX_BYTES).for_each(|chunk| self.0.broadcast(chunk, 0));
+        bytes
+    }
+
+    /// The numbers of rank 0.
+    pub fn broadcast_numbers<T: Pod>(&self, numbers: &mut [T]) {
+        cast_slice_mut(numbers).chunks_mut(MAX_BYTES).for_each(|chunk| self.0.broadcast(chunk, 0));
+    }
+
+    /// Sums of numbered parts, of which this rank has those of [`part`](Self::part), each rank a slice of the result. `send` has
+    /// for each rank r, for each of this rank's [`Tree::sums_of`], the `counts[r]` numbers of the slice of r. Numbers are added in
+    /// f32 in the order of the [`Tree`].
+    pub fn reduce_scatter<T: Reducible>(&self, parts: usize, send: &[T], counts: &[usize]) -> Vec<f32> {
+        let tree = Tree::new(parts);
+        let of_rank = |rank| tree.sums_of(part(parts, rank, self.size()));
+        let length = counts[self.rank()];
+        let sums: Vec<Vec<Range<usize>>> = (0..self.size()).map(of_rank).collect();
+        let mine = sums[self.rank()].len();
+        let bytes = |count: usize| count * size_of::<T>();
+        let send_counts: Vec<usize> = counts.iter().map(|count| bytes(count * mine)).collect();
+        let receive_counts: Vec<usize> = sums.iter().map(|sums| bytes(sums.len() * length)).collect();
+        let pieces: Vec<Range<usize>> = sums.into_iter().flatten().collect();
+        let mut received = vec![T::zeroed(); pieces.len() * length];
+        self.0.all_to_all(cast_slice(send), &send_counts, cast_slice_mut(&mut received), &receive_counts);
+        let mut numbers: Vec<f32> = received.iter().map(|number| number.to_f32()).collect();
+        tree.combine(&pieces, &mut |to, from| {
+            let (before, after) = numbers.split_at_mut(from * length);
+            before[to * length..][..length].iter_mut().zip(&after[..length]).for_each(|(sum, number)| *sum += number);
+        });
+        numbers.truncate(length);
+        numbers
+    }
+
+    /// Replaces the numbers by their sums over all ranks, added in the order of the [`Tree`] of ranks.
+    pub fn all_reduce(&self, numbers: &mut [f32]) {
+        if self.is_single() {
+            return;
+        }
+        let counts: Vec<usize> = (0..self.size()).map(|rank| part(numbers.len(), rank, self.size()).len()).collect();
+        let sums = self.reduce_scatter(self.size(), numbers, &counts);
+        let own = self.part(numbers.len());
+        numbers[own].copy_from_slice(&sums);
+        self.all_gather_parts(numbers, &counts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_rank_has_its_own_values() {
+        let one = Communicator::single();
+        assert_eq!(one.all_gather(b"ab"), [b"ab".to_vec()]);
+        assert_eq!(one.broadcast(b"ab".to_vec()), b"ab");
+        assert_eq!(one.reduce_scatter(1, &[1.5f32, 2.5], &[2]), [1.5, 2.5]);
+        let mut numbers = [1.0, 2.0];
+        one.all_reduce(&mut numbers);
+        one.all_gather_entries(&mut numbers, |_| 0);
+        assert_eq!(numbers, [1.0, 2.0]);
+        assert_eq!(u16::to_f32(0x3fc0), 1.5);
+    }
+}
