@@ -1,5 +1,6 @@
 //! Batches prepared by a background thread, in order.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
@@ -16,41 +17,81 @@ const MAX_DEPTH: usize = 64;
 #[derive(Debug)]
 pub struct Prefetch {
     source: Arc<BatchSource>,
-    /// Index of the batch that [`Prefetch::next`] returns.
-    next: u64,
+    /// Indices of the batches that [`Prefetch::next`] returns.
+    indices: Indices,
     /// `None` if there is no thread (any more): batches are then made on demand.
     ready: Option<Receiver<UnmaskedBatch>>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// Which batches are made: of each group of consecutive batches, those in a range.
+#[derive(Debug, Clone)]
+struct Indices {
+    /// Index of the first batch of the current group.
+    first: u64,
+    /// Batches in a group.
+    group: u64,
+    range: Range<u64>,
+    /// The next one in the range.
+    next: u64,
+}
+
+impl Iterator for Indices {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        if self.range.is_empty() {
+            return None;
+        }
+        if self.next == self.range.end {
+            self.first += self.group;
+            self.next = self.range.start;
+        }
+        self.next += 1;
+        Some(self.first + self.next - 1)
+    }
+}
+
 impl Prefetch {
     /// Starts to make batches from `first` on, at most `depth` of them in advance (at least one).
     pub fn start(source: Arc<BatchSource>, first: u64, depth: usize) -> Prefetch {
+        Prefetch::start_part(source, first, 1, 0..1, depth)
+    }
+
+    /// As [`start`](Self::start), for a part of each step: of each `group` batches from `first` on, those in `range`.
+    pub fn start_part(
+        source: Arc<BatchSource>,
+        first: u64,
+        group: u64,
+        range: Range<u64>,
+        depth: usize,
+    ) -> Prefetch {
+        let indices = Indices { first, group, next: range.start, range };
         // In addition to the queue, the thread holds one batch that it cannot send yet.
         let (sender, receiver) = sync_channel(depth.saturating_sub(1).min(MAX_DEPTH));
-        let from = Arc::clone(&source);
+        let (from, to_make) = (Arc::clone(&source), indices.clone());
         let thread = std::thread::Builder::new()
             .name("batches".into())
             .spawn(move || {
-                for index in first.. {
+                for index in to_make {
                     if sender.send(from.unmasked(index)).is_err() {
                         return;
                     }
                 }
             })
             .ok();
-        Prefetch { source, next: first, ready: thread.is_some().then_some(receiver), thread }
+        Prefetch { source, indices, ready: thread.is_some().then_some(receiver), thread }
     }
 
-    /// The next batch, masked at this progress of the run, 0 to 1. Waits if it is not ready.
+    /// The next batch, masked at this progress of the run, 0 to 1. Waits if it is not ready. Panics if the part of each step has no
+    /// batches.
     pub fn next(&mut self, progress: f64) -> Batch {
         let unmasked = self.next_unmasked();
         self.source.mask(unmasked, progress)
     }
 
     fn next_unmasked(&mut self) -> UnmaskedBatch {
-        let index = self.next;
-        self.next += 1;
+        let index = self.indices.next().expect("a part with batches");
         if let Some(ready) = &self.ready {
             if let Ok(batch) = ready.recv() {
                 return batch;
@@ -58,11 +99,6 @@ impl Prefetch {
             self.ready = None;
         }
         self.source.unmasked(index)
-    }
-
-    /// Index of the batch that [`Prefetch::next`] returns.
-    pub fn position(&self) -> u64 {
-        self.next
     }
 }
 
@@ -96,11 +132,20 @@ mod tests {
         for depth in [0, 1, 4] {
             let mut prefetch = Prefetch::start(Arc::clone(&source), 17, depth);
             for index in 17..30 {
-                assert_eq!(prefetch.position(), index);
                 let progress = index as f64 / 30.0;
                 assert_eq!(prefetch.next(progress), source.mask(source.unmasked(index), progress));
             }
         }
+    }
+
+    #[test]
+    fn a_part_of_each_step_has_every_other_batch() {
+        let source = source();
+        let mut prefetch = Prefetch::start_part(Arc::clone(&source), 8, 4, 1..3, 2);
+        for index in [9, 10, 13, 14, 17] {
+            assert_eq!(prefetch.next(0.5), source.mask(source.unmasked(index), 0.5));
+        }
+        drop(Prefetch::start_part(source, 8, 4, 1..1, 2));
     }
 
     #[test]

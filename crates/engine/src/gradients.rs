@@ -1,6 +1,6 @@
 //! Gradients in one flat `f32` arena with the layout of the parameters, in the memory of their device.
 
-use crate::{ParamId, Parameters, Tensor};
+use crate::{DType, Device, ParamId, Parameters, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -103,6 +103,30 @@ impl Gradients {
         &self.arena
     }
 
+    /// The complete arena, some of whose gradients may not be written yet.
+    pub(crate) fn arena_while_written(&self) -> &Tensor {
+        &self.arena
+    }
+
+    /// Adds other gradients to all of these.
+    pub(crate) fn add_arena(&mut self, device: &Device, other: &Tensor) {
+        self.finish();
+        let arena = std::mem::replace(&mut self.arena, device.backend().empty(&[0], DType::F32));
+        self.arena = device.backend().sum(arena, other);
+    }
+
+    /// Replaces the arena, and returns the one before.
+    pub(crate) fn swap_arena(&mut self, arena: Tensor) -> Tensor {
+        self.finish();
+        std::mem::replace(&mut self.arena, arena)
+    }
+
+    /// Overwrites a range of the gradients, after a backward pass; it may be part of a parameter.
+    pub fn write(&mut self, range: Range<usize>, values: &[f32]) {
+        self.finish();
+        self.arena.write(range, values);
+    }
+
     /// The complete arena, mutable, for backends. Write only where [`Gradients::begin_write`] allowed it.
     pub(crate) fn arena_mut(&mut self) -> &mut Tensor {
         &mut self.arena
@@ -112,7 +136,7 @@ impl Gradients {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Device, Init};
+    use crate::Init;
 
     #[test]
     fn a_cleared_gradient_is_stored_then_added_to() {

@@ -15,6 +15,7 @@ pub mod cpu;
 mod device;
 mod dtype;
 mod error;
+mod gradient_sums;
 mod gradients;
 #[allow(unsafe_code)]
 mod host;
@@ -22,16 +23,21 @@ pub mod ops;
 mod params;
 mod profile;
 mod random;
+mod share;
 mod tape;
 mod tensor;
 
 pub use device::{Bandwidths, Device};
 pub use dtype::DType;
 pub use error::EngineError;
+pub use gradient_sums::GradientSums;
 pub use gradients::Gradients;
-pub use ops::optimizer::{Moments, Optimizer, StepReport, StepSettings, UpdateRule, optimizer_step};
+pub use ops::optimizer::{
+    BlockSums, Moments, Optimizer, StepReport, StepSettings, UpdateRule, optimizer_step, optimizer_step_of_share,
+};
 pub use params::{Init, ParamId, Parameters, ParametersBuilder};
 pub use profile::{Cost, Entry, Profile};
 pub use random::DropoutKey;
+pub use share::Share;
 pub use tape::{Pass, Var};
 pub use tensor::Tensor;

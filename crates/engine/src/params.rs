@@ -329,7 +329,7 @@ impl Parameters {
     }
 
     /// The ranges of the arena that are trained.
-    pub(crate) fn trained_ranges(&self) -> Vec<Range<usize>> {
+    pub fn trained_ranges(&self) -> Vec<Range<usize>> {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for UpdateGroup { range, .. } in self.update_groups() {
             match ranges.last_mut() {

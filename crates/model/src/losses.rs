@@ -1,5 +1,7 @@
 //! The losses of a batch: a short list of named sums, over which logs and reports iterate.
 
+use std::borrow::Cow;
+
 use cloze_engine::ops::LossSum;
 
 use crate::inputs::PretrainLabels;
@@ -25,11 +27,12 @@ pub const RELATION: &str = "relation";
 
 /// Named losses as sums; divide by their counts to get means. Each name occurs once.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Losses(Vec<(&'static str, LossSum)>);
+pub struct Losses(Vec<(Cow<'static, str>, LossSum)>);
 
 impl Losses {
     /// Adds to the loss with this name, or appends it to the list.
-    pub fn add(&mut self, name: &'static str, loss: LossSum) {
+    pub fn add(&mut self, name: impl Into<Cow<'static, str>>, loss: LossSum) {
+        let name = name.into();
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, sum)) => *sum += loss,
             None => self.0.push((name, loss)),
@@ -38,12 +41,12 @@ impl Losses {
 
     /// Changes the name of a loss, if there is one with this name.
     pub fn rename(&mut self, from: &str, to: &'static str) {
-        self.0.iter_mut().filter(|(name, _)| *name == from).for_each(|(name, _)| *name = to);
+        self.0.iter_mut().filter(|(name, _)| *name == from).for_each(|(name, _)| *name = to.into());
     }
 
     /// Adds the losses of another batch.
     pub fn merge(&mut self, other: &Losses) {
-        other.iter().for_each(|(name, loss)| self.add(name, loss));
+        other.0.iter().for_each(|(name, loss)| self.add(name.clone(), *loss));
     }
 
     /// The loss with this name; `None` if the batch has no such labels or the model has no such head.
@@ -52,8 +55,8 @@ impl Losses {
     }
 
     /// Names and sums, in the order of their first addition.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, LossSum)> + '_ {
-        self.0.iter().copied()
+    pub fn iter(&self) -> impl Iterator<Item = (&str, LossSum)> + '_ {
+        self.0.iter().map(|(name, loss)| (&**name, *loss))
     }
 
     /// The training objective: the sum of the means. A mean without predictions is zero.

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use cloze_comm::Communicator;
 use cloze_data::TokenTable;
 use cloze_data::batch::{BatchOptions, BatchSize, BatchSource};
 use cloze_data::masking::Masking;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use crate::TrainError;
 use crate::network::Network;
+use crate::micro_batch::{MicroBatch, gather_in_turn};
 use crate::objective::{CausalLm, MaskedLm, Objective, ScoredText, figures};
 use crate::recipe::Precision;
 use crate::run::LossFigures;
@@ -93,35 +95,54 @@ pub fn held_out(shards: &Shards, table: TokenTable, mut options: BatchOptions) -
     Ok(HeldOut { source, characters_per_token })
 }
 
-/// Scores a network on one pass over held-out text, or on its first `batches`. Calls `progress` with the
-/// fraction that is done; returns `None` if it breaks.
+/// Scores a network on one pass over held-out text, or on its first `batches`. The ranks of a job share the batches; the result has the
+/// same bits for any number of them. Calls `progress` with the fraction that is done; returns `None` if it breaks at one of the ranks.
+#[expect(clippy::too_many_arguments, reason = "a network, where it runs, what it is scored on")]
 pub fn evaluate<O: Objective + ?Sized>(
     objective: &O,
     network: &O::Network,
     device: &Device,
     precision: DType,
+    ranks: &Communicator,
     held_out: &HeldOut,
     batches: Option<u64>,
     mut progress: impl FnMut(f64) -> ControlFlow<()>,
 ) -> Option<Evaluation> {
     let source = &held_out.source;
-    let mut losses = Losses::default();
-    let (mut sequences, mut tokens) = (0, 0);
     let total = source.epoch_sequences(0).max(1);
     let max = batches.map_or(usize::MAX, |n| n as usize);
     let terms = objective.terms();
     let scales = vec![1.0; terms.len()];
+    let mut own = Vec::new();
+    let (mut seen, mut is_stopped) = (0, false);
     for (done, sampled) in (1..).zip(source.epoch_batches(0).take(max)) {
         let batch = objective.batch(sampled);
+        let sequences = objective.inputs(&batch).sequences() as u64;
+        seen += sequences;
+        if (done as usize - 1) % ranks.size() != ranks.rank() {
+            continue;
+        }
         let mut pass = Pass::inference(device, network.params(), precision);
         let key = DropoutKey { seed: SEED, step: 0, micro: done };
-        losses.merge(&objective.loss(network, &mut pass, &batch, &scales, key));
-        sequences += objective.inputs(&batch).sequences() as u64;
-        tokens += objective.inputs(&batch).tokens() as u64;
-        let fraction = (sequences as f64 / total as f64).max(f64::from(done) / max as f64);
-        if progress(fraction.min(1.0)).is_break() {
-            return None;
+        let losses = objective.loss(network, &mut pass, &batch, &scales, key);
+        let tokens = objective.inputs(&batch).tokens() as u64;
+        own.push((sequences, MicroBatch { losses, tokens, flops: 0.0 }));
+        let fraction = (seen as f64 / total as f64).max(f64::from(done) / max as f64);
+        is_stopped = progress(fraction.min(1.0)).is_break();
+        if is_stopped {
+            break;
         }
+    }
+    if ranks.any(is_stopped) {
+        return None;
+    }
+    let own_sequences: u64 = own.iter().map(|(sequences, _)| sequences).sum();
+    let sequences: u64 = ranks.all_gather_numbers(&[own_sequences]).into_iter().sum();
+    let mut losses = Losses::default();
+    let mut tokens = 0;
+    for MicroBatch { losses: of_batch, tokens: more, .. } in gather_in_turn(ranks, own.into_iter().map(|(_, r)| r).collect()) {
+        losses.merge(&of_batch);
+        tokens += more;
     }
     let sum = |name: &str| losses.get(name).unwrap_or_default();
     let text = ScoredText {
@@ -200,6 +221,6 @@ fn evaluate_model<O: Objective<Network = Model>>(
         progress(share);
         ControlFlow::Continue(())
     };
-    let evaluation = evaluate(objective, model, device, precision, &held_out, options.batches, progress);
+    let evaluation = evaluate(objective, model, device, precision, &Communicator::single(), &held_out, options.batches, progress);
     Ok(evaluation.expect("progress never breaks"))
 }

@@ -5,7 +5,8 @@
 //! | [`recipe`] | a TOML file and overrides → a validated [`Recipe`] |
 //! | [`plan`], [`schedule`] | phases and end of a run by steps or time; the learning rate |
 //! | [`objective`] | objectives of pre-training: batches, network, losses |
-//! | [`step`] | one optimizer step from micro-batches |
+//! | [`step`], [`micro_batch`] | one optimizer step from micro-batches |
+//! | [`exchange`] | gradients and weights between the ranks of a job |
 //! | [`train_loop`] | the loop of pre-training and fine-tuning: steps, evaluation, logs, checkpoints, interrupts, resuming |
 //! | [`pretrain`](mod@pretrain) | a recipe → a model |
 //! | [`window`], [`pace`] | means since the last logged line; the speed of steps |
@@ -22,6 +23,8 @@ pub mod checkpoint;
 pub mod device;
 mod error;
 pub mod evaluate;
+pub mod exchange;
+pub mod micro_batch;
 pub mod network;
 pub mod objective;
 pub mod pace;

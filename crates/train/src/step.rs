@@ -1,10 +1,17 @@
-//! One optimizer step: micro-batches forward and backward, then the optimizer.
+//! One optimizer step: micro-batches forward and backward, then the optimizer. The ranks of a job share the micro-batches and the
+//! weights that the optimizer updates.
 
 use std::time::Instant;
 
-use cloze_engine::{DType, Device, DropoutKey, Gradients, Moments, Pass, StepSettings, optimizer_step};
+use cloze_comm::{Communicator, Tree};
+use cloze_engine::{
+    BlockSums, DType, Device, DropoutKey, GradientSums, Gradients, Moments, Pass, Share, StepSettings,
+    optimizer_step_of_share,
+};
 use cloze_model::Losses;
 
+use crate::exchange::{Exchange, Wire};
+use crate::micro_batch::{MicroBatch, gather};
 use crate::network::Network;
 use crate::recipe::Optimizer;
 
@@ -12,18 +19,22 @@ use crate::recipe::Optimizer;
 pub struct Trainer<N> {
     /// The network.
     pub network: N,
-    /// Adam's moments.
+    /// Adam's moments, of the weights that this rank updates.
     pub moments: Moments,
     /// Number of optimizer updates: Adam's t.
     pub updates: u64,
     device: Device,
     gradients: Gradients,
+    sums: GradientSums,
     optimizer: cloze_engine::Optimizer,
     clip_norm: Option<f32>,
     precision: DType,
     seed: u64,
     /// Whether to use activation checkpointing: the activations of layers are recomputed in the backward pass.
     pub recompute: bool,
+    /// The type of gradients on the way between ranks.
+    pub wire: Wire,
+    ranks: Communicator,
 }
 
 /// Number of consecutive steps that may be skipped; then the run stops.
@@ -53,13 +64,26 @@ pub struct StepOutcome {
     pub flops: f64,
 }
 
+/// The share of a rank in the weights.
+pub fn share(ranks: &Communicator) -> Share {
+    Share::new(ranks.rank(), ranks.size())
+}
+
 impl<N: Network> Trainer<N> {
     /// Prepares the training of a network, with moments of zero. `precision` is the type of activations; `seed` is part
-    /// of the dropout keys.
-    pub fn new(network: N, device: &Device, precision: DType, optimizer: &Optimizer, seed: u64) -> Trainer<N> {
+    /// of the dropout keys. All ranks must have the same network.
+    pub fn new(
+        network: N,
+        device: &Device,
+        precision: DType,
+        optimizer: &Optimizer,
+        seed: u64,
+        ranks: &Communicator,
+    ) -> Trainer<N> {
         Trainer {
-            moments: Moments::zeros_like(network.params()),
+            moments: Moments::zeros_of(network.params(), share(ranks)),
             gradients: Gradients::zeros_like(network.params()),
+            sums: GradientSums::default(),
             network,
             updates: 0,
             device: device.clone(),
@@ -68,6 +92,8 @@ impl<N: Network> Trainer<N> {
             precision,
             seed,
             recompute: false,
+            wire: Wire::default(),
+            ranks: ranks.clone(),
         }
     }
 
@@ -76,12 +102,17 @@ impl<N: Network> Trainer<N> {
         &self.device
     }
 
+    /// The ranks that train together.
+    pub fn ranks(&self) -> &Communicator {
+        &self.ranks
+    }
+
     /// The type of activations.
     pub fn precision(&self) -> DType {
         self.precision
     }
 
-    /// The gradients of the last step, before clipping.
+    /// The gradients of the last step, before clipping; in a job of several ranks, only those of the weights that this rank updates.
     pub fn gradients(&self) -> &Gradients {
         &self.gradients
     }
@@ -91,38 +122,113 @@ impl<N: Network> Trainer<N> {
         DropoutKey { seed: self.seed, step: number, micro: micro as u32 }
     }
 
-    /// Runs one optimizer step. `loss` runs micro-batch 0, 1, … of the step forward and returns its losses; their
-    /// gradients are summed. Then the optimizer updates the weights with the learning rate `lr`. `number` counts all steps from
-    /// 0; with the seed and the micro-batch it forms the key that `loss` gets for all randomness, including dropout.
+    /// Runs one optimizer step. `run` runs a micro-batch of the step forward, and returns its losses and sizes; the gradients of
+    /// all micro-batches are summed in the order of the [`Tree`]. Each rank runs its [`Communicator::part`] of the micro-batches. Then the
+    /// optimizer updates the weights with the learning rate `lr`. `number` counts all steps from 0; with the seed and
+    /// the micro-batch it forms the key that `run` gets for all randomness, including dropout.
+    ///
+    /// The result has the same bits for any number of ranks, if gradients are sent in f32.
     pub fn step(
         &mut self,
         micro_batches: usize,
         number: u64,
         lr: f64,
-        mut loss: impl FnMut(&N, &mut Pass, DropoutKey) -> Losses,
-    ) -> Update {
+        mut run: impl FnMut(&N, &mut Pass, DropoutKey) -> MicroBatch,
+    ) -> StepOutcome {
         let start = Instant::now();
-        self.gradients.zero();
-        let mut losses = Losses::default();
-        for micro in 0..micro_batches {
-            let key = self.key(number, micro);
-            let params = self.network.params();
-            let mut pass = Pass::recording(&self.device, params, &mut self.gradients, self.precision, Some(key));
-            pass = pass.checkpointing(self.recompute);
-            losses.merge(&loss(&self.network, &mut pass, key));
-            pass.backward();
+        let own = Tree::new(micro_batches).sums_of(self.ranks.part(micro_batches));
+        let last = own.last().map(|range| range.end - 1);
+        let mut results = Vec::new();
+        self.sums.begin();
+        for range in &own {
+            for micro in range.clone().filter(|micro| Some(*micro) != last) {
+                let key = self.key(number, micro);
+                self.gradients.zero();
+                let mut pass = pass(&self.network, &self.device, &mut self.gradients, self.precision, key);
+                pass = pass.checkpointing(self.recompute);
+                results.push(run(&self.network, &mut pass, key));
+                pass.backward();
+                if micro + 1 < range.end {
+                    self.sums.push(&self.device, &mut self.gradients);
+                } else {
+                    self.sums.keep(&self.device, &mut self.gradients);
+                }
+            }
         }
-        let mut update = Update { losses, grad_norm: f64::NAN, updated: false, seconds: 0.0 };
+        self.gradients.zero();
+        let ranks = self.ranks.clone();
+        let exchange = (!ranks.is_single())
+            .then(|| Exchange::new(&ranks, self.moments.share(), self.network.params(), micro_batches, self.wire));
+        let mut run_last = |trainer: &mut Self, sending: Option<&mut crate::exchange::Sending<'_>>| {
+            let Some(micro) = last else {
+                sending.into_iter().for_each(crate::exchange::Sending::nothing);
+                return;
+            };
+            let key = trainer.key(number, micro);
+            let Trainer { network, device, gradients, sums, .. } = trainer;
+            let mut report;
+            let mut pass = pass(network, device, gradients, trainer.precision, key);
+            if let Some(sending) = sending {
+                report = |range: std::ops::Range<usize>, gradients: &mut Gradients| {
+                    sending.completed(&range, gradients, sums);
+                };
+                pass = pass.reporting(&mut report);
+            }
+            pass = pass.checkpointing(trainer.recompute);
+            results.push(run(network, &mut pass, key));
+            pass.backward();
+        };
+        match &exchange {
+            None => {
+                run_last(self, None);
+                if last.is_none() {
+                    self.gradients.edit_all(|_| ());
+                }
+                self.sums.finish(&self.device, &mut self.gradients);
+            }
+            Some(exchange) => {
+                let device = self.device.clone();
+                let slices = exchange.overlap(&device, |sending| run_last(self, Some(sending)));
+                exchange.write(slices, &mut self.gradients);
+            }
+        }
+        let mut update = Update { losses: Losses::default(), grad_norm: f64::NAN, updated: false, seconds: 0.0 };
+        let (mut tokens, mut flops) = (0, 0.0);
+        for result in gather(&self.ranks, results) {
+            update.losses.merge(&result.losses);
+            tokens += result.tokens;
+            flops += result.flops;
+        }
         if update.losses.is_finite() {
             let (optimizer, clip_norm) = (self.optimizer, self.clip_norm);
             let settings = StepSettings { optimizer, lr: lr as f32, step: self.updates + 1, clip_norm };
             let params = self.network.params_mut();
-            let report = optimizer_step(&self.device, params, &self.gradients, &mut self.moments, &settings);
+            let mut complete = |BlockSums { blocks, sums }: BlockSums<'_>| {
+                if let Some(exchange) = &exchange {
+                    self.ranks.all_gather_entries(sums, |index| exchange.owner(blocks[index]));
+                }
+            };
+            let (gradients, moments) = (&self.gradients, &mut self.moments);
+            let report = optimizer_step_of_share(&self.device, params, gradients, moments, &settings, &mut complete);
+            if let Some(exchange) = exchange.as_ref().filter(|_| report.finite) {
+                exchange.gather_weights(params);
+            }
             update.grad_norm = f64::from(report.grad_norm);
             update.updated = report.finite;
             self.updates += u64::from(report.finite);
         }
         update.seconds = start.elapsed().as_secs_f64();
-        update
+        StepOutcome { update, tokens, flops }
     }
+}
+
+/// A recording pass of a micro-batch.
+fn pass<'a, N: Network>(
+    network: &'a N,
+    device: &Device,
+    gradients: &'a mut Gradients,
+    precision: DType,
+    key: DropoutKey,
+) -> Pass<'a> {
+    Pass::recording(device, network.params(), gradients, precision, Some(key))
 }

@@ -6,7 +6,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
-use cloze_engine::{Moments, Parameters};
+use cloze_comm::Communicator;
+use cloze_engine::{Moments, Parameters, Share};
 use safetensors::tensor::Metadata;
 use safetensors::{Dtype, View};
 
@@ -15,10 +16,40 @@ use crate::TrainError;
 /// The file's name.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
-/// A parameter's moment that is to be written; converted to bytes only when it is.
+/// A parameter's moment that is to be written. It is gathered from the ranks and converted to bytes only when it is.
 struct Moment<'a> {
     shape: &'a [usize],
-    values: &'a [f32],
+    range: Range<usize>,
+    is_second: bool,
+    moments: &'a Moments,
+    ranks: &'a Communicator,
+}
+
+impl Moment<'_> {
+    /// The values, at rank 0. All ranks must call it, in the same order.
+    fn gather(&self) -> Cow<'_, [f32]> {
+        let read = |part: Range<usize>| match self.is_second {
+            false => self.moments.read_first(part),
+            true => self.moments.read_second(part),
+        };
+        if self.ranks.is_single() {
+            return read(self.range.clone());
+        }
+        let parts_of = |rank| Share::new(rank, self.ranks.size()).ranges(self.range.clone());
+        let own: Vec<f32> =
+            self.moments.share().ranges(self.range.clone()).flat_map(|part| read(part).into_owned()).collect();
+        let counts: Vec<usize> =
+            (0..self.ranks.size()).map(|rank| parts_of(rank).map(|part| part.len()).sum()).collect();
+        let all = self.ranks.gather_parts(&own, &counts);
+        let mut values = vec![0.0; all.len()];
+        let mut rest = &all[..];
+        for part in (0..self.ranks.size()).flat_map(parts_of).filter(|_| self.ranks.is_root()) {
+            let (now, later) = rest.split_at(part.len());
+            values[part.start - self.range.start..part.end - self.range.start].copy_from_slice(now);
+            rest = later;
+        }
+        values.into()
+    }
 }
 
 impl View for &Moment<'_> {
@@ -29,10 +60,10 @@ impl View for &Moment<'_> {
         self.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
+        self.gather().iter().flat_map(|v| v.to_le_bytes()).collect()
     }
     fn data_len(&self) -> usize {
-        4 * self.values.len()
+        4 * self.range.len()
     }
 }
 
@@ -41,15 +72,34 @@ fn layout(params: &Parameters) -> impl Iterator<Item = (&str, &[usize], Range<us
     params.ids().map(|id| (params.name(id), params.shape(id), params.range(id)))
 }
 
-pub(super) fn save_moments(path: &Path, params: &Parameters, moments: &Moments) -> Result<(), TrainError> {
-    let (first, second) = (moments.read_first(), moments.read_second());
-    let mut tensors = Vec::new();
-    for (name, shape, range) in layout(params) {
-        for (moment, flat) in [("exp_avg", &first), ("exp_avg_sq", &second)] {
-            let values = &flat[range.clone()];
-            tensors.push((format!("{name}.{moment}"), Moment { shape, values }));
-        }
+/// The moments of all parameters, by their names in the file.
+fn by_name<'a>(params: &'a Parameters, moments: &'a Moments, ranks: &'a Communicator) -> Vec<(String, Moment<'a>)> {
+    let both = layout(params).flat_map(|(name, shape, range)| {
+        [("exp_avg", false), ("exp_avg_sq", true)].map(|(moment, is_second)| {
+            (format!("{name}.{moment}"), Moment { shape, range: range.clone(), is_second, moments, ranks })
+        })
+    });
+    both.collect()
+}
+
+/// Gives this rank's moments to rank 0, which runs [`save_moments`].
+pub(super) fn send_moments(params: &Parameters, moments: &Moments, ranks: &Communicator) {
+    let mut all = by_name(params, moments, ranks);
+    // The file has tensors of one type in the order of their names.
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (_, moment) in all {
+        moment.gather();
     }
+}
+
+/// Writes the moments of all ranks, at rank 0.
+pub(super) fn save_moments(
+    path: &Path,
+    params: &Parameters,
+    moments: &Moments,
+    ranks: &Communicator,
+) -> Result<(), TrainError> {
+    let tensors = by_name(params, moments, ranks);
     let views = tensors.iter().map(|(name, moment)| (name.as_str(), moment));
     let failed = |e| TrainError::io("write", path, e);
     // The library creates files that only the owner can read; set the usual mode of new files.
@@ -61,29 +111,33 @@ pub(super) fn save_moments(path: &Path, params: &Parameters, moments: &Moments) 
     fs::set_permissions(path, default_mode).map_err(failed)
 }
 
+/// Reads the moments of the share.
 pub(super) fn load_moments(path: &Path, params: &Parameters, moments: &mut Moments) -> Result<(), TrainError> {
     let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
     let mut file = File::open(path).map_err(|e| TrainError::io("read", path, e))?;
     let (start, header) = read_header(&mut file).map_err(|e| damaged(e.to_string()))?;
-    moments.edit(|first, second| {
-        for (name, shape, range) in layout(params) {
-            for (moment, flat) in [("exp_avg", &mut *first), ("exp_avg_sq", &mut *second)] {
-                let name = format!("{name}.{moment}");
-                let stored = header.info(&name).ok_or_else(|| damaged(format!("{name} is missing")))?;
-                if stored.dtype != Dtype::F32 || stored.shape != shape {
-                    return Err(damaged(format!(
-                        "{name} is {:?} {:?}, expected F32 {shape:?}",
-                        stored.dtype, stored.shape,
-                    )));
-                }
-                let offset = SeekFrom::Start(start + stored.data_offsets.0 as u64);
-                file.seek(offset)
-                    .and_then(|_| read_numbers(&mut file, &mut flat[range.clone()]))
+    for (name, shape, range) in layout(params) {
+        for (moment, is_second) in [("exp_avg", false), ("exp_avg_sq", true)] {
+            let name = format!("{name}.{moment}");
+            let stored = header.info(&name).ok_or_else(|| damaged(format!("{name} is missing")))?;
+            if stored.dtype != Dtype::F32 || stored.shape != shape {
+                return Err(damaged(format!(
+                    "{name} is {:?} {:?}, expected F32 {shape:?}",
+                    stored.dtype, stored.shape,
+                )));
+            }
+            for part in moments.share().ranges(range.clone()).collect::<Vec<_>>() {
+                let offset = start + (stored.data_offsets.0 + 4 * (part.start - range.start)) as u64;
+                moments
+                    .edit(part, |first, second| {
+                        file.seek(SeekFrom::Start(offset))?;
+                        read_numbers(&mut file, if is_second { second } else { first })
+                    })
                     .map_err(|e| damaged(format!("{name}: {e}")))?;
             }
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 /// The offset of the tensors' data, and the header.
@@ -132,19 +186,29 @@ mod tests {
         // More numbers than fit in the buffer.
         let model = params(&device, [&[3, 40_000], &[7]]);
         let mut moments = Moments::zeros_like(&model);
-        moments.edit(|first, second| {
+        let all = 0..model.count();
+        moments.edit(all.clone(), |first, second| {
             for (i, (m, v)) in first.iter_mut().zip(second).enumerate() {
                 (*m, *v) = (f32::from_bits(i as u32 * 7919), -(i as f32));
             }
         });
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(OPTIMIZER);
-        save_moments(&path, &model, &moments).unwrap();
+        save_moments(&path, &model, &moments, &Communicator::single()).unwrap();
         let mut loaded = Moments::zeros_like(&model);
         load_moments(&path, &model, &mut loaded).unwrap();
         let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert!(bits(&loaded.read_first()) == bits(&moments.read_first()));
-        assert!(bits(&loaded.read_second()) == bits(&moments.read_second()));
+        assert!(bits(&loaded.read_first(all.clone())) == bits(&moments.read_first(all.clone())));
+        assert!(bits(&loaded.read_second(all.clone())) == bits(&moments.read_second(all)));
+        // The share of a rank has its blocks of these.
+        for rank in 0..3 {
+            let share = Share::new(rank, 3);
+            let mut part = Moments::zeros_of(&model, share);
+            load_moments(&path, &model, &mut part).unwrap();
+            for range in share.ranges(0..model.count()) {
+                assert!(bits(&part.read_second(range.clone())) == bits(&moments.read_second(range)));
+            }
+        }
 
         let fails =
             |model: &Parameters| load_moments(&path, model, &mut Moments::zeros_like(model)).unwrap_err().to_string();

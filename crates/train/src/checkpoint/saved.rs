@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cloze_comm::Communicator;
 use cloze_engine::{Device, Moments};
 use cloze_files::write_folder;
 use cloze_text::Tokenizer;
@@ -9,14 +10,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::listing::{list, path_of};
-use super::moments::{OPTIMIZER, load_moments, save_moments};
+use super::moments::{OPTIMIZER, load_moments, save_moments, send_moments};
 use super::state::{verify, write_state};
 use crate::TrainError;
 use crate::network::Network;
 use crate::run::RunFolder;
+use crate::step::share;
 
 /// Saves the checkpoint of a step, atomically. `state` contains everything that resuming needs in addition to weights
-/// and moments.
+/// and moments. Rank 0 writes; the others give it their moments. The files do not depend on the number of ranks.
 ///
 /// # Errors
 /// [`TrainError::Save`]; earlier checkpoints are unchanged, and no partial files remain.
@@ -27,12 +29,17 @@ pub fn save<N: Network>(
     moments: &Moments,
     tokenizer: &Tokenizer,
     state: &impl Serialize,
+    ranks: &Communicator,
 ) -> Result<PathBuf, TrainError> {
     let path = path_of(folder, step);
+    if !ranks.is_root() {
+        send_moments(network.params(), moments, ranks);
+        return Ok(path);
+    }
     let written = write_folder(&path, |partial| {
         network.save(partial)?;
         save_tokenizer::<N>(partial, network, tokenizer)?;
-        save_moments(&partial.join(OPTIMIZER), network.params(), moments)?;
+        save_moments(&partial.join(OPTIMIZER), network.params(), moments, ranks)?;
         write_state(partial, state)
     });
     written.map_err(|e| save_error(folder, &path, &e))?;
@@ -88,17 +95,18 @@ pub struct Loaded<N, S> {
     pub state: S,
 }
 
-/// Loads a checkpoint, after comparing every file with its checksum.
+/// Loads a checkpoint, after comparing every file with its checksum. The moments are those of the rank's share.
 ///
 /// # Errors
 /// [`TrainError::Damaged`] with the first file that is missing, truncated or altered.
 pub fn load<N: Network, S: Serialize + DeserializeOwned>(
     dir: &Path,
     device: &Device,
+    ranks: &Communicator,
 ) -> Result<Loaded<N, S>, TrainError> {
     let state = verify(dir)?;
     let network = N::load(dir, device)?;
-    let mut moments = Moments::zeros_like(network.params());
+    let mut moments = Moments::zeros_of(network.params(), share(ranks));
     load_moments(&dir.join(OPTIMIZER), network.params(), &mut moments)?;
     Ok(Loaded { network, moments, state })
 }

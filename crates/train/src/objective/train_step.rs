@@ -1,5 +1,6 @@
 //! The interface of objectives, and one training step of an objective.
 
+use cloze_comm::Communicator;
 use cloze_data::batch::{Batch, BatchOptions};
 use cloze_engine::{DropoutKey, Pass};
 use cloze_model::{Inputs, LoadReport, Losses};
@@ -7,6 +8,7 @@ use cloze_model::{Inputs, LoadReport, Losses};
 use super::start::Start;
 use super::term::Term;
 use crate::TrainError;
+use crate::micro_batch::MicroBatch;
 use crate::network::Network;
 use crate::step::{StepOutcome, Trainer};
 
@@ -74,25 +76,40 @@ pub trait Objective {
 /// The objectives of the phases of a run. All of them train the same network.
 pub type PhaseObjectives<N, B> = [Box<dyn Objective<Network = N, Batch = B>>];
 
-/// Runs one training step on some micro-batches with a learning rate; `number` counts all steps from 0.
+/// Runs one training step with a learning rate; `number` counts all steps from 0. `batches` are this rank's micro-batches of the
+/// `count` of the step: its [`part`](cloze_comm::Communicator::part), so all of them in a job of one process.
 pub fn train_step<O: Objective + ?Sized>(
     objective: &O,
     trainer: &mut Trainer<O::Network>,
     batches: &[O::Batch],
+    count: usize,
     number: u64,
     lr: f64,
 ) -> StepOutcome {
-    let mut scales = Vec::new();
-    for (index, term) in objective.terms().iter().enumerate() {
-        let count: f64 = batches.iter().map(|batch| objective.counts(batch)[index]).sum();
-        scales.push((term.weight / count.max(1.0)) as f32);
+    let first = trainer.ranks().part(count).start;
+    let scales = scales(objective, trainer.ranks(), batches);
+    trainer.step(count, number, lr, |network, pass, key| {
+        let batch = &batches[key.micro as usize - first];
+        MicroBatch {
+            losses: objective.loss(network, pass, batch, &scales, key),
+            tokens: objective.inputs(batch).tokens() as u64,
+            flops: objective.flops(network, batch),
+        }
+    })
+}
+
+/// The gradient scales of a step: the weight of each loss, divided by its predictions in the micro-batches of all ranks.
+fn scales<O: Objective + ?Sized>(objective: &O, ranks: &Communicator, batches: &[O::Batch]) -> Vec<f32> {
+    let terms = objective.terms();
+    let mut counts = vec![0.0; terms.len()];
+    for batch in batches {
+        counts.iter_mut().zip(objective.counts(batch)).for_each(|(sum, count)| *sum += count);
     }
-    let update = trainer.step(batches.len(), number, lr, |network, pass, key| {
-        objective.loss(network, pass, &batches[key.micro as usize], &scales, key)
-    });
-    StepOutcome {
-        update,
-        tokens: batches.iter().map(|batch| objective.inputs(batch).tokens() as u64).sum(),
-        flops: batches.iter().map(|batch| objective.flops(&trainer.network, batch)).sum(),
-    }
+    let all = ranks.all_gather_numbers(&counts);
+    let of_term = |(index, term): (usize, &Term)| {
+        // Whole numbers: their sum does not depend on the order.
+        let count: f64 = all.iter().skip(index).step_by(terms.len()).sum();
+        (term.weight / count.max(1.0)) as f32
+    };
+    terms.iter().enumerate().map(of_term).collect()
 }

@@ -14,8 +14,11 @@ use crate::tensorboard::EventFile;
 
 /// The log of a run: metrics.jsonl and a TensorBoard event file.
 #[derive(Debug)]
-pub struct RunLog {
-    file: File,
+pub struct RunLog(Option<Files>);
+
+#[derive(Debug)]
+struct Files {
+    lines: File,
     path: PathBuf,
     events: EventFile,
 }
@@ -32,9 +35,14 @@ impl RunLog {
             let kept = lines_up_to(&path, step, incomplete)?;
             cloze_files::write(&path, &kept)?;
         }
-        let file =
+        let lines =
             OpenOptions::new().create(true).append(true).open(&path).map_err(|e| TrainError::io("open", &path, e))?;
-        Ok(RunLog { file, path, events: EventFile::create(folder.root(), step + 1)? })
+        Ok(RunLog(Some(Files { lines, path, events: EventFile::create(folder.root(), step + 1)? })))
+    }
+
+    /// A log that writes nothing, for the ranks of a job other than rank 0.
+    pub fn silent() -> RunLog {
+        RunLog(None)
     }
 
     /// Appends a line: a JSON object with the key `step`.
@@ -42,9 +50,10 @@ impl RunLog {
     /// # Errors
     /// The system's error with the path.
     pub fn append(&mut self, line: &impl Serialize) -> Result<(), TrainError> {
-        let mut text = serde_json::to_string(line).map_err(|e| TrainError::io("write", &self.path, e.into()))?;
+        let Some(Files { lines, path, .. }) = &mut self.0 else { return Ok(()) };
+        let mut text = serde_json::to_string(line).map_err(|e| TrainError::io("write", path, e.into()))?;
         text.push('\n');
-        self.file.write_all(text.as_bytes()).map_err(|e| TrainError::io("write", &self.path, e))
+        lines.write_all(text.as_bytes()).map_err(|e| TrainError::io("write", path, e))
     }
 
     /// Writes values of a step for TensorBoard.
@@ -52,7 +61,7 @@ impl RunLog {
     /// # Errors
     /// The system's error with the path.
     pub fn scalars(&mut self, step: u64, figures: &[(String, f64)]) -> Result<(), TrainError> {
-        self.events.scalars(step, figures)
+        self.0.as_mut().map_or(Ok(()), |files| files.events.scalars(step, figures))
     }
 
     /// Appends a line of pre-training, and writes its values for TensorBoard.
@@ -85,7 +94,8 @@ impl RunLog {
     /// # Errors
     /// The system's error with the path.
     pub fn sync(&self) -> Result<(), TrainError> {
-        self.file.sync_data().map_err(|e| TrainError::io("write", &self.path, e))
+        let Some(Files { lines, path, .. }) = &self.0 else { return Ok(()) };
+        lines.sync_data().map_err(|e| TrainError::io("write", path, e))
     }
 }
 
@@ -134,7 +144,7 @@ mod tests {
         for step in 1..=4 {
             log.write(&train(step)).unwrap();
         }
-        log.file.write_all(b"{\"kind\":\"tra").unwrap();
+        log.0.as_mut().unwrap().lines.write_all(b"{\"kind\":\"tra").unwrap();
         drop(log);
         assert_eq!(read_metrics(&folder.metrics()).unwrap().len(), 4);
         let mut log = RunLog::open(&folder, 2, false).unwrap();

@@ -1,30 +1,27 @@
-use super::{Moments, Optimizer, OptimizerStep, StepSettings};
+use super::{BlockSums, Complete, Moments, Optimizer, OptimizerStep, StepSettings, of_share, parts};
 use crate::cpu::Cpu;
 use crate::cpu::disjoint::DisjointSlice;
 use crate::cpu::lanes::{self, LANES, each_part, load, store};
 use crate::cpu::level::{Isa, Vectorized, mul_add};
 use crate::params::UpdateGroup;
-use crate::{Gradients, Parameters};
+use crate::{Gradients, Parameters, Share};
 use std::ops::Range;
 
-/// Weights per task.
-const BLOCK: usize = 1 << 14;
 /// LAMB reads weights and moments twice. Parameters with this number of weights in all are processed together, so that
 /// they are still in the caches the second time.
 const WEIGHTS_IN_CACHE: usize = 1 << 18;
 
 impl OptimizerStep for Cpu {
-    fn square_sum(&self, grads: &Gradients, range: Range<usize>) -> f64 {
-        let gradients = &grads.arena().slice::<f32>()[range];
-        let mut sums = vec![0f64; gradients.len().div_ceil(BLOCK)];
-        let parts = DisjointSlice::new(&mut sums);
-        self.for_blocks(gradients.len(), BLOCK, |range| {
-            let block = range.start / BLOCK;
-            // SAFETY: each block has its own sum.
-            let sum = unsafe { parts.part(block..block + 1) };
-            sum[0] = self.level.run(SquareSum(&gradients[range]));
+    fn square_sums(&self, grads: &Gradients, parts: &[Range<usize>]) -> Vec<f64> {
+        let gradients = grads.arena().slice::<f32>();
+        let mut sums = vec![0f64; parts.len()];
+        let places = DisjointSlice::new(&mut sums);
+        self.pool.run(parts.len(), &|i| {
+            // SAFETY: each part has its own sum.
+            let sum = unsafe { places.part(i..i + 1) };
+            sum[0] = self.level.run(SquareSum(&gradients[parts[i].clone()]));
         });
-        sums.iter().sum()
+        sums
     }
 
     fn adamw(
@@ -37,18 +34,26 @@ impl OptimizerStep for Cpu {
     ) {
         let update = UpdateMoments::new(settings, factor);
         let groups = params.update_groups();
-        let arenas = Arenas::new(params, grads, moments);
-        for UpdateGroup { range: group, decays, rate } in groups {
-            let lr = f64::from(settings.lr) * f64::from(rate);
+        let share = moments.share;
+        let of_group = |(group, UpdateGroup { range, .. }): (usize, &UpdateGroup)| {
+            share.ranges(range.clone()).map(move |part| (group, part)).collect::<Vec<_>>()
+        };
+        let blocks: Vec<(usize, Range<usize>)> = groups.iter().enumerate().flat_map(of_group).collect();
+        let rates = groups.iter().map(|UpdateGroup { decays, rate, .. }| {
+            let lr = f64::from(settings.lr) * f64::from(*rate);
             let weight_decay = f64::from(settings.optimizer.weight_decay);
-            let decay = if decays { 1.0 - lr * weight_decay } else { 1.0 } as f32;
-            let (direction, rate) = Direction::new(settings, lr);
-            self.for_blocks(group.len(), BLOCK, |block| {
-                // SAFETY: blocks are disjoint.
-                let block = unsafe { arenas.part(group.start + block.start..group.start + block.end) };
-                self.level.run(AdamWBlock { moments: update, direction, rate, decay, block });
-            });
-        }
+            let decay = if *decays { 1.0 - lr * weight_decay } else { 1.0 } as f32;
+            (Direction::new(settings, lr), decay)
+        });
+        let rates: Vec<((Direction, f32), f32)> = rates.collect();
+        let arenas = Arenas::new(params, grads, moments);
+        self.pool.run(blocks.len(), &|i| {
+            let (group, part) = blocks[i].clone();
+            let ((direction, rate), decay) = rates[group];
+            // SAFETY: the parts of blocks are disjoint.
+            let block = unsafe { arenas.part(part) };
+            self.level.run(AdamWBlock { moments: update, direction, rate, decay, block });
+        });
     }
 
     fn lamb(
@@ -58,19 +63,22 @@ impl OptimizerStep for Cpu {
         moments: &mut Moments,
         settings: &StepSettings,
         factor: f32,
+        complete: Complete<'_>,
     ) {
         let update = UpdateMoments::new(settings, factor);
         let tensors = params.trained();
+        // With other ranks, the norms of all parameters are exchanged at once.
+        let at_once = if moments.share == Share::WHOLE { WEIGHTS_IN_CACHE } else { usize::MAX };
         let arenas = Arenas::new(params, grads, moments);
         let mut rest = &tensors[..];
         while !rest.is_empty() {
             let mut weights = 0;
             let fits = |tensor: &&UpdateGroup| {
                 weights += tensor.range.len();
-                weights <= WEIGHTS_IN_CACHE
+                weights <= at_once
             };
             let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            self.lamb_tensors(now, &arenas, settings, update);
+            self.lamb_tensors(now, &arenas, settings, update, complete);
             rest = later;
         }
     }
@@ -84,23 +92,30 @@ impl Cpu {
         arenas: &Arenas<'_>,
         settings: &StepSettings,
         moments: UpdateMoments,
+        complete: Complete<'_>,
     ) {
-        let mut blocks: Vec<(usize, Range<usize>)> = Vec::new();
+        let mut of_tensors: Vec<usize> = Vec::new();
+        let mut blocks: Vec<Range<usize>> = Vec::new();
         for (index, UpdateGroup { range, .. }) in tensors.iter().enumerate() {
-            blocks.extend(range.clone().step_by(BLOCK).map(|start| (index, start..range.end.min(start + BLOCK))));
+            blocks.extend(parts([range.clone()]));
+            of_tensors.resize(blocks.len(), index);
         }
+        let (owned, numbers) = of_share(arenas.share, &blocks);
         let mut block_sums = vec![[0f64; 2]; blocks.len()];
-        let parts = DisjointSlice::new(&mut block_sums);
-        self.pool.run(blocks.len(), &|i| {
-            let (index, range) = blocks[i].clone();
-            let direction = LambDirection::new(settings, tensors[index].decays);
+        let places = DisjointSlice::new(&mut block_sums);
+        self.pool.run(owned.len(), &|i| {
+            let index = owned[i];
+            let direction = LambDirection::new(settings, tensors[of_tensors[index]].decays);
             // SAFETY: blocks are disjoint, and each has its own sums.
-            let (block, sums) = unsafe { (arenas.part(range), parts.part(i..i + 1)) };
+            let (block, sums) = unsafe { (arenas.part(blocks[index].clone()), places.part(index..index + 1)) };
             sums[0] = self.level.run(LambNorms { moments, direction, block });
         });
-        // Added in the order of the blocks, which does not depend on the number of threads.
+        // Each block has two sums.
+        let numbers: Vec<usize> = numbers.into_iter().flat_map(|block| [block; 2]).collect();
+        complete(BlockSums { blocks: &numbers, sums: block_sums.as_flattened_mut() });
+        // Added in the order of the blocks, which depends neither on the number of threads nor on that of ranks.
         let mut square_sums = vec![[0f64; 2]; tensors.len()];
-        for ((index, _), sums) in blocks.iter().zip(block_sums) {
+        for (index, sums) in of_tensors.iter().zip(block_sums) {
             square_sums[*index].iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
         }
         let rate_of = |(tensor, [weights, update]): (&UpdateGroup, [f64; 2])| {
@@ -109,18 +124,20 @@ impl Cpu {
             (f64::from(settings.lr) * f64::from(tensor.rate) * ratio) as f32
         };
         let rates: Vec<f32> = tensors.iter().zip(square_sums).map(rate_of).collect();
-        self.pool.run(blocks.len(), &|i| {
-            let (index, range) = blocks[i].clone();
-            let (direction, rate) = (LambDirection::new(settings, tensors[index].decays), rates[index]);
+        self.pool.run(owned.len(), &|i| {
+            let (index, tensor) = (owned[i], of_tensors[owned[i]]);
+            let direction = LambDirection::new(settings, tensors[tensor].decays);
             // SAFETY: blocks are disjoint.
-            let block = unsafe { arenas.part(range) };
-            self.level.run(LambUpdate { direction, rate, block });
+            let block = unsafe { arenas.part(blocks[index].clone()) };
+            self.level.run(LambUpdate { direction, rate: rates[tensor], block });
         });
     }
 }
 
 /// The arenas that a step reads and writes.
 struct Arenas<'a> {
+    /// Whose moments these are.
+    share: Share,
     weights: DisjointSlice<'a, f32>,
     first: DisjointSlice<'a, f32>,
     second: DisjointSlice<'a, f32>,
@@ -138,6 +155,7 @@ struct Block<'a> {
 impl<'a> Arenas<'a> {
     fn new(params: &'a mut Parameters, grads: &'a Gradients, moments: &'a mut Moments) -> Arenas<'a> {
         Arenas {
+            share: moments.share,
             weights: DisjointSlice::new(params.arena_mut().slice_mut()),
             first: DisjointSlice::new(moments.first.slice_mut()),
             second: DisjointSlice::new(moments.second.slice_mut()),
@@ -148,12 +166,13 @@ impl<'a> Arenas<'a> {
     /// # Safety
     /// Parts that exist at the same time must not overlap.
     unsafe fn part(&self, range: Range<usize>) -> Block<'_> {
-        // SAFETY: by the caller's contract.
+        let place = self.share.place(range.clone());
+        // SAFETY: by the caller's contract; different parts have different places.
         unsafe {
             Block {
                 w: self.weights.part(range.clone()),
-                m: self.first.part(range.clone()),
-                v: self.second.part(range.clone()),
+                m: self.first.part(place.clone()),
+                v: self.second.part(place),
                 g: &self.gradients[range],
             }
         }

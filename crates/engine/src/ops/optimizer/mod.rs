@@ -13,7 +13,7 @@
 #[allow(unsafe_code)]
 mod cpu;
 
-use crate::{Device, Gradients, Parameters, Tensor};
+use crate::{Device, Gradients, Parameters, Share, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -44,8 +44,10 @@ pub struct Optimizer {
     pub bias_correction: bool,
 }
 
-/// Running means of the gradients and of their squares, with the layout of the [`Parameters`], on their device.
+/// Running means of the gradients and of their squares, on the device of the [`Parameters`]: those of the weights of a [`Share`], in their
+/// order.
 pub struct Moments {
+    share: Share,
     first: Tensor,
     second: Tensor,
 }
@@ -53,26 +55,35 @@ pub struct Moments {
 impl Moments {
     /// Zeros for every weight.
     pub fn zeros_like(params: &Parameters) -> Moments {
-        let zeros = || params.device().zeros(params.count());
-        Moments { first: zeros(), second: zeros() }
+        Moments::zeros_of(params, Share::WHOLE)
     }
 
-    /// m of all parameters, in the order of [`Parameters::ids`]: borrowed if the device uses host memory, otherwise
-    /// copied.
-    pub fn read_first(&self) -> Cow<'_, [f32]> {
-        self.first.read(0..self.first.count())
+    /// Zeros for the weights of a share.
+    pub fn zeros_of(params: &Parameters, share: Share) -> Moments {
+        let zeros = || params.device().zeros(share.count(params.count()));
+        Moments { share, first: zeros(), second: zeros() }
     }
 
-    /// v of all parameters, borrowed or copied as in [`Moments::read_first`].
-    pub fn read_second(&self) -> Cow<'_, [f32]> {
-        self.second.read(0..self.second.count())
+    /// The weights whose moments these are.
+    pub fn share(&self) -> Share {
+        self.share
     }
 
-    /// Lets `edit` change m and v of all parameters, in place or in copies that are then written back.
-    pub fn edit<T>(&mut self, edit: impl FnOnce(&mut [f32], &mut [f32]) -> T) -> T {
-        let all = 0..self.first.count();
-        let Moments { first, second } = self;
-        first.edit(all.clone(), |first| second.edit(all, |second| edit(first, second)))
+    /// m of a part of the arena, one of [`Share::ranges`]: borrowed if the device uses host memory, otherwise copied.
+    pub fn read_first(&self, part: Range<usize>) -> Cow<'_, [f32]> {
+        self.first.read(self.share.place(part))
+    }
+
+    /// v of a part of the arena, as in [`Moments::read_first`].
+    pub fn read_second(&self, part: Range<usize>) -> Cow<'_, [f32]> {
+        self.second.read(self.share.place(part))
+    }
+
+    /// Lets `edit` change m and v of a part of the arena, in place or in copies that are then written back.
+    pub fn edit<T>(&mut self, part: Range<usize>, edit: impl FnOnce(&mut [f32], &mut [f32]) -> T) -> T {
+        let place = self.share.place(part);
+        let Moments { first, second, .. } = self;
+        first.edit(place.clone(), |first| second.edit(place, |second| edit(first, second)))
     }
 }
 
@@ -99,11 +110,22 @@ pub struct StepSettings {
     pub clip_norm: Option<f32>,
 }
 
+/// Sums of each block of the arena, of which a rank computes those of its [`Share`].
+pub struct BlockSums<'a> {
+    /// The block of each entry.
+    pub blocks: &'a [usize],
+    /// The sums; those of other ranks' blocks are 0.
+    pub sums: &'a mut [f64],
+}
+
+/// Gets the sums of other ranks' blocks. Does nothing in a job of one process.
+pub type Complete<'a> = &'a mut dyn FnMut(BlockSums<'_>);
+
 /// The kernels of the optimizer's step.
 pub(crate) trait OptimizerStep {
-    /// Σ g² over a range of the arena, summed in a fixed order.
-    fn square_sum(&self, grads: &Gradients, range: Range<usize>) -> f64;
-    /// Updates weights and moments by AdamW, with gradients multiplied by `factor`.
+    /// Σ g² of each of some parts of the arena.
+    fn square_sums(&self, grads: &Gradients, parts: &[Range<usize>]) -> Vec<f64>;
+    /// Updates weights and moments of the share by AdamW, with gradients multiplied by `factor`.
     fn adamw(
         &self,
         params: &mut Parameters,
@@ -120,7 +142,13 @@ pub(crate) trait OptimizerStep {
         moments: &mut Moments,
         settings: &StepSettings,
         factor: f32,
+        complete: Complete<'_>,
     );
+}
+
+/// The parts of ranges of the arena, each in one block.
+pub(crate) fn parts(ranges: impl IntoIterator<Item = Range<usize>>) -> Vec<Range<usize>> {
+    ranges.into_iter().flat_map(|range| Share::WHOLE.ranges(range)).collect()
 }
 
 /// Clips the gradients, then updates all weights that are not frozen (see [`Parameters::set_rate`]). The gradients of
@@ -132,19 +160,43 @@ pub fn optimizer_step(
     moments: &mut Moments,
     settings: &StepSettings,
 ) -> StepReport {
+    optimizer_step_of_share(device, params, grads, moments, settings, &mut |_| ())
+}
+
+/// As [`optimizer_step`], for the weights of the share of the moments. `complete` gets sums of the blocks of other shares.
+pub fn optimizer_step_of_share(
+    device: &Device,
+    params: &mut Parameters,
+    grads: &Gradients,
+    moments: &mut Moments,
+    settings: &StepSettings,
+    complete: Complete<'_>,
+) -> StepReport {
     let backend = device.backend();
-    let parts = params.trained_ranges().into_iter().map(|range| backend.square_sum(grads, range));
-    let grad_norm = parts.sum::<f64>().sqrt();
+    let all = parts(params.trained_ranges());
+    let (owned, blocks) = of_share(moments.share, &all);
+    let mut sums = vec![0.0; all.len()];
+    let own: Vec<Range<usize>> = owned.iter().map(|&index| all[index].clone()).collect();
+    owned.iter().zip(backend.square_sums(grads, &own)).for_each(|(&index, sum)| sums[index] = sum);
+    complete(BlockSums { blocks: &blocks, sums: &mut sums });
+    let grad_norm = sums.iter().sum::<f64>().sqrt();
     if !grad_norm.is_finite() {
         return StepReport { grad_norm: grad_norm as f32, finite: false };
     }
     // PyTorch's clip_grad_norm_ adds 1e-6 to the norm; the factor is at most 1.
-    let factor = settings.clip_norm.map_or(1.0, |max| (f64::from(max) / (grad_norm + 1e-6)).min(1.0));
+    let factor = settings.clip_norm.map_or(1.0, |max| (f64::from(max) / (grad_norm + 1e-6)).min(1.0)) as f32;
     match settings.optimizer.rule {
-        UpdateRule::AdamW => backend.adamw(params, grads, moments, settings, factor as f32),
-        UpdateRule::Lamb => backend.lamb(params, grads, moments, settings, factor as f32),
+        UpdateRule::AdamW => backend.adamw(params, grads, moments, settings, factor),
+        UpdateRule::Lamb => backend.lamb(params, grads, moments, settings, factor, complete),
     }
     StepReport { grad_norm: grad_norm as f32, finite: true }
+}
+
+/// The indices of the parts that a share has, and the block of each part.
+pub(crate) fn of_share(share: Share, parts: &[Range<usize>]) -> (Vec<usize>, Vec<usize>) {
+    let blocks: Vec<usize> = parts.iter().map(|part| part.start / Share::BLOCK).collect();
+    let owned = (0..parts.len()).filter(|&index| share.ranges(parts[index].clone()).next().is_some()).collect();
+    (owned, blocks)
 }
 
 #[cfg(test)]
@@ -328,7 +380,7 @@ mod tests {
                 let mut moments = Moments::zeros_like(&params);
                 let settings = StepSettings { optimizer: optimizer(rule, true), lr, step: 1, clip_norm: None };
                 let report = optimizer_step(&device, &mut params, &grads, &mut moments, &settings);
-                (params.read_all().to_vec(), moments.read_first().to_vec(), report.grad_norm)
+                (params.read_all().to_vec(), moments.read_first(0..120).to_vec(), report.grad_norm)
             };
             let (full, _, norm) = step([1.0; 3], 0.01);
             let (half, _, _) = step([1.0; 3], 0.005);
@@ -359,7 +411,7 @@ mod tests {
             assert_eq!(report.finite, bad == 1e30, "{bad}");
             if !report.finite {
                 assert_eq!(params.read_all()[..], [1.0; 5]);
-                assert_eq!(moments.read_first()[..], [0.0; 5]);
+                assert_eq!(moments.read_first(0..5)[..], [0.0; 5]);
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::cpu::Cpu;
 use crate::cpu::disjoint::DisjointSlice;
 use crate::cpu::level::{Isa, Vectorized};
 use crate::dtype::{Real, with_real};
+use std::ops::Range;
 
 const BLOCK: usize = 1 << 14;
 
@@ -21,6 +22,27 @@ impl Sum for Cpu {
             });
         });
         a
+    }
+
+    fn sum_ranges(&self, addends: &[&Tensor], ranges: &[Range<usize>], to: &mut [f32]) {
+        let (last, others) = addends.split_last().expect("something to add");
+        let (last, others): (&[f32], Vec<&[f32]>) = (last.slice(), others.iter().map(|addend| addend.slice()).collect());
+        let mut end = 0;
+        let places = ranges.iter().map(|range| {
+            end += range.len();
+            end - range.len()
+        });
+        let places: Vec<usize> = places.collect();
+        assert_eq!(end, to.len(), "room for the ranges");
+        let to = DisjointSlice::new(to);
+        self.pool.run(ranges.len(), &|i| {
+            // SAFETY: the places of ranges are disjoint.
+            let sum = unsafe { to.part(places[i]..places[i] + ranges[i].len()) };
+            sum.copy_from_slice(&last[ranges[i].clone()]);
+            for other in others.iter().rev() {
+                self.level.run(Add { sum: &mut *sum, b: &other[ranges[i].clone()] });
+            }
+        });
     }
 }
 

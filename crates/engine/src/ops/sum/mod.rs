@@ -1,14 +1,18 @@
-//! a + b: sums the gradients from several uses of an activation. It has no backward pass.
+//! a + b: sums the gradients from several uses of an activation, or from several micro-batches. It has no backward pass.
 
 #[allow(unsafe_code)]
 mod cpu;
 
 use crate::Tensor;
+use std::ops::Range;
 
 /// Element-wise addition.
 pub(crate) trait Sum {
     /// a + b, in a's memory if it is not shared.
     fn sum(&self, a: Tensor, b: &Tensor) -> Tensor;
+
+    /// Writes ranges of a₀ + (a₁ + (… + aₙ)), f32 tensors of one dimension, one after another to host memory.
+    fn sum_ranges(&self, addends: &[&Tensor], ranges: &[Range<usize>], to: &mut [f32]);
 }
 
 #[cfg(test)]

@@ -1,0 +1,83 @@
+//! Which weights a rank of a job updates.
+
+use std::ops::Range;
+
+/// The share of a rank in the arena: blocks of consecutive weights, dealt to the ranks in turn. A rank updates only the weights of its
+/// share, and has only their moments (Rajbhandari et al. 2020, "ZeRO", stage 1).
+///
+/// Sums of squares are added block by block, so that they do not depend on the number of ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    rank: usize,
+    size: usize,
+}
+
+impl Share {
+    /// Weights of a block.
+    pub const BLOCK: usize = 1 << 14;
+
+    /// All weights: a job of one process.
+    pub const WHOLE: Share = Share { rank: 0, size: 1 };
+
+    /// The share of rank `rank` of `size`.
+    pub fn new(rank: usize, size: usize) -> Share {
+        assert!(rank < size, "rank {rank} of {size}");
+        Share { rank, size }
+    }
+
+    /// The rank that has a block.
+    pub fn owner(self, block: usize) -> usize {
+        block % self.size
+    }
+
+    /// The number of weights of an arena of `count` weights.
+    pub(crate) fn count(self, count: usize) -> usize {
+        if self.size == 1 { count } else { self.ranges(0..count).map(|range| range.len()).sum() }
+    }
+
+    /// The parts of a range of the arena, each in one block.
+    pub fn ranges(self, within: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let blocks = within.start / Self::BLOCK..within.end.div_ceil(Self::BLOCK);
+        let part = move |block: usize| {
+            within.start.max(block * Self::BLOCK)..within.end.min((block + 1) * Self::BLOCK)
+        };
+        blocks.filter(move |block| self.owner(*block) == self.rank).map(part).filter(|range| !range.is_empty())
+    }
+
+    /// The place of a part of the arena among the weights of the share. The part must be in one block of the share, unless the share is
+    /// the whole.
+    pub(crate) fn place(self, part: Range<usize>) -> Range<usize> {
+        if self.size == 1 {
+            return part;
+        }
+        let (block, offset) = (part.start / Self::BLOCK, part.start % Self::BLOCK);
+        assert!(self.owner(block) == self.rank && offset + part.len() <= Self::BLOCK, "{part:?} in the share {self:?}");
+        let start = block / self.size * Self::BLOCK + offset;
+        start..start + part.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_cover_the_arena_once() {
+        let count = 5 * Share::BLOCK + 100;
+        for size in 1..5 {
+            let mut seen = vec![0; count];
+            for rank in 0..size {
+                let share = Share::new(rank, size);
+                let mut places = vec![false; share.count(count)];
+                for range in share.ranges(0..count) {
+                    seen[range.clone()].iter_mut().for_each(|n| *n += 1);
+                    places[share.place(range)].iter_mut().for_each(|place| *place = true);
+                }
+                assert!(places.iter().all(|place| *place), "rank {rank} of {size}");
+            }
+            assert!(seen.iter().all(|n| *n == 1));
+        }
+        let parts: Vec<_> = Share::new(1, 2).ranges(10..3 * Share::BLOCK).collect();
+        assert_eq!(parts, [Share::BLOCK..2 * Share::BLOCK]);
+    }
+}

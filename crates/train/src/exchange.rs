@@ -1,0 +1,258 @@
+//! The exchange of gradients and weights between the ranks of a job.
+//!
+//! Each rank sums the gradients of its micro-batches. The sums of all ranks are added slice by slice: a rank gets the slices of its
+//! [`Share`] from all ranks, adds them in the order of the [`Tree`](cloze_comm::Tree), and updates these weights. Then all ranks get
+//! all weights. So the result has the same bits for any number of ranks.
+//!
+//! Gradients are sent in buckets, from the end of the arena to its start, which is the order of the backward pass. A thread sends and adds
+//! a bucket while the pass goes on.
+
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use cloze_comm::Communicator;
+use cloze_engine::{Device, GradientSums, Gradients, Parameters, Share};
+use serde::{Deserialize, Serialize};
+
+/// Number of blocks in a bucket: 25 MB of f32, as in PyTorch's DistributedDataParallel.
+const BUCKET_BLOCKS: usize = 400;
+
+/// The type of gradients on the way between ranks. They are added in f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Wire {
+    /// The same bits for any number of ranks.
+    #[default]
+    F32,
+    /// Half of the bytes. The gradient of each rank is rounded once, with a relative error of at most 2⁻⁹.
+    Bf16,
+}
+
+impl Wire {
+    /// Whether it is the default.
+    pub fn is_default(&self) -> bool {
+        *self == Wire::default()
+    }
+}
+
+/// A range of the arena whose gradients are sent together.
+struct Bucket {
+    range: Range<usize>,
+    /// The slices of each rank, one after another.
+    slices: Vec<Vec<Range<usize>>>,
+    /// Their numbers of weights.
+    counts: Vec<usize>,
+}
+
+/// The buckets of a network, and how they are sent.
+pub(crate) struct Exchange<'a> {
+    ranks: &'a Communicator,
+    share: Share,
+    buckets: Vec<Bucket>,
+    /// Number of micro-batches of the step.
+    parts: usize,
+    wire: Wire,
+}
+
+/// The gradients of a bucket, packed for all ranks.
+enum Packed {
+    F32(Vec<f32>),
+    Bf16(Vec<u16>),
+}
+
+/// The slices of the gradient that this rank has received, from the last bucket to the first.
+pub(crate) struct Slices(Vec<Vec<f32>>);
+
+impl<'a> Exchange<'a> {
+    /// For a step with `parts` micro-batches. Blocks without trained weights are not sent.
+    pub(crate) fn new(
+        ranks: &'a Communicator,
+        share: Share,
+        params: &Parameters,
+        parts: usize,
+        wire: Wire,
+    ) -> Exchange<'a> {
+        let mut blocks: Vec<usize> = params
+            .trained_ranges()
+            .into_iter()
+            .flat_map(|range| range.start / Share::BLOCK..range.end.div_ceil(Share::BLOCK))
+            .collect();
+        blocks.dedup();
+        let count = params.count();
+        let bucket = |blocks: &[usize]| {
+            let mut slices = vec![Vec::new(); ranks.size()];
+            let of_block = |block: usize| block * Share::BLOCK..count.min((block + 1) * Share::BLOCK);
+            blocks.iter().for_each(|&block| slices[share.owner(block)].push(of_block(block)));
+            let counts = slices.iter().map(|slices| slices.iter().map(Range::len).sum()).collect();
+            let range = of_block(blocks[0]).start..of_block(blocks[blocks.len() - 1]).end;
+            Bucket { range, slices, counts }
+        };
+        let buckets = blocks.chunks(BUCKET_BLOCKS).map(bucket).collect();
+        Exchange { ranks, share, buckets, parts, wire }
+    }
+
+    /// Sends and adds all buckets. `packed` gives those of this rank, from the last to the first.
+    fn sum(&self, packed: impl IntoIterator<Item = Packed>) -> Slices {
+        let sum = |(bucket, packed): (&Bucket, Packed)| match packed {
+            Packed::F32(numbers) => self.ranks.reduce_scatter(self.parts, &numbers, &bucket.counts),
+            Packed::Bf16(numbers) => self.ranks.reduce_scatter(self.parts, &numbers, &bucket.counts),
+        };
+        Slices(self.buckets.iter().rev().zip(packed).map(sum).collect())
+    }
+
+    /// Runs the last backward pass of this rank, which reports complete gradients to the [`Sending`], while buckets are sent and added.
+    pub(crate) fn overlap(&self, device: &Device, run: impl FnOnce(&mut Sending<'_>)) -> Slices {
+        std::thread::scope(|scope| {
+            let (sender, receiver): (Sender<Packed>, Receiver<Packed>) = channel();
+            let receiver = std::sync::Mutex::new(Some(receiver));
+            let take = || receiver.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let sum = || take().map(|receiver| self.sum(receiver));
+            let thread = std::thread::Builder::new().name("exchange".into()).spawn_scoped(scope, sum);
+            let unsent = self.buckets.iter().map(|bucket| bucket.range.len()).collect();
+            run(&mut Sending { exchange: self, device, sender, unsent, next: self.buckets.len() });
+            let slices = match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // The system cannot start a thread: send now what was packed.
+                Err(_) => take().map(|receiver| self.sum(receiver)),
+            };
+            slices.expect("the receiver was taken once")
+        })
+    }
+
+    /// Writes the received slices to the gradients.
+    pub(crate) fn write(&self, slices: Slices, gradients: &mut Gradients) {
+        for (bucket, numbers) in self.buckets.iter().rev().zip(slices.0) {
+            let mut rest = &numbers[..];
+            for slice in &bucket.slices[self.ranks.rank()] {
+                let (now, later) = rest.split_at(slice.len());
+                gradients.write(slice.clone(), now);
+                rest = later;
+            }
+        }
+    }
+
+    /// Gets the weights that other ranks have updated.
+    pub(crate) fn gather_weights(&self, params: &mut Parameters) {
+        for Bucket { slices, counts, .. } in &self.buckets {
+            let mut all = vec![0f32; counts.iter().sum()];
+            params.edit_all(|weights| {
+                let start: usize = counts[..self.ranks.rank()].iter().sum();
+                let mut rest = &mut all[start..];
+                for slice in &slices[self.ranks.rank()] {
+                    let (now, later) = rest.split_at_mut(slice.len());
+                    now.copy_from_slice(&weights[slice.clone()]);
+                    rest = later;
+                }
+                self.ranks.all_gather_parts(&mut all, counts);
+                let mut rest = &all[..];
+                for (rank, slices) in slices.iter().enumerate() {
+                    for slice in slices {
+                        let (now, later) = rest.split_at(slice.len());
+                        if rank != self.ranks.rank() {
+                            weights[slice.clone()].copy_from_slice(now);
+                        }
+                        rest = later;
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Packs buckets whose gradients are complete, and gives them to the thread that sends them.
+pub(crate) struct Sending<'a> {
+    exchange: &'a Exchange<'a>,
+    device: &'a Device,
+    sender: Sender<Packed>,
+    /// Weights of each bucket whose gradients are not complete.
+    unsent: Vec<usize>,
+    /// The bucket after the next to be sent.
+    next: usize,
+}
+
+impl Sending<'_> {
+    /// The gradients of a range are complete, except for earlier micro-batches in `sums`.
+    pub(crate) fn completed(&mut self, range: &Range<usize>, gradients: &Gradients, sums: &GradientSums) {
+        let buckets = &self.exchange.buckets;
+        let first = buckets.partition_point(|bucket| bucket.range.end <= range.start);
+        for (bucket, unsent) in buckets.iter().zip(&mut self.unsent).skip(first) {
+            let overlap = range.start.max(bucket.range.start)..range.end.min(bucket.range.end);
+            if overlap.is_empty() {
+                break;
+            }
+            *unsent -= overlap.len();
+        }
+        while self.next > 0 && self.unsent[self.next - 1] == 0 {
+            self.next -= 1;
+            let packed = self.pack(&buckets[self.next], gradients, sums);
+            // The receiver lives until this value is dropped.
+            let _ = self.sender.send(packed);
+        }
+    }
+
+    /// This rank has no micro-batches: it only adds those of others.
+    pub(crate) fn nothing(&mut self) {
+        for _ in 0..std::mem::take(&mut self.next) {
+            let empty = match self.exchange.wire {
+                Wire::F32 => Packed::F32(Vec::new()),
+                Wire::Bf16 => Packed::Bf16(Vec::new()),
+            };
+            let _ = self.sender.send(empty);
+        }
+    }
+
+    fn pack(&self, bucket: &Bucket, gradients: &Gradients, sums: &GradientSums) -> Packed {
+        let of_rank = sums.kept() + 1;
+        let mut numbers = vec![0f32; of_rank * bucket.counts.iter().sum::<usize>()];
+        let mut rest = &mut numbers[..];
+        for (slices, count) in bucket.slices.iter().zip(&bucket.counts) {
+            for sum in 0..of_rank {
+                let (now, later) = rest.split_at_mut(*count);
+                sums.read(self.device, gradients, sum, slices, now);
+                rest = later;
+            }
+        }
+        match self.exchange.wire {
+            Wire::F32 => Packed::F32(numbers),
+            Wire::Bf16 => Packed::Bf16(numbers.into_iter().map(to_bf16).collect()),
+        }
+    }
+}
+
+/// The bits of the nearest bf16, ties to even. NaN stays NaN.
+fn to_bf16(number: f32) -> u16 {
+    let bits = number.to_bits();
+    if number.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
+impl Exchange<'_> {
+    /// The rank that updates each of some blocks.
+    pub(crate) fn owner(&self, block: usize) -> usize {
+        self.share.owner(block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bf16_is_rounded_to_the_nearest() {
+        for (number, bits) in [
+            (1.0, 0x3f80),
+            (-2.5, 0xc020),
+            (1.0 + 1.0 / 256.0, 0x3f80),
+            (1.0 + 3.0 / 256.0, 0x3f82),
+            (f32::INFINITY, 0x7f80),
+            (f32::MAX, 0x7f80),
+            (0.0, 0),
+        ] {
+            assert_eq!(to_bf16(number), bits, "{number}");
+        }
+        assert!(f32::from_bits(u32::from(to_bf16(f32::NAN)) << 16).is_nan());
+    }
+}
