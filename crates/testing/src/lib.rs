@@ -1,13 +1,16 @@
-//! What the tests of several crates share: a tiny model that learns a few rows in seconds, the folder of real data, a simulated hub.
+//! What the tests of several crates share: a tiny model that learns a few rows in seconds, the folder of real data, a simulated hub,
+//! ranks without MPI.
 #![forbid(unsafe_code)]
 
 pub mod hub;
+mod ranks;
 
 use std::path::{Path, PathBuf};
 
 use cloze_engine::Device;
 use cloze_model::{Config, Family, Heads, Model};
 use cloze_text::{SPECIAL_TOKENS, Tokenizer};
+pub use ranks::ranks;
 
 /// The words that the tiny model knows.
 pub const WORDS: [&str; 20] = [
