@@ -134,7 +134,9 @@ fn main() -> ExitCode {
         (false, false) => Verbosity::Normal,
     };
     let mut terminal = Terminal::detect(color, verbosity, threads);
-    if let Err(error) = ranks::start(arguments.command.supports_ranks()) {
+    if let Err(error) =
+        ranks::start(arguments.command.supports_ranks(), |line| output::write_stderr(format_args!("error: {line}")))
+    {
         return fail(&error, &terminal);
     }
     terminal.threads = terminal.threads.or_else(ranks::threads);

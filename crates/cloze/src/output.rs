@@ -7,23 +7,23 @@ use std::io::{self, ErrorKind, IsTerminal, StdoutLock, Write};
 
 use terminal_size::{Width, terminal_size_of};
 
-use crate::flags;
+use crate::{flags, ranks};
 
-/// Standard output, for stdout. Its errors name standard output.
-pub struct Output(StdoutLock<'static>);
+/// Standard output, for stdout; nothing at the ranks of a job other than rank 0. Its errors name standard output.
+pub struct Output(Option<StdoutLock<'static>>);
 
 /// Locks standard output.
 pub fn stdout() -> Output {
-    Output(io::stdout().lock())
+    Output(ranks::is_root().then(|| io::stdout().lock()))
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(stdout_error)
+        self.0.as_mut().map_or(Ok(bytes.len()), |stdout| stdout.write(bytes).map_err(stdout_error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(stdout_error)
+        self.0.as_mut().map_or(Ok(()), |stdout| stdout.flush().map_err(stdout_error))
     }
 }
 

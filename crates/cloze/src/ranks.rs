@@ -8,7 +8,6 @@ use anyhow::Result;
 use cloze_comm::{Communicator, Launch, threads_of_rank};
 
 use crate::failure::usage;
-use crate::output::write_stderr;
 
 /// How long a rank waits for the others, in seconds, unless `CLOZE_PATIENCE` is set. Rank 0 saves checkpoints while they wait.
 const PATIENCE: u64 = 600;
@@ -22,11 +21,11 @@ pub fn current() -> &'static Communicator {
     RANKS.get_or_init(Communicator::single)
 }
 
-/// Starts the communication, if a launcher started several processes.
+/// Starts the communication, if a launcher started several processes. `print` prints a line when it fails later; then all processes end.
 ///
 /// # Errors
 /// A command that runs in one process; no MPI library.
-pub fn start(supports_ranks: bool) -> Result<()> {
+pub fn start(supports_ranks: bool, print: fn(&str)) -> Result<()> {
     let Some(launch) = Launch::detect() else { return Ok(()) };
     if !supports_ranks {
         return Err(usage(format!(
@@ -40,9 +39,9 @@ pub fn start(supports_ranks: bool) -> Result<()> {
             .map_err(|_| usage(format!("CLOZE_PATIENCE: expected a number of seconds, found {seconds:?}")))?,
         Err(_) => PATIENCE,
     };
-    let ranks = Communicator::start(launch, Duration::from_secs(patience), |line| {
+    let ranks = Communicator::start(launch, Duration::from_secs(patience), move |line| {
         cloze_files::remove_unfinished();
-        write_stderr(format_args!("error: {line}"));
+        print(line);
     })?;
     let _ = RANKS.set(ranks);
     Ok(())

@@ -135,19 +135,19 @@ impl Communicator {
         self.0.finish();
     }
 
-    /// The bytes of each rank, in order.
-    pub fn all_gather(&self, mine: &[u8]) -> Vec<Vec<u8>> {
+    /// The numbers of each rank, in order. Ranks may have different counts.
+    pub fn all_gather<T: Pod>(&self, mine: &[T]) -> Vec<Vec<T>> {
         if self.is_single() {
             return vec![mine.to_vec()];
         }
         let lengths: Vec<usize> =
             self.all_gather_numbers(&[mine.len() as u64]).into_iter().map(|length| length as usize).collect();
         let total: usize = lengths.iter().sum();
-        assert!(total <= MAX_BYTES, "{total} bytes are gathered at once");
-        let mut all = vec![0; total];
+        assert!(total * size_of::<T>() <= MAX_BYTES, "{total} numbers are gathered at once");
+        let mut all = vec![T::zeroed(); total];
         let start: usize = lengths[..self.rank()].iter().sum();
         all[start..start + mine.len()].copy_from_slice(mine);
-        self.0.all_gather(&mut all, &lengths);
+        self.all_gather_parts(&mut all, &lengths);
         let mut rest = &all[..];
         lengths.iter().map(|length| rest.split_off(..*length).unwrap_or_default().to_vec()).collect()
     }

@@ -59,13 +59,7 @@ impl Prefetch {
     }
 
     /// As [`start`](Self::start), for a part of each step: of each `group` batches from `first` on, those in `range`.
-    pub fn start_part(
-        source: Arc<BatchSource>,
-        first: u64,
-        group: u64,
-        range: Range<u64>,
-        depth: usize,
-    ) -> Prefetch {
+    pub fn start_part(source: Arc<BatchSource>, first: u64, group: u64, range: Range<u64>, depth: usize) -> Prefetch {
         let indices = Indices { first, group, next: range.start, range };
         // In addition to the queue, the thread holds one batch that it cannot send yet.
         let (sender, receiver) = sync_channel(depth.saturating_sub(1).min(MAX_DEPTH));

@@ -74,7 +74,8 @@ impl GradientSums {
     /// Takes the arena of the gradients, which get another one. Its contents are arbitrary: a step begins each micro-batch with
     /// [`Gradients::zero`].
     fn take(&mut self, device: &Device, grads: &mut Gradients) -> Tensor {
-        let free = self.free.pop().unwrap_or_else(|| device.backend().empty(grads.arena_while_written().shape(), DType::F32));
+        let free =
+            self.free.pop().unwrap_or_else(|| device.backend().empty(grads.arena_while_written().shape(), DType::F32));
         grads.swap_arena(free)
     }
 }

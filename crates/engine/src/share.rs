@@ -38,9 +38,7 @@ impl Share {
     /// The parts of a range of the arena, each in one block.
     pub fn ranges(self, within: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let blocks = within.start / Self::BLOCK..within.end.div_ceil(Self::BLOCK);
-        let part = move |block: usize| {
-            within.start.max(block * Self::BLOCK)..within.end.min((block + 1) * Self::BLOCK)
-        };
+        let part = move |block: usize| within.start.max(block * Self::BLOCK)..within.end.min((block + 1) * Self::BLOCK);
         blocks.filter(move |block| self.owner(*block) == self.rank).map(part).filter(|range| !range.is_empty())
     }
 

@@ -3,13 +3,18 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cloze_engine::Pass;
 use cloze_engine::ops::LossSum;
-use cloze_engine::{DType, Device, Pass};
-use cloze_model::{Model, TaskHead};
+use cloze_model::{Losses, Model, TaskHead};
+use cloze_train::micro_batch::{MicroBatch, gather_in_turn};
+use cloze_train::step::Trainer;
 
 use crate::TaskError;
 use crate::batch::TaskBatch;
 use crate::example::Example;
+
+/// The name of the loss between ranks.
+const TERM: &str = "task";
 
 /// Tokens of an inference batch: enough to use the matrix unit well, few enough to need little memory.
 pub(crate) const BATCH_TOKENS: usize = 4096;
@@ -66,19 +71,49 @@ pub(crate) fn run_batches(
     Some((found, loss))
 }
 
-/// [`run_batches`] for a model that may be in training. None if `stop` was set.
+/// As [`run_batches`], for a model in training. The ranks of a job share the batches; all get all logits. None if `stop` was set at one of
+/// them.
 pub(crate) fn run_model(
-    model: &Model,
-    device: &Device,
-    precision: DType,
+    trainer: &Trainer<Model>,
     head: TaskHead,
     examples: &[&Example],
     stop: &AtomicBool,
 ) -> Option<(Vec<Vec<f32>>, LossSum)> {
-    let mut proceed = |_| if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-    run_batches(head, examples, &mut proceed, |batch| {
-        batch.logits_and_loss(model, &mut Pass::inference(device, &model.params, precision))
-    })
+    let (model, ranks) = (&trainer.network, trainer.ranks());
+    let lengths: Vec<usize> = examples.iter().map(|example| example.length()).collect();
+    let batches = batches_by_length(&lengths);
+    let (mut own, mut counts, mut losses, mut is_stopped) = (Vec::new(), Vec::new(), Vec::new(), false);
+    for (_, now) in batches.iter().enumerate().filter(|(number, _)| number % ranks.size() == ranks.rank()) {
+        is_stopped = stop.load(Ordering::Relaxed);
+        if is_stopped {
+            break;
+        }
+        let chosen: Vec<&Example> = now.iter().map(|&i| examples[i]).collect();
+        let mut pass = Pass::inference(trainer.device(), &model.params, trainer.precision());
+        let (logits, loss) = TaskBatch::pack(head, &chosen).logits_and_loss(model, &mut pass);
+        counts.extend(logits.iter().map(|row| row.len() as u64));
+        own.extend(logits.into_iter().flatten());
+        let mut of_batch = Losses::default();
+        of_batch.add(TERM, loss);
+        losses.push(MicroBatch { losses: of_batch, ..MicroBatch::default() });
+    }
+    if ranks.any(is_stopped) {
+        return None;
+    }
+    let (all, counts) = (ranks.all_gather(&own), ranks.all_gather(&counts));
+    let mut rest: Vec<_> = all.iter().zip(&counts).map(|(logits, counts)| (&logits[..], counts.iter())).collect();
+    let mut found = vec![Vec::new(); examples.len()];
+    for (number, now) in batches.iter().enumerate() {
+        let (logits, counts) = &mut rest[number % ranks.size()];
+        for (&i, count) in now.iter().zip(counts) {
+            found[i] = logits.split_off(..*count as usize).unwrap_or_default().to_vec();
+        }
+    }
+    let mut loss = LossSum::default();
+    for of_batch in gather_in_turn(ranks, losses) {
+        loss += of_batch.losses.get(TERM).unwrap_or_default();
+    }
+    Some((found, loss))
 }
 
 /// Checks that no sequence is longer than the model's positions, and that there are no pairs if the model has only one

@@ -1,5 +1,6 @@
 //! The device of a run. Nothing else in this crate creates a device: callers pass one.
 
+use cloze_comm::Communicator;
 use cloze_engine::{Device, EngineError};
 
 /// A device with the instruction set `requested`; otherwise with `previous`, that of a run to resume, if this machine
@@ -20,4 +21,23 @@ pub fn run_device(
         },
         (None, None) => Device::cpu(threads),
     }
+}
+
+/// The devices of the ranks of a job: rank 0 makes its own with `of_root`, the others use its instruction set, because the last bits of
+/// results depend on it.
+///
+/// # Errors
+/// Those of `of_root`; a machine that lacks the instruction set.
+pub fn device_of_ranks<E: From<EngineError>>(
+    ranks: &Communicator,
+    threads: Option<usize>,
+    of_root: impl FnOnce() -> Result<Device, E>,
+) -> Result<Device, E> {
+    if ranks.is_root() {
+        let device = of_root()?;
+        ranks.broadcast(device.instruction_set().as_bytes().to_vec());
+        return Ok(device);
+    }
+    let name = ranks.broadcast(Vec::new());
+    Ok(Device::cpu_at(threads, &String::from_utf8_lossy(&name))?)
 }

@@ -31,6 +31,29 @@ pub enum TrainError {
         /// The names of the built-in recipes.
         names: Vec<String>,
     },
+    /// Ranks of a job that were started differently.
+    #[error("rank {rank} ({host}) has a different {what} than rank 0: all ranks need the same")]
+    OtherRank {
+        /// The rank.
+        rank: usize,
+        /// Its machine.
+        host: String,
+        /// What differs.
+        what: &'static str,
+    },
+    /// A step with fewer micro-batches than ranks.
+    #[error(
+        "phase {phase} has {found} micro-batches in a step, and there are {ranks} ranks; expected at least one for each: set `phase.{phase}.accumulate` \
+         to at least {ranks}, with smaller micro-batches"
+    )]
+    MicroBatches {
+        /// The phase, from 0.
+        phase: usize,
+        /// Its micro-batches.
+        found: u32,
+        /// The number of ranks.
+        ranks: usize,
+    },
     /// A file or folder that could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {

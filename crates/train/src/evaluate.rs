@@ -14,8 +14,8 @@ use cloze_text::Tokenizer;
 use serde::Serialize;
 
 use crate::TrainError;
-use crate::network::Network;
 use crate::micro_batch::{MicroBatch, gather_in_turn};
+use crate::network::Network;
 use crate::objective::{CausalLm, MaskedLm, Objective, ScoredText, figures};
 use crate::recipe::Precision;
 use crate::run::LossFigures;
@@ -140,7 +140,9 @@ pub fn evaluate<O: Objective + ?Sized>(
     let sequences: u64 = ranks.all_gather_numbers(&[own_sequences]).into_iter().sum();
     let mut losses = Losses::default();
     let mut tokens = 0;
-    for MicroBatch { losses: of_batch, tokens: more, .. } in gather_in_turn(ranks, own.into_iter().map(|(_, r)| r).collect()) {
+    for MicroBatch { losses: of_batch, tokens: more, .. } in
+        gather_in_turn(ranks, own.into_iter().map(|(_, r)| r).collect())
+    {
         losses.merge(&of_batch);
         tokens += more;
     }
@@ -221,6 +223,7 @@ fn evaluate_model<O: Objective<Network = Model>>(
         progress(share);
         ControlFlow::Continue(())
     };
-    let evaluation = evaluate(objective, model, device, precision, &Communicator::single(), &held_out, options.batches, progress);
+    let evaluation =
+        evaluate(objective, model, device, precision, &Communicator::single(), &held_out, options.batches, progress);
     Ok(evaluation.expect("progress never breaks"))
 }

@@ -8,7 +8,8 @@
 //! a bucket while the pass goes on.
 
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, PoisonError};
 
 use cloze_comm::Communicator;
 use cloze_engine::{Device, GradientSums, Gradients, Parameters, Share};
@@ -103,21 +104,20 @@ impl<'a> Exchange<'a> {
 
     /// Runs the last backward pass of this rank, which reports complete gradients to the [`Sending`], while buckets are sent and added.
     pub(crate) fn overlap(&self, device: &Device, run: impl FnOnce(&mut Sending<'_>)) -> Slices {
-        std::thread::scope(|scope| {
-            let (sender, receiver): (Sender<Packed>, Receiver<Packed>) = channel();
-            let receiver = std::sync::Mutex::new(Some(receiver));
-            let take = || receiver.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-            let sum = || take().map(|receiver| self.sum(receiver));
+        let (sender, receiver) = channel();
+        // Taken by the thread, or afterwards if the system cannot start one.
+        let receiver = Mutex::new(Some(receiver));
+        let sum = || receiver.lock().unwrap_or_else(PoisonError::into_inner).take().map(|receiver| self.sum(receiver));
+        let slices = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("exchange".into()).spawn_scoped(scope, sum);
             let unsent = self.buckets.iter().map(|bucket| bucket.range.len()).collect();
             run(&mut Sending { exchange: self, device, sender, unsent, next: self.buckets.len() });
-            let slices = match thread {
+            match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                // The system cannot start a thread: send now what was packed.
-                Err(_) => take().map(|receiver| self.sum(receiver)),
-            };
-            slices.expect("the receiver was taken once")
-        })
+                Err(_) => sum(),
+            }
+        });
+        slices.expect("the receiver is taken once")
     }
 
     /// Writes the received slices to the gradients.

@@ -6,7 +6,7 @@
 //! | [`plan`], [`schedule`] | phases and end of a run by steps or time; the learning rate |
 //! | [`objective`] | objectives of pre-training: batches, network, losses |
 //! | [`step`], [`micro_batch`] | one optimizer step from micro-batches |
-//! | [`exchange`] | gradients and weights between the ranks of a job |
+//! | [`exchange`], [`agreement`] | gradients and weights between the ranks of a job; whether they were started in the same way |
 //! | [`train_loop`] | the loop of pre-training and fine-tuning: steps, evaluation, logs, checkpoints, interrupts, resuming |
 //! | [`pretrain`](mod@pretrain) | a recipe → a model |
 //! | [`window`], [`pace`] | means since the last logged line; the speed of steps |
@@ -18,6 +18,7 @@
 //! | [`evaluate`](mod@evaluate) | held-out loss and accuracy |
 #![forbid(unsafe_code)]
 
+pub mod agreement;
 pub mod batch;
 pub mod checkpoint;
 pub mod device;

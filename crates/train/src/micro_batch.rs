@@ -65,7 +65,7 @@ pub(crate) fn gather(ranks: &Communicator, own: Vec<MicroBatch>) -> Vec<MicroBat
 }
 
 /// The results of all batches, in order. They are dealt to the ranks in turn.
-pub(crate) fn gather_in_turn(ranks: &Communicator, own: Vec<MicroBatch>) -> Vec<MicroBatch> {
+pub fn gather_in_turn(ranks: &Communicator, own: Vec<MicroBatch>) -> Vec<MicroBatch> {
     let mut of_ranks: Vec<_> = of_ranks(ranks, own).into_iter().map(Vec::into_iter).collect();
     let mut all = Vec::new();
     for rank in (0..ranks.size()).cycle() {

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use cloze_comm::Communicator;
 use cloze_text::Tokenizer;
 use serde::Serialize;
 
@@ -133,7 +134,7 @@ pub trait Job {
     /// The error that ends a run after too many consecutive skipped steps; `checkpoint` is the last one.
     fn not_finite(&self, at: &LoopState, checkpoint: Option<PathBuf>) -> Self::Error;
 
-    /// Writes what remains when the run is over; all steps are done and evaluated.
+    /// Writes what remains when the run is over, at rank 0; all steps are done and evaluated.
     ///
     /// # Errors
     /// A run that has not learned anything; a file that cannot be written.
@@ -270,9 +271,10 @@ pub struct TrainLoop<'a, J: Job> {
     trainer: Trainer<J::Network>,
     tokenizer: &'a Tokenizer,
     folder: RunFolder,
-    /// The lock that keeps other processes out.
-    _lock: File,
+    /// The lock that keeps other processes out; rank 0 has it.
+    _lock: Option<File>,
     log: RunLog,
+    ranks: Communicator,
     at: LoopState,
     on_event: &'a mut dyn FnMut(&EventOf<J>),
     /// The step of the last checkpoint.
@@ -285,8 +287,8 @@ pub struct TrainLoop<'a, J: Job> {
 }
 
 impl<'a, J: Job> TrainLoop<'a, J> {
-    /// Prepares the loop for its first step. The run's folder exists and is locked. `at` is the state of the run; if it
-    /// is resumed, that of its last checkpoint.
+    /// Prepares the loop for its first step. The run's folder exists and is locked; only rank 0 of a job writes to it. `at` is the state
+    /// of the run; if it is resumed, that of its last checkpoint.
     ///
     /// # Errors
     /// The log or the link to the best checkpoint cannot be written.
@@ -294,20 +296,29 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         job: J,
         trainer: Trainer<J::Network>,
         tokenizer: &'a Tokenizer,
-        (folder, lock): (RunFolder, File),
+        (folder, lock): (RunFolder, Option<File>),
         mut at: LoopState,
         on_event: &'a mut dyn FnMut(&EventOf<J>),
     ) -> Result<TrainLoop<'a, J>, J::Error> {
-        if J::KEEP == Keep::Last {
+        let ranks = trainer.ranks().clone();
+        // What rank 0 finds in the folder: others may not see it.
+        let has = |step| ranks.of_root(u8::from(checkpoint::path_of(&folder, step).is_dir())) == 1;
+        if J::KEEP == Keep::Last
+            && let Some((step, _)) = at.best
+        {
             // If a run was killed directly after saving, its best checkpoint is not linked yet. A best checkpoint that
             // was removed by hand is forgotten.
-            match at.best {
-                Some((step, _)) if checkpoint::path_of(&folder, step).is_dir() => checkpoint::mark_best(&folder, step)?,
-                _ => at.best = None,
+            match has(step) {
+                true if ranks.is_root() => checkpoint::mark_best(&folder, step)?,
+                true => {}
+                false => at.best = None,
             }
         }
-        let saved = checkpoint::path_of(&folder, at.step).is_dir().then_some(at.step);
-        let log = RunLog::open(&folder, at.step, !at.window.is_empty())?;
+        let saved = has(at.step).then_some(at.step);
+        let log = match ranks.is_root() {
+            true => RunLog::open(&folder, at.step, !at.window.is_empty())?,
+            false => RunLog::silent(),
+        };
         let step_seconds = vec![0.0; job.plan().phases()];
         Ok(TrainLoop {
             job,
@@ -316,6 +327,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
             folder,
             _lock: lock,
             log,
+            ranks,
             at,
             on_event,
             saved,
@@ -357,9 +369,8 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         }
         loop {
             // The clock is read once per step: this time decides whether the run is over, the phase and the learning
-            // rate. After the step, the time is this value plus the step's seconds. (If several machines train
-            // together, all must use the clock of one.)
-            self.at.seconds = seconds_before + session.elapsed().as_secs_f64();
+            // rate. After the step, the time is this value plus the step's seconds. All ranks use the clock of rank 0.
+            self.at.seconds = self.ranks.of_root(seconds_before + session.elapsed().as_secs_f64());
             if self.is_over() {
                 return self.finish(stop);
             }
@@ -371,7 +382,9 @@ impl<'a, J: Job> TrainLoop<'a, J> {
             }
             let after = self.job.plan().progress(self.at.step + 1, self.at.seconds + last_step_seconds);
             let lr = self.job.lr(self.position().progress, after);
-            let outcome = self.job.step(&mut self.trainer, &self.at, lr)?;
+            let mut outcome = self.job.step(&mut self.trainer, &self.at, lr)?;
+            let (seconds, stopped) = self.agree(outcome.update.seconds, stop);
+            outcome.update.seconds = seconds;
 
             last_step_seconds = outcome.update.seconds;
             self.step_seconds[phase] = outcome.update.seconds;
@@ -417,7 +430,6 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                     None => return self.interrupted(),
                 }
             }
-            let stopped = stop.load(Ordering::Relaxed);
             if self.is_over() {
                 continue;
             }
@@ -431,6 +443,16 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                 self.save()?;
             }
         }
+    }
+
+    /// The seconds of a step at rank 0, and whether `stop` is set at one of the ranks.
+    fn agree(&self, seconds: f64, stop: &AtomicBool) -> (f64, bool) {
+        let own = [seconds, f64::from(u8::from(stop.load(Ordering::Relaxed)))];
+        if self.ranks.is_single() {
+            return (seconds, own[1] > 0.0);
+        }
+        let all = self.ranks.all_gather_numbers(&own);
+        (all[0], all.iter().skip(1).step_by(2).any(|stopped| *stopped > 0.0))
     }
 
     /// Begins a phase. If it has other losses than the last one, the steps since the last line are logged first, because a
@@ -561,8 +583,12 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         }
         self.log.sync()?;
         let Trainer { network, moments, .. } = &self.trainer;
-        checkpoint::save(&self.folder, step, network, moments, self.tokenizer, &self.job.state(&self.at))?;
+        let state = self.job.state(&self.at);
+        checkpoint::save(&self.folder, step, network, moments, self.tokenizer, &state, &self.ranks)?;
         self.saved = Some(step);
+        if !self.ranks.is_root() {
+            return Ok(path);
+        }
         let best = self.at.best.map(|(step, _)| step).filter(|_| J::KEEP == Keep::Last);
         if best == Some(step) {
             checkpoint::mark_best(&self.folder, step)?;
@@ -575,6 +601,9 @@ impl<'a, J: Job> TrainLoop<'a, J> {
     }
 
     fn save_model(&self) -> Result<(), J::Error> {
+        if !self.ranks.is_root() {
+            return Ok(());
+        }
         checkpoint::save_model(&self.folder, &self.trainer.network, self.tokenizer)?;
         Ok(())
     }
@@ -607,7 +636,9 @@ impl<'a, J: Job> TrainLoop<'a, J> {
             let (step, evaluations) = (self.at.step, self.at.evaluations_since_best);
             self.log_message(format!("stopped after step {step}: no better score in {evaluations} evaluations"))?;
         }
-        self.job.finish(&self.folder, &self.at)?;
+        if self.ranks.is_root() {
+            self.job.finish(&self.folder, &self.at)?;
+        }
         match J::KEEP {
             Keep::Last => {
                 // Also if this session did no step: the run may have been interrupted before, or the line above is new.
@@ -628,12 +659,15 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                     self.save_model()?;
                 }
                 self.log.sync()?;
-                // Checkpoints are not needed any more. They are renamed first, so that a run that is killed now is
-                // either over or not.
-                let (checkpoints, removed) = (self.folder.checkpoints(), self.folder.root().join(REMOVED_CHECKPOINTS));
-                fs::rename(&checkpoints, &removed)
-                    .and_then(|()| fs::remove_dir_all(&removed))
-                    .map_err(|e| TrainError::io("remove", &checkpoints, e))?;
+                if self.ranks.is_root() {
+                    // Checkpoints are not needed any more. They are renamed first, so that a run that is killed now is
+                    // either over or not.
+                    let checkpoints = self.folder.checkpoints();
+                    let removed = self.folder.root().join(REMOVED_CHECKPOINTS);
+                    fs::rename(&checkpoints, &removed)
+                        .and_then(|()| fs::remove_dir_all(&removed))
+                        .map_err(|e| TrainError::io("remove", &checkpoints, e))?;
+                }
                 Ok(self.ended(true, None))
             }
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, bail};
+use cloze_comm::Communicator;
 use cloze_engine::{DType, Device};
 use cloze_model::rtd_pair::{DISCRIMINATOR, GENERATOR};
 use cloze_tasks::inference::likelihood::Scorer;
@@ -262,7 +263,8 @@ fn pretrain(context: &Context<'_>, run: &Run, folder: &RunFolder) -> Result<Opti
             );
         }
     }
-    let outcome = pretrain_with_bar(&run.recipe, folder.root(), resume, context.stop, context.terminal)?;
+    let alone = Communicator::single();
+    let outcome = pretrain_with_bar(&run.recipe, folder.root(), resume, &alone, context.stop, context.terminal)?;
     if !outcome.finished {
         return Ok(None);
     }

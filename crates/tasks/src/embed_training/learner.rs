@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cloze_engine::ops::LossSum;
-use cloze_engine::{DType, Device, DropoutKey, Pass};
+use cloze_engine::{Device, DropoutKey, Pass};
 use cloze_model::{Inputs, Losses};
+use cloze_train::micro_batch::MicroBatch;
 use cloze_train::step::{StepOutcome, Trainer};
 
 use super::denoising::Damage;
@@ -46,7 +47,7 @@ pub(super) enum Objective {
 }
 
 /// One forward pass of a step: the places of its texts among those of the step.
-struct MicroBatch {
+struct TextBatch {
     places: Vec<usize>,
     inputs: Inputs,
     excluded: usize,
@@ -54,7 +55,7 @@ struct MicroBatch {
 
 impl EmbedLearner<'_> {
     /// The forward passes of texts: of similar lengths, and with equal prompts.
-    fn micro_batches(&self, rows: &EncodedTexts, texts: &[usize]) -> Vec<MicroBatch> {
+    fn text_batches(&self, rows: &EncodedTexts, texts: &[usize]) -> Vec<TextBatch> {
         let mut kinds: Vec<usize> = texts.iter().map(|&number| rows.texts[number].excluded).collect();
         kinds.sort_unstable();
         kinds.dedup();
@@ -71,7 +72,7 @@ impl EmbedLearner<'_> {
                     let sequence = &rows.texts[texts[place]].sequence;
                     inputs.push(&sequence.ids, &sequence.segments);
                 }
-                batches.push(MicroBatch { places, inputs, excluded });
+                batches.push(TextBatch { places, inputs, excluded });
             }
         }
         batches
@@ -106,30 +107,36 @@ struct Denoising {
     texts: Inputs,
 }
 
-/// The vectors of texts, in their order. With a key, as the recording pass with that key will compute them. None if `stop`
-/// was set.
+/// The vectors of texts, in their order. With a key, as the recording pass with that key will compute them. The ranks of a job share the
+/// passes; all get all vectors. None if `stop` was set at one of them.
 fn embed(
-    network: &EmbeddingNetwork,
-    device: &Device,
-    precision: DType,
-    batches: &[MicroBatch],
+    trainer: &Trainer<EmbeddingNetwork>,
+    batches: &[TextBatch],
     key: impl Fn(usize) -> Option<DropoutKey>,
     stop: Option<&AtomicBool>,
 ) -> Option<Vec<f32>> {
+    let (network, ranks) = (&trainer.network, trainer.ranks());
     let width = network.width();
-    let count: usize = batches.iter().map(|batch| batch.places.len()).sum();
-    let mut vectors = vec![0.0; count * width];
-    for (number, batch) in batches.iter().enumerate() {
-        if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-            return None;
+    let (mut own, mut is_stopped) = (Vec::new(), false);
+    for number in ranks.part(batches.len()) {
+        is_stopped = stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+        if is_stopped {
+            break;
         }
-        let mut pass = Pass::inference(device, network.params(), precision);
+        let mut pass = Pass::inference(trainer.device(), network.params(), trainer.precision());
         if let Some(key) = key(number) {
             pass = pass.dropping(key);
         }
-        let found = network.embed(&mut pass, &batch.inputs, batch.excluded).value().to_vec_f32();
-        scatter(&found, &batch.places, width, &mut vectors);
+        let TextBatch { inputs, excluded, .. } = &batches[number];
+        own.extend(network.embed(&mut pass, inputs, *excluded).value().to_vec_f32());
     }
+    if ranks.any(is_stopped) {
+        return None;
+    }
+    let count: usize = batches.iter().map(|batch| batch.places.len()).sum();
+    let mut vectors = vec![0.0; count * width];
+    let places: Vec<usize> = batches.iter().flat_map(|batch| &batch.places).copied().collect();
+    scatter(&ranks.all_gather(&own).concat(), &places, width, &mut vectors);
     Some(vectors)
 }
 
@@ -172,10 +179,8 @@ impl Learner for EmbedLearner<'_> {
     ) -> Result<Option<(f64, Scores)>, TaskError> {
         let (device, network) = (trainer.device(), &trainer.network);
         let all: Vec<usize> = (0..self.dev.texts.len()).collect();
-        let batches = self.micro_batches(self.dev, &all);
-        let Some(vectors) = embed(network, device, trainer.precision(), &batches, |_| None, Some(stop)) else {
-            return Ok(None);
-        };
+        let batches = self.text_batches(self.dev, &all);
+        let Some(vectors) = embed(trainer, &batches, |_| None, Some(stop)) else { return Ok(None) };
         if vectors.iter().any(|value| !value.is_finite()) {
             return Err(TaskError::Logits("the dev rows' vectors".to_owned()));
         }
@@ -194,7 +199,7 @@ impl Learner for EmbedLearner<'_> {
             Objective::Denoising(damage) => {
                 // The same damage at each evaluation.
                 for Denoising { damaged, excluded, texts } in self.denoising(damage, self.dev, &rows, u64::MAX) {
-                    if stop.load(Ordering::Relaxed) {
+                    if trainer.ranks().any(stop.load(Ordering::Relaxed)) {
                         return Ok(None);
                     }
                     let mut pass = Pass::inference(device, network.params(), trainer.precision());
@@ -238,25 +243,22 @@ impl EmbedLearner<'_> {
         let passes = self.denoising(damage, self.train, chosen, number);
         let predicted: usize = passes.iter().map(|pass| pass.texts.tokens() - pass.texts.sequences()).sum();
         let scale = 1.0 / predicted.max(1) as f32;
-        let update = trainer.step(passes.len(), number, lr, |network, pass, key| {
+        trainer.step(passes.len(), number, lr, |network, pass, key| {
             let Denoising { damaged, excluded, texts } = &passes[key.micro as usize];
             let mut losses = Losses::default();
             let loss = network.denoise(pass, damaged, *excluded, texts, scale);
             loss.into_iter().for_each(|loss| losses.add(TERMS[0].name, loss));
-            losses
-        });
-        let tokens = passes.iter().map(|pass| (pass.damaged.tokens() + pass.texts.tokens()) as u64).sum();
-        StepOutcome { update, tokens, flops: 0.0 }
+            MicroBatch { losses, tokens: (damaged.tokens() + texts.tokens()) as u64, flops: 0.0 }
+        })
     }
 
     /// Mines the negatives of all training rows with the current model. With vectors that are not finite, those mined before
     /// stay; the step will report its loss.
     fn mine(&self, miner: &Miner, trainer: &mut Trainer<EmbeddingNetwork>) {
         let all: Vec<usize> = (0..self.train.texts.len()).collect();
-        let batches = self.micro_batches(self.train, &all);
-        let (device, network) = (trainer.device(), &trainer.network);
-        let vectors = embed(network, device, trainer.precision(), &batches, |_| None, None).unwrap_or_default();
-        if let Ok(mined) = miner.mine(device, &Vectors::new(network.width(), vectors)) {
+        let batches = self.text_batches(self.train, &all);
+        let vectors = embed(trainer, &batches, |_| None, None).unwrap_or_default();
+        if let Ok(mined) = miner.mine(trainer.device(), &Vectors::new(trainer.network.width(), vectors)) {
             trainer.network.mined = mined;
         }
     }
@@ -274,18 +276,17 @@ impl EmbedLearner<'_> {
             self.mine(miner, trainer);
         }
         let (step, texts) = self.train.step(chosen, &trainer.network.mined);
-        let batches = self.micro_batches(self.train, &texts);
+        let batches = self.text_batches(self.train, &texts);
         let width = trainer.network.width();
         // With several passes, the loss is computed before the first is recorded.
         let mut before = None;
         if batches.len() > 1 {
-            let (device, precision) = (trainer.device(), trainer.precision());
             let key = |micro| Some(trainer.key(number, micro));
-            let vectors = embed(&trainer.network, device, precision, &batches, key, None).unwrap_or_default();
-            before = Some(Self::outcome(loss, &trainer.network, device, &step, &vectors));
+            let vectors = embed(trainer, &batches, key, None).unwrap_or_default();
+            before = Some(Self::outcome(loss, &trainer.network, trainer.device(), &step, &vectors));
         }
-        let update = trainer.step(batches.len(), number, lr, |network, pass, key| {
-            let MicroBatch { places, inputs, excluded } = &batches[key.micro as usize];
+        trainer.step(batches.len(), number, lr, |network, pass, key| {
+            let TextBatch { places, inputs, excluded } = &batches[key.micro as usize];
             let output = network.embed(pass, inputs, *excluded);
             let alone;
             let (outcome, derivatives) = match &before {
@@ -306,9 +307,7 @@ impl EmbedLearner<'_> {
                 network.seed_log_scale(pass, outcome.log_scale);
                 losses.add(TERMS[0].name, outcome.loss);
             }
-            losses
-        });
-        let tokens = batches.iter().map(|batch| batch.inputs.tokens() as u64).sum();
-        StepOutcome { update, tokens, flops: 0.0 }
+            MicroBatch { losses, tokens: inputs.tokens() as u64, flops: 0.0 }
+        })
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use cloze_comm::Communicator;
 use cloze_data::{TokenTable, example_order};
 use cloze_engine::Device;
 use cloze_model::LoadReport;
@@ -58,6 +59,8 @@ pub struct EmbedRun<'a> {
     pub resume: bool,
     /// The device. To resume a run, use [`device_of_run`](crate::finetune::device_of_run).
     pub device: &'a Device,
+    /// The processes that train together; rank 0 writes the run folder.
+    pub ranks: &'a Communicator,
 }
 
 /// The rows and the start of a run.
@@ -101,6 +104,10 @@ impl RunData for Data {
     fn write(&self, run: &Path) -> Result<(), TaskError> {
         let path = Data::path(run);
         Ok(cloze_files::write(&path, &pretty(&path, &self.0)?)?)
+    }
+
+    fn identity(&self) -> Vec<u8> {
+        self.0.to_string().into_bytes()
     }
 
     fn check(&self, run: &Path) -> Result<(), TaskError> {
@@ -166,7 +173,7 @@ impl Prepared {
         let training = &self.settings.training;
         let (mut network, moments, state, report) = match newest {
             Some(path) => {
-                let loaded = checkpoint::load::<EmbeddingNetwork, State>(path, run.device)?;
+                let loaded = checkpoint::load::<EmbeddingNetwork, State>(path, run.device, run.ranks)?;
                 (loaded.network, Some(loaded.moments), loaded.state, LoadReport::default())
             }
             None => {
@@ -196,7 +203,7 @@ impl Prepared {
         };
         set_up(network.model_mut(), training)?;
         let updates = state.updates();
-        Ok((trainer(network, run.device, training, updates, moments), state, report))
+        Ok((trainer(network, run.device, training, updates, moments, run.ranks)?, state, report))
     }
 
     fn learner(&self, network: &EmbeddingNetwork) -> Result<EmbedLearner<'_>, TaskError> {
@@ -268,7 +275,8 @@ pub fn train(
 ) -> Result<Outcome, TaskError> {
     let mut prepared = Prepared::new(run)?;
     let (device, tokenizer) = (run.device, prepared.tokenizer().clone());
-    let opened = Opening::of_run(run.out, run.resume, &mut prepared.settings, &prepared.data, device, &tokenizer)?;
+    let new = (run.out, run.resume, run.ranks);
+    let opened = Opening::of_run(new, &mut prepared.settings, &prepared.data, device, &tokenizer)?;
     let opening = match opened {
         Opened::Finished(outcome) => return Ok(outcome),
         Opened::Unfinished(opening) => opening,

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cloze_comm::Communicator;
 use cloze_engine::{DType, Device, Pass};
 use cloze_model::Inputs;
 use cloze_train::network::Network;
@@ -84,8 +85,18 @@ fn run_until(
     last: u64,
 ) -> Result<Outcome, TaskError> {
     let (device, stop) = (device(), AtomicBool::new(false));
-    let config =
-        EmbedRun { train: rows, dev: rows, files: [&[], &[]], model, options, settings, out, resume, device: &device };
+    let config = EmbedRun {
+        ranks: &Communicator::single(),
+        train: rows,
+        dev: rows,
+        files: [&[], &[]],
+        model,
+        options,
+        settings,
+        out,
+        resume,
+        device: &device,
+    };
     train(&config, &stop, &mut |event| {
         if let Event::Step(step) = event
             && step.figures.step >= last
@@ -118,6 +129,7 @@ fn micro_batches_have_the_gradient_of_the_complete_step() {
             settings.micro_tokens = micro_tokens;
             let (model, out) = (model.path(), Path::new("absent"));
             let config = EmbedRun {
+                ranks: &Communicator::single(),
                 train: &rows,
                 dev: &[],
                 files: [&[], &[]],
@@ -227,6 +239,7 @@ fn denoising_trains_the_encoder() {
         let (settings, options) = (&settings, &options);
         let files = [&[][..], &[]];
         first_gradient(&EmbedRun {
+            ranks: &Communicator::single(),
             train: &rows,
             dev: &[],
             files,
@@ -382,6 +395,7 @@ fn the_number_of_negatives_is_reported() {
     settings.training.batch = 6;
     let (device, stop, options) = (device(), AtomicBool::new(false), Options::default());
     let config = EmbedRun {
+        ranks: &Communicator::single(),
         train: &rows,
         dev: &[],
         files: [&[], &[]],

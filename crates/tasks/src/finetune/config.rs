@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use cloze_comm::Communicator;
 use cloze_engine::Device;
 
 use crate::any_task::{AnyRows, AnyTask};
@@ -29,6 +30,8 @@ pub struct FineTuneConfig<'a> {
     pub resume: bool,
     /// The device. To resume a run, use [`device_of_run`](super::device_of_run).
     pub device: &'a Device,
+    /// The processes that train together; rank 0 writes the run folder.
+    pub ranks: &'a Communicator,
     /// The task settings to store in the model: see [`AnyTask::settings`].
     pub task_settings: &'a TaskSettings,
 }

@@ -82,8 +82,8 @@ pub struct Evaluation {
     pub seconds: f64,
 }
 
-/// The outcome of a fine-tuning run.
-#[derive(Debug, Clone)]
+/// The outcome of a fine-tuning run. Of a finished run that is resumed, only rank 0 of a job knows the scores.
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Outcome {
     /// Whether the run is complete. Otherwise it was interrupted and can be resumed.

@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use cloze_comm::Communicator;
 use cloze_engine::{DType, Device};
 use cloze_text::Tokenizer;
+use cloze_train::agreement::require_same;
 use cloze_train::checkpoint;
+use cloze_train::recipe::Precision;
 use cloze_train::run::RunFolder;
 use serde_json::{Value, json};
 
@@ -20,6 +23,8 @@ use crate::TaskError;
 pub(crate) trait RunData {
     /// Writes it to the run folder.
     fn write(&self, run: &Path) -> Result<(), TaskError>;
+    /// The same as bytes.
+    fn identity(&self) -> Vec<u8>;
     /// Checks that a run started with the same rows.
     fn check(&self, run: &Path) -> Result<(), TaskError>;
 }
@@ -31,6 +36,7 @@ pub(crate) struct Opening {
     lock: Option<File>,
     newest: Option<PathBuf>,
     messages: Vec<String>,
+    ranks: Communicator,
 }
 
 /// A run folder: finished, or to be trained in.
@@ -42,42 +48,53 @@ pub(crate) enum Opened {
 /// A folder that exists and is locked, and the messages that follow the run's first event.
 pub(crate) struct Created {
     pub(crate) folder: RunFolder,
-    pub(crate) lock: File,
+    /// At rank 0.
+    pub(crate) lock: Option<File>,
     pub(crate) messages: Vec<String>,
 }
 
 impl Opening {
     /// Checks a new folder, or opens that of a run to be resumed. The settings get the precision and the instruction set of the
-    /// run. Nothing is written.
+    /// run. Nothing is written. Rank 0 opens the folder; the others get its decisions.
     ///
     /// # Errors
-    /// A folder that is in use; a run with other settings or rows.
+    /// A folder that is in use; a run with other settings or rows; ranks with different settings or rows.
     pub(crate) fn of_run<S: RunSettings>(
-        out: &Path,
-        resume: bool,
+        (out, resume, ranks): (&Path, bool, &Communicator),
         settings: &mut S,
         data: &impl RunData,
         device: &Device,
         tokenizer: &Tokenizer,
     ) -> Result<Opened, TaskError> {
         let folder = RunFolder::new(out);
-        let mut opening = Opening { folder, lock: None, newest: None, messages: Vec::new() };
+        let mut opening = Opening { folder, lock: None, newest: None, messages: Vec::new(), ranks: ranks.clone() };
         opening.messages.extend(tokenizer.special_names_note());
-        if resume {
+        require_same(ranks, "settings", settings.to_toml()?.as_bytes())?;
+        require_same(ranks, "rows", &data.identity())?;
+        let (mut newest, mut finished) = (None, None);
+        if !ranks.is_root() {
+            // Rank 0 has the folder.
+        } else if resume {
             let started = check_settings(&opening.folder, settings)?;
             data.check(out)?;
-            if is_finished(&opening.folder) {
-                return Ok(Opened::Finished(outcome_of(&opening.folder)?));
-            }
-            let (lock, newest) = checkpoint::resume(&opening.folder)?;
-            (opening.lock, opening.newest) = (Some(lock), newest.map(|(_, path)| path));
             settings.training_mut().precision = restored_precision(started.training(), settings.training());
             opening.messages.extend(instruction_set_note(started.training(), device));
+            if is_finished(&opening.folder) {
+                finished = Some(outcome_of(&opening.folder)?);
+            } else {
+                let (lock, found) = checkpoint::resume(&opening.folder)?;
+                (opening.lock, newest) = (Some(lock), found.map(|(step, _)| step));
+            }
         } else {
             opening.folder.check_new()?;
         }
+        if ranks.any(finished.is_some()) {
+            return Ok(Opened::Finished(finished.unwrap_or(Outcome { finished: true, ..Outcome::default() })));
+        }
+        opening.newest = checkpoint::path_of_newest(&opening.folder, newest, ranks);
         let training = settings.training_mut();
-        training.precision = training.precision.resolved(device);
+        let is_bf16 = training.precision.resolved(device) == Precision::Bf16;
+        training.precision = if ranks.of_root(u8::from(is_bf16)) == 1 { Precision::Bf16 } else { Precision::F32 };
         training.instruction_set = Some(device.instruction_set().to_owned());
         Ok(Opened::Unfinished(opening))
     }
@@ -92,16 +109,12 @@ impl Opening {
     /// # Errors
     /// The system's errors with their paths.
     pub(crate) fn create<S: RunSettings>(self, settings: &S, data: &impl RunData) -> Result<Created, TaskError> {
-        let Opening { folder, lock, messages, .. } = self;
-        let lock = match lock {
-            Some(lock) => lock,
-            None => {
-                let lock = folder.create()?;
-                data.write(folder.root())?;
-                cloze_files::write(&settings_file(folder.root()), settings.to_toml()?.as_bytes())?;
-                lock
-            }
-        };
+        let Opening { folder, mut lock, messages, ranks, .. } = self;
+        if lock.is_none() && ranks.is_root() {
+            lock = Some(folder.create()?);
+            data.write(folder.root())?;
+            cloze_files::write(&settings_file(folder.root()), settings.to_toml()?.as_bytes())?;
+        }
         Ok(Created { folder, lock, messages })
     }
 }

@@ -138,6 +138,10 @@ impl RunData for RowFingerprints {
         Ok(cloze_files::write(&path, &pretty(&path, self)?)?)
     }
 
+    fn identity(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
     /// Checks that a run started with the same rows and settings. Otherwise its scores cannot be compared.
     fn check(&self, run: &Path) -> Result<(), TaskError> {
         let path = RowFingerprints::path(run);

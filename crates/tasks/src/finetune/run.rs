@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cloze_comm::Communicator;
 use cloze_text::Tokenizer;
 use cloze_train::pace::measure;
 use cloze_train::step::Trainer;
@@ -16,6 +17,7 @@ use super::rows::EncodedRows;
 use super::task_learner::{Prepared, prepare};
 use crate::TaskError;
 use crate::example::Example;
+use crate::settings::Settings;
 
 /// Fine-tunes a model. When `stop` is set, the current step is completed and a checkpoint is saved. `on_event` receives
 /// the events of the run.
@@ -31,7 +33,9 @@ pub fn finetune(
     // Errors of the input are found before the run folder is created or changed.
     let rows = EncodedRows::new(config)?;
     let (mut settings, device) = (config.settings.clone(), config.device);
-    let opened = Opening::of_run(config.out, config.resume, &mut settings, &rows.data, device, &rows.tokenizer)?;
+    let new = (config.out, config.resume, config.ranks);
+    let opened = Opening::of_run(new, &mut settings, &rows.data, device, &rows.tokenizer)?;
+    check_micro_batches(&settings, config.ranks)?;
     let opening = match opened {
         Opened::Finished(outcome) => return Ok(outcome),
         Opened::Unfinished(opening) => opening,
@@ -57,6 +61,21 @@ pub fn finetune(
     };
     let line = start_line(&start, &facts, device, precision);
     run_to_end(job, trainer, &rows.tokenizer, created, at, (&line, start), stop, on_event)
+}
+
+/// Checks that each rank has a micro-batch of each step.
+fn check_micro_batches(settings: &Settings, ranks: &Communicator) -> Result<(), TaskError> {
+    if settings.accumulate < ranks.size() {
+        return Err(TaskError::setting(
+            "accumulate",
+            format!(
+                "expected at least {}, one micro-batch of each step for each rank, found {}",
+                ranks.size(),
+                settings.accumulate
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// Trains to the end of a run. `start` has the first line of the log and the first event.

@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use cloze_comm::Communicator;
 use cloze_engine::{Device, Moments};
 use cloze_model::{LoadReport, Losses, Model};
+use cloze_train::agreement::require_same_weights;
 use cloze_train::checkpoint;
+use cloze_train::micro_batch::MicroBatch;
 use cloze_train::network::Network;
 use cloze_train::recipe::Optimizer;
 use cloze_train::step::{StepOutcome, Trainer};
@@ -43,7 +46,7 @@ pub(super) fn prepare<'a, 'r>(
     let (mut load_report, mut notes) = (LoadReport::default(), Vec::new());
     let (mut model, moments, state) = match newest {
         Some(path) => {
-            let loaded = checkpoint::load::<Model, State>(path, device)?;
+            let loaded = checkpoint::load::<Model, State>(path, device, config.ranks)?;
             (loaded.network, Some(loaded.moments), loaded.state)
         }
         None => {
@@ -62,7 +65,7 @@ pub(super) fn prepare<'a, 'r>(
     check_fit(&model, rows.examples.iter().chain(rows.dev.examples()))?;
     set_up(&mut model, settings)?;
     let class_weights = class_weights(&settings.class_weights, &rows.examples, &model)?;
-    let trainer = trainer(model, device, settings, state.updates(), moments);
+    let trainer = trainer(model, device, settings, state.updates(), moments, config.ranks)?;
     let (job, at) = FineTuningJob::new(TaskLearner { config, rows, class_weights }, config.settings, state);
     Ok(Prepared { job, trainer, at, load_report, notes })
 }
@@ -93,20 +96,23 @@ pub(crate) fn trainer<N: Network>(
     settings: &Settings,
     updates: u64,
     moments: Option<Moments>,
-) -> Trainer<N> {
+    ranks: &Communicator,
+) -> Result<Trainer<N>, TaskError> {
+    require_same_weights(ranks, network.params())?;
     let mut optimizer = Optimizer::default();
     optimizer.kind = settings.optimizer;
     optimizer.lr = settings.lr;
     optimizer.eps = settings.eps;
     optimizer.weight_decay = settings.weight_decay;
     optimizer.clip_norm = settings.clip_norm;
-    let mut trainer = Trainer::new(network, device, settings.precision.dtype(device), &optimizer, settings.seed);
+    let precision = settings.precision.dtype(device);
+    let mut trainer = Trainer::new(network, device, precision, &optimizer, settings.seed, ranks);
     trainer.recompute = settings.recompute;
     trainer.updates = updates;
     if let Some(moments) = moments {
         trainer.moments = moments;
     }
-    trainer
+    Ok(trainer)
 }
 
 /// The rows of a task, and how they are learned.
@@ -142,21 +148,18 @@ impl Learner for TaskLearner<'_, '_> {
         let weights = self.class_weights.as_deref();
         let weight: f64 = batches.iter().map(|batch| batch.weight(weights)).sum();
         let scale = if weight > 0.0 { (1.0 / weight) as f32 } else { 0.0 };
-        let update = trainer.step(batches.len(), number, lr, |model, pass, key| {
+        trainer.step(batches.len(), number, lr, |model, pass, key| {
             let batch = &batches[key.micro as usize];
             let logits = batch.logits(model, pass);
             let mut losses = Losses::default();
             losses.add(TERMS[0].name, batch.loss(pass, &logits, weights, scale));
-            losses
-        });
-        let tokens = batches.iter().map(|batch| batch.inputs().tokens() as u64).sum();
-        StepOutcome { update, tokens, flops: 0.0 }
+            MicroBatch { losses, tokens: batch.inputs().tokens() as u64, flops: 0.0 }
+        })
     }
 
     fn evaluate(&self, trainer: &Trainer<Model>, stop: &AtomicBool) -> Result<Option<(f64, Scores)>, TaskError> {
-        let (device, precision, head) = (trainer.device(), trainer.precision(), self.config.task.head());
         let examples = self.rows.dev.examples();
-        let outputs = run_model(&trainer.network, device, precision, head, &examples, stop);
+        let outputs = run_model(trainer, self.config.task.head(), &examples, stop);
         let Some((logits, loss)) = outputs else { return Ok(None) };
         Ok(Some((loss.mean(), self.rows.dev.predict(&logits)?.scores())))
     }

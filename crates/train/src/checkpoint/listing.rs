@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 
+use cloze_comm::Communicator;
 use cloze_files::folder::{entry_names, remove_dir_if_exists};
 
 use crate::TrainError;
@@ -39,6 +40,12 @@ pub fn resume(folder: &RunFolder) -> Result<(File, Option<(u64, PathBuf)>), Trai
     let lock = folder.lock()?;
     remove_stale(folder)?;
     Ok((lock, list(folder)?.pop()))
+}
+
+/// The folder of the newest checkpoint, whose step rank 0 has found.
+pub fn path_of_newest(folder: &RunFolder, found: Option<u64>, ranks: &Communicator) -> Option<PathBuf> {
+    let step = ranks.of_root(found.unwrap_or(u64::MAX));
+    (step != u64::MAX).then(|| path_of(folder, step))
 }
 
 /// Removes files that a killed run had not completely written or removed. Call it before anything is saved.

@@ -17,6 +17,6 @@ mod moments;
 mod saved;
 mod state;
 
-pub use listing::{best, list, mark_best, path_of, prune, remove_stale, resume};
+pub use listing::{best, list, mark_best, path_of, path_of_newest, prune, remove_stale, resume};
 pub use saved::{Loaded, load, save, save_model};
 pub use state::{verify, verify_model};

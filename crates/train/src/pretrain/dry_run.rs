@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cloze_comm::Communicator;
 use cloze_data::shards::Split;
 use cloze_engine::Device;
 
@@ -61,7 +62,7 @@ pub(super) fn dry_run<N: Network, B>(
         folder.check_new()?;
     }
     let newest = newest.as_ref().map(|(_, path)| path.as_path());
-    let initial = initial_state(objectives, recipe, &corpus, device, newest)?;
+    let initial = initial_state(objectives, recipe, &corpus, device, newest, &Communicator::single())?;
     messages.extend(initial.messages);
     let (mut trainer, at) = (initial.trainer, initial.at);
     let stopped = || stop.load(Ordering::Relaxed);
@@ -71,7 +72,8 @@ pub(super) fn dry_run<N: Network, B>(
         objective.prepare(&mut trainer.network);
         let source = corpus.phase_source(recipe, objective, number)?;
         let micro = [0, 1].map(|index| objective.batch(source.mask(source.unmasked(index), MEAN_PROGRESS)));
-        let mut step = |batches: &[B]| train_step(objective, &mut trainer, batches, 0, 0.0).update.seconds;
+        let mut step =
+            |batches: &[B]| train_step(objective, &mut trainer, batches, batches.len(), 0, 0.0).update.seconds;
         let Some(rate) = measure(u64::MAX, stopped, |_| Ok::<_, TrainError>((1, step(&micro[..1]))))? else {
             return Ok(None);
         };

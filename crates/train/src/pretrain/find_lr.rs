@@ -12,6 +12,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cloze_comm::Communicator;
 use cloze_engine::Device;
 
 use super::corpus::Corpus;
@@ -108,7 +109,7 @@ pub(super) fn find_lr<N: Network, B>(
 ) -> Result<LrTest, TrainError> {
     range.check()?;
     let corpus = Corpus::open(recipe)?;
-    let mut trainer = initial_state(objectives, recipe, &corpus, device, None)?.trainer;
+    let mut trainer = initial_state(objectives, recipe, &corpus, device, None, &Communicator::single())?.trainer;
     let objective = &*objectives[0];
     let source = corpus.phase_source(recipe, objective, 0)?;
     let micro_batches = u64::from(recipe.phase[0].accumulate);
@@ -125,7 +126,7 @@ pub(super) fn find_lr<N: Network, B>(
         let first = step * micro_batches;
         let batches: Vec<B> =
             (first..first + micro_batches).map(|index| objective.batch(source.batch(index))).collect();
-        let update = train_step(objective, &mut trainer, &batches, step, lr).update;
+        let update = train_step(objective, &mut trainer, &batches, batches.len(), step, lr).update;
         minutes += update.seconds / 60.0;
         let loss = total(objective.terms(), |name| update.losses.get(name).unwrap_or_default());
         on_step(curve.add(step, progress, lr, if update.updated { loss } else { f64::NAN }));

@@ -1,11 +1,12 @@
 //! Pre-training as a job of the training loop.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cloze_comm::Communicator;
 use cloze_data::prefetch::Prefetch;
 use cloze_data::shards::Split;
 use cloze_engine::Device;
@@ -15,12 +16,13 @@ use super::corpus::Corpus;
 use super::estimate::{Cost, Estimate, estimate};
 use super::resolved::{check_resumed, write_recipe};
 use crate::TrainError;
+use crate::agreement::{require_same, require_same_weights};
 use crate::checkpoint;
 use crate::evaluate::{HeldOut, evaluate};
 use crate::network::Network;
 use crate::objective::{PhaseObjectives, Start, Term, train_step};
 use crate::plan::{End, Plan, RunPosition};
-use crate::recipe::Recipe;
+use crate::recipe::{Phase, Recipe};
 use crate::run::{EvalLine, Line, RunFolder, RunLog, StartLine, TrainLine};
 use crate::schedule::LrSchedule;
 use crate::step::{StepOutcome, Trainer};
@@ -119,10 +121,11 @@ pub(super) fn initial_state<N: Network, B>(
     corpus: &Corpus,
     device: &Device,
     newest: Option<&Path>,
+    ranks: &Communicator,
 ) -> Result<InitialState<N>, TrainError> {
     let (network, moments, state, messages) = match newest {
         Some(path) => {
-            let checkpoint::Loaded { network, moments, state } = checkpoint::load::<N, State>(path, device)?;
+            let checkpoint::Loaded { network, moments, state } = checkpoint::load::<N, State>(path, device, ranks)?;
             corpus.require(&state.shards, &recipe.data)?;
             if let Some(path) = &recipe.objective.teacher
                 && state.teacher.as_deref() != objectives[0].teacher()
@@ -141,8 +144,11 @@ pub(super) fn initial_state<N: Network, B>(
     };
     let mut network = network;
     objectives[state.phase].prepare(&mut network);
-    let mut trainer = Trainer::new(network, device, recipe.precision.dtype(device), &recipe.optimizer, recipe.seed);
+    require_same_weights(ranks, network.params())?;
+    let precision = recipe.precision.dtype(device);
+    let mut trainer = Trainer::new(network, device, precision, &recipe.optimizer, recipe.seed, ranks);
     trainer.recompute = recipe.recompute;
+    trainer.wire = recipe.ranks.gradients;
     trainer.updates = state.updates;
     if let Some(moments) = moments {
         trainer.moments = moments;
@@ -173,37 +179,45 @@ pub(super) fn pretrain<N: Network, B>(
     device: &Device,
     folder: RunFolder,
     resume: bool,
+    ranks: &Communicator,
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(&PretrainEvent),
 ) -> Result<Outcome, TrainError> {
     // Check everything that can be checked before the run's folder is touched.
     let corpus = Corpus::open(recipe)?;
     let mut messages = corpus.check(recipe, objectives)?;
+    require_same(ranks, "data (shards)", corpus.fingerprint()?.as_bytes())?;
+    check_micro_batches(recipe, ranks)?;
     let (mut lock, mut newest, mut changed) = (None, None, Vec::new());
-    if resume {
+    if !ranks.is_root() {
+        // Rank 0 has the folder.
+    } else if resume {
         changed = check_resumed(&folder, recipe)?;
         let (file, found) = checkpoint::resume(&folder)?;
-        (lock, newest) = (Some(file), found);
+        (lock, newest) = (Some(file), found.map(|(step, _)| step));
     } else {
         folder.check_new()?;
     }
-    let newest = newest.as_ref().map(|(_, path)| path.as_path());
-    let initial = initial_state(objectives, recipe, &corpus, device, newest)?;
+    let newest = checkpoint::path_of_newest(&folder, newest, ranks);
+    let initial = initial_state(objectives, recipe, &corpus, device, newest.as_deref(), ranks)?;
     messages.extend(initial.messages);
     if !changed.is_empty() {
         messages.push(format!("resumed with different values of {}", changed.join(", ")));
     }
-    let lock = lock.map_or_else(|| folder.create(), Ok)?;
-    write_recipe(&folder, recipe)?;
+    if ranks.is_root() {
+        lock = Some(lock.map_or_else(|| folder.create(), Ok)?);
+        write_recipe(&folder, recipe)?;
+    }
 
     let InitialState { trainer, at, batches, tokens, .. } = initial;
-    let peak = device.matrix_peak(trainer.precision());
+    let peak = ranks.all_gather_numbers(&[device.matrix_peak(trainer.precision())]).into_iter().sum::<f64>();
     let start = StartLine {
         step: at.step,
         machine: device.describe(),
         precision: recipe.precision.name().to_owned(),
         reason: device.explain(trainer.precision()),
         threads: device.threads(),
+        ranks: ranks.size(),
         peak_gflops: peak / 1e9,
         parameters: trainer.network.params().count(),
         corpus_tokens: corpus.shards.split(Split::Train).tokens(),
@@ -238,6 +252,25 @@ pub(super) fn pretrain<N: Network, B>(
     })
 }
 
+/// Which batches are prepared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Prepared {
+    phase: usize,
+    /// The micro-batches of a step, of which a rank has a part.
+    count: Option<u32>,
+}
+
+/// Checks that each rank has a micro-batch of each step. (While the batch grows, some may have none.)
+fn check_micro_batches(recipe: &Recipe, ranks: &Communicator) -> Result<(), TrainError> {
+    let is_short = |(_, phase): &(usize, &Phase)| (phase.accumulate as usize) < ranks.size();
+    match recipe.phase.iter().enumerate().find(is_short) {
+        Some((number, phase)) => {
+            Err(TrainError::MicroBatches { phase: number, found: phase.accumulate, ranks: ranks.size() })
+        }
+        None => Ok(()),
+    }
+}
+
 /// A running pre-training.
 struct Pretraining<'a, N, B> {
     recipe: &'a Recipe,
@@ -258,7 +291,7 @@ struct Pretraining<'a, N, B> {
     /// The matrix peak of the device in FLOP/s.
     peak: f64,
     /// The next batches of a phase, prepared in a separate thread.
-    prefetch: Option<(usize, Prefetch)>,
+    prefetch: Option<(Prepared, Prefetch)>,
     /// The held-out batches of a phase.
     held_out: Option<(usize, HeldOut)>,
 }
@@ -269,10 +302,21 @@ impl<N: Network, B> Pretraining<'_, N, B> {
         self.objectives.last()?.terms().first()
     }
 
-    fn start_prefetch(&self, phase: usize) -> Result<Prefetch, TrainError> {
-        let source = self.corpus.phase_source(self.recipe, &*self.objectives[phase], phase)?;
-        let accumulate = self.recipe.phase[phase].accumulate;
-        Ok(Prefetch::start(Arc::new(source), self.batches[phase], accumulate as usize + 2))
+    /// Prepares the batches of a phase: all of them, or this rank's part of the `count` of each step.
+    fn start_prefetch(
+        &self,
+        phase: usize,
+        count: u32,
+        part: &Range<usize>,
+        ranks: &Communicator,
+    ) -> Result<Prefetch, TrainError> {
+        let source = Arc::new(self.corpus.phase_source(self.recipe, &*self.objectives[phase], phase)?);
+        let first = self.batches[phase];
+        if ranks.is_single() {
+            return Ok(Prefetch::start(source, first, self.recipe.phase[phase].accumulate as usize + 2));
+        }
+        let range = part.start as u64..part.end as u64;
+        Ok(Prefetch::start_part(source, first, count.into(), range, part.len() + 2))
     }
 }
 
@@ -304,17 +348,24 @@ impl<N: Network, B> Job for Pretraining<'_, N, B> {
         if std::mem::replace(&mut self.prepared, phase) != phase {
             objective.prepare(&mut trainer.network);
         }
-        let (prefetch_phase, mut prefetch) = match self.prefetch.take() {
-            Some(prefetch) if prefetch.0 == phase => prefetch,
-            _ => (phase, self.start_prefetch(phase)?),
-        };
         let progress = self.plan.progress(at.step, at.seconds);
         let count = self.recipe.micro_batches(phase, progress);
-        let batches: Vec<B> = (0..count).map(|_| objective.batch(prefetch.next(progress))).collect();
-        self.prefetch = Some((prefetch_phase, prefetch));
+        // A rank that has a part of each step prepares other batches when the steps get another size.
+        let part = trainer.ranks().part(count as usize);
+        let of = if trainer.ranks().is_single() {
+            Prepared { phase, count: None }
+        } else {
+            Prepared { phase, count: Some(count) }
+        };
+        let mut prefetch = match self.prefetch.take() {
+            Some((prepared, prefetch)) if prepared == of => prefetch,
+            _ => self.start_prefetch(phase, count, &part, trainer.ranks())?,
+        };
+        let batches: Vec<B> = part.map(|_| objective.batch(prefetch.next(progress))).collect();
+        self.prefetch = Some((of, prefetch));
         self.batches[phase] += u64::from(count);
         self.micro_batches = count;
-        let outcome = train_step(objective, trainer, &batches, at.step, lr);
+        let outcome = train_step(objective, trainer, &batches, count as usize, at.step, lr);
         self.tokens += outcome.tokens;
         Ok(outcome)
     }
@@ -361,7 +412,7 @@ impl<N: Network, B> Job for Pretraining<'_, N, B> {
     }
 
     fn figures(&mut self, trainer: &Trainer<N>, at: &LoopState) -> TrainLine {
-        let measure = || trainer.device().matrix_peak(trainer.precision());
+        let measure = || trainer.device().matrix_peak(trainer.precision()) * trainer.ranks().size() as f64;
         self.peak = updated_peak(self.peak, at.window.flops_per_s(), measure);
         let means = at.window.means(self.terms(at.phase), self.peak);
         TrainLine { step: at.step, tokens: self.tokens, seconds: at.seconds, phase: at.phase, ..means }
@@ -394,6 +445,7 @@ impl<N: Network, B> Job for Pretraining<'_, N, B> {
             &trainer.network,
             device,
             precision,
+            trainer.ranks(),
             &held_out,
             batches,
             continue_unless_stopped,

@@ -22,6 +22,7 @@ mod text;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use cloze_comm::Communicator;
 use cloze_engine::Device;
 use cloze_model::{Model, RtdPair};
 
@@ -41,6 +42,8 @@ pub use text::TextOfRun;
 /// Runs a recipe in a folder, from the start or from the last checkpoint, on the device of [`device_of_run`]. If `stop`
 /// is set, the current step is finished and saved. `on_event` is called for every event.
 ///
+/// All `ranks` of a job call it with the same arguments, each on its device. Rank 0 writes the folder; to resume a run, all must see it.
+///
 /// # Errors
 /// Any [`TrainError`]. Checkpoints that were saved before are complete.
 pub fn pretrain(
@@ -48,14 +51,15 @@ pub fn pretrain(
     device: &Device,
     out: &Path,
     resume: bool,
+    ranks: &Communicator,
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(&PretrainEvent),
 ) -> Result<Outcome, TrainError> {
     let folder = RunFolder::new(out);
-    let recipe = &resolved::resolve(recipe, device, resume.then_some(&folder))?;
+    let recipe = &resolved::resolve_for(ranks, recipe, device, resume.then_some(&folder))?;
     match recipe.objective.kind {
-        ObjectiveKind::Rtd => job::pretrain(&rtd(recipe), recipe, device, folder, resume, stop, on_event),
-        _ => job::pretrain(&objectives(recipe, device)?, recipe, device, folder, resume, stop, on_event),
+        ObjectiveKind::Rtd => job::pretrain(&rtd(recipe), recipe, device, folder, resume, ranks, stop, on_event),
+        _ => job::pretrain(&objectives(recipe, device)?, recipe, device, folder, resume, ranks, stop, on_event),
     }
 }
 

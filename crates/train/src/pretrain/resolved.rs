@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use cloze_comm::Communicator;
 use cloze_engine::Device;
 
 use crate::TrainError;
+use crate::agreement::require_same;
 use crate::recipe::{Precision, Recipe};
 use crate::run::RunFolder;
 
@@ -27,17 +29,38 @@ pub(super) fn resolve(recipe: &Recipe, device: &Device, resumed: Option<&RunFold
     Ok(recipe)
 }
 
+/// As [`resolve`], for the ranks of a job: all have the precision and the instruction set of rank 0.
+pub(super) fn resolve_for(
+    ranks: &Communicator,
+    recipe: &Recipe,
+    device: &Device,
+    resumed: Option<&RunFolder>,
+) -> Result<Recipe, TrainError> {
+    let mut given = recipe.clone();
+    given.threads = None;
+    require_same(ranks, "recipe", given.to_toml()?.as_bytes())?;
+    let mut resolved = resolve(recipe, device, resumed.filter(|_| ranks.is_root()))?;
+    if ranks.of_root(u8::from(resolved.precision == Precision::Bf16)) == 1 {
+        resolved.precision = Precision::Bf16;
+    } else {
+        resolved.precision = Precision::F32;
+    }
+    Ok(resolved)
+}
+
 /// The device of a run, to be passed to [`pretrain`](super::pretrain()): with the instruction set of the recipe;
 /// otherwise, if the run in the folder `out` is resumed, with that of the run if this machine has it; otherwise with
-/// the fastest one.
+/// the fastest one. All ranks of a job have the instruction set of rank 0.
 ///
 /// # Errors
 /// An instruction set that is unknown or not available on this machine; a number of threads out of range; a recipe in
 /// the folder that cannot be read.
-pub fn device_of_run(recipe: &Recipe, out: &Path, resume: bool) -> Result<Device, TrainError> {
-    let previous = previous_recipe(resume.then(|| RunFolder::new(out)).as_ref())?;
-    let previous = previous.as_ref().and_then(|previous| previous.instruction_set.as_deref());
-    Ok(crate::device::run_device(recipe.threads, recipe.instruction_set.as_deref(), previous)?)
+pub fn device_of_run(recipe: &Recipe, out: &Path, resume: bool, ranks: &Communicator) -> Result<Device, TrainError> {
+    crate::device::device_of_ranks(ranks, recipe.threads, || {
+        let previous = previous_recipe(resume.then(|| RunFolder::new(out)).as_ref())?;
+        let previous = previous.as_ref().and_then(|previous| previous.instruction_set.as_deref());
+        Ok(crate::device::run_device(recipe.threads, recipe.instruction_set.as_deref(), previous)?)
+    })
 }
 
 /// The recipe of the run to resume, if there is one.

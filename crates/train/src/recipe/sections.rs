@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::every::Every;
+use crate::exchange::Wire;
 use crate::schedule::ScheduleKind;
 
 /// A recipe. Every key has a default, except for `data`, the model's sizes, and one of `steps` and `minutes`.
@@ -58,6 +59,27 @@ pub struct Recipe {
     pub checkpoint: CheckpointSection,
     /// Logging.
     pub log: Log,
+    /// Training in several processes.
+    #[serde(skip_serializing_if = "RanksSection::is_default")]
+    pub ranks: RanksSection,
+}
+
+/// `[ranks]`: how the ranks of a job, started by mpirun or srun, train together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct RanksSection {
+    /// Type of the gradients on the way between ranks: `f32`, with which the result has the same bits for any number of ranks, or
+    /// `bf16`, half of the bytes. Sums are always f32.
+    #[serde(skip_serializing_if = "Wire::is_default")]
+    pub gradients: Wire,
+}
+
+impl RanksSection {
+    /// Whether all values are the defaults.
+    pub fn is_default(&self) -> bool {
+        *self == RanksSection::default()
+    }
 }
 
 /// Type of the activations.

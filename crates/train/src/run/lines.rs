@@ -34,7 +34,10 @@ pub struct StartLine {
     pub reason: String,
     /// Number of compute threads.
     pub threads: usize,
-    /// The device's measured matrix peak at this precision, in GFLOP/s.
+    /// Number of ranks of the job, each with these threads.
+    #[serde(default = "one")]
+    pub ranks: usize,
+    /// The measured matrix peak of the devices of all ranks at this precision, in GFLOP/s.
     pub peak_gflops: f64,
     /// Number of weights of the model.
     pub parameters: usize,
@@ -42,6 +45,11 @@ pub struct StartLine {
     pub corpus_tokens: u64,
     /// Version of Cloze.
     pub version: String,
+}
+
+/// The number of ranks in the log of an earlier version.
+fn one() -> usize {
+    1
 }
 
 /// Means over the steps since the previous line.

@@ -4,3 +4,4 @@ mod corpus;
 mod killed;
 mod objectives;
 mod pretraining;
+mod ranks;

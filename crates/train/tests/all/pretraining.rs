@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::corpus::{assert_same_files, losses, make_shards, make_shards_holding_out, recipe};
+use cloze_comm::Communicator;
 use cloze_data::shards::{Shards, Split};
 use cloze_engine::Device;
 use cloze_model::{Heads, Model};
@@ -31,11 +32,12 @@ fn run_watched(
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(&PretrainEvent),
 ) -> Result<Outcome, TrainError> {
-    pretrain(recipe, &device_of_run(recipe, out, resume)?, out, resume, stop, on_event)
+    let alone = Communicator::single();
+    pretrain(recipe, &device_of_run(recipe, out, resume, &alone)?, out, resume, &alone, stop, on_event)
 }
 
 pub fn dry(recipe: &Recipe, out: &Path, resume: bool, stop: &AtomicBool) -> Result<Option<DryRun>, TrainError> {
-    dry_run(recipe, &device_of_run(recipe, out, resume)?, out, resume, stop)
+    dry_run(recipe, &device_of_run(recipe, out, resume, &Communicator::single())?, out, resume, stop)
 }
 
 /// Runs until a step is done, then sets the flag that a signal would set.
@@ -499,11 +501,12 @@ fn steps_that_are_not_finite_are_skipped_then_stop_the_run() {
     let folder = RunFolder::new(&out);
     let device = Device::cpu(Some(1)).unwrap();
     let (_, path) = checkpoint::list(&folder).unwrap().pop().unwrap();
-    let mut loaded = checkpoint::load::<Model, State>(&path, &device).unwrap();
+    let mut loaded = checkpoint::load::<Model, State>(&path, &device, &Communicator::single()).unwrap();
     loaded.network.params.edit_all(|values| values[40] = f32::INFINITY);
     let tokenizer = cloze_text::Tokenizer::open(&path).unwrap();
     loaded.state.step = 5;
-    checkpoint::save(&folder, loaded.state.step, &loaded.network, &loaded.moments, &tokenizer, &loaded.state).unwrap();
+    let (network, moments, state) = (&loaded.network, &loaded.moments, &loaded.state);
+    checkpoint::save(&folder, state.step, network, moments, &tokenizer, state, &Communicator::single()).unwrap();
     let mut messages = Vec::new();
     let stop = AtomicBool::new(false);
     let e = run_watched(&recipe(&shards, &options), &out, true, &stop, &mut |event| {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
+use cloze_comm::Communicator;
 use cloze_train::Recipe;
 use cloze_train::pretrain::{LrRange, LrStep, LrTest, device_of_run, find_lr};
 use serde_json::json;
@@ -63,7 +64,7 @@ pub fn run(
     stop: &AtomicBool,
     terminal: &Terminal,
 ) -> Result<ExitCode> {
-    let device = device_of_run(recipe, out, false)?;
+    let device = device_of_run(recipe, out, false, &Communicator::single())?;
     let bar = terminal.progress_timed("learning rates");
     let graceful_stop = GracefulStop::begin();
     let test = find_lr(recipe, &device, &arguments.range(), stop, &mut |step| {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use cloze_comm::Communicator;
 use cloze_hub::Contents;
 use cloze_model::rtd_pair::{DISCRIMINATOR, GENERATOR};
 use cloze_train::plan::End;
@@ -25,7 +26,7 @@ use super::model::HubArguments;
 use crate::failure::{INTERRUPTED, usage};
 use crate::interrupt::GracefulStop;
 use crate::terminal::{Progress, Terminal};
-use crate::{format, program};
+use crate::{format, program, ranks};
 
 /// `cloze pretrain RECIPE`
 #[derive(Debug, clap::Args)]
@@ -183,8 +184,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     }
     let stop = crate::interrupt::stop();
     let mut stdout = crate::output::stdout();
+    if !ranks::current().is_single() && (arguments.dry_run || arguments.find_lr.find_lr) {
+        return Err(usage("--dry-run and --find-lr run in one process"));
+    }
     if arguments.dry_run {
-        let device = device_of_run(&recipe, &out, arguments.resume)?;
+        let device = device_of_run(&recipe, &out, arguments.resume, &Communicator::single())?;
         let Some(report) = dry_run(&recipe, &device, &out, arguments.resume, stop)? else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
@@ -194,7 +198,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     if arguments.find_lr.find_lr {
         return find_lr::run(&arguments.find_lr, &recipe, &out, arguments.json, stop, terminal);
     }
-    let outcome = pretrain_with_bar(&recipe, &out, arguments.resume, stop, terminal)?;
+    let outcome = pretrain_with_bar(&recipe, &out, arguments.resume, ranks::current(), stop, terminal)?;
     if arguments.json {
         let line = json!({
             "out": format::path(&out),
@@ -363,13 +367,14 @@ pub fn pretrain_with_bar(
     recipe: &Recipe,
     out: &Path,
     resume: bool,
+    ranks: &Communicator,
     stop: &AtomicBool,
     terminal: &Terminal,
 ) -> Result<Outcome> {
     let bar = terminal.progress_timed("training");
-    let device = device_of_run(recipe, out, resume)?;
+    let device = device_of_run(recipe, out, resume, ranks)?;
     let mut graceful_stop = None;
-    let outcome = pretrain(recipe, &device, out, resume, stop, &mut |event| {
+    let outcome = pretrain(recipe, &device, out, resume, ranks, stop, &mut |event| {
         if let Event::Start(_) = event {
             graceful_stop = Some(GracefulStop::begin());
         }
@@ -382,7 +387,8 @@ pub fn pretrain_with_bar(
 fn show_event(bar: &Progress, event: &PretrainEvent) {
     match event {
         Event::Start(start) => bar.note(&format!(
-            "{}, {} ({}): {} parameters, {} tokens of text{}",
+            "{}{}, {} ({}): {} parameters, {} tokens of text{}",
+            if start.ranks > 1 { format!("{} ranks, each: ", start.ranks) } else { String::new() },
             start.machine,
             start.precision,
             start.reason,

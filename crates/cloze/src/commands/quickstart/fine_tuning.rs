@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use cloze_comm::Communicator;
 use cloze_engine::Device;
 use cloze_model::{Heads, Model};
 use cloze_tasks::datasets::LabelsNeeded;
@@ -136,6 +137,7 @@ impl TaskComparison<'_> {
         let task_settings = task.settings(&reading);
         let train = |model: &Path, out: PathBuf| -> Result<f64> {
             let config = FineTuneConfig {
+                ranks: &Communicator::single(),
                 task: &*task,
                 train: &*train_rows,
                 dev: &*dev_rows,

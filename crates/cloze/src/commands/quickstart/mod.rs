@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use cloze_comm::Communicator;
 use cloze_data::TokenTable;
 use cloze_data::batch::{BatchOptions, BatchSize, PairTask};
 use cloze_data::corpus::CorpusOptions;
@@ -276,7 +277,7 @@ fn train(
     recipe.data = shards.to_path_buf();
     recipe.threads = terminal.threads;
     let start = Instant::now();
-    let outcome = pretrain::pretrain_with_bar(&recipe, run, false, stop, terminal)?;
+    let outcome = pretrain::pretrain_with_bar(&recipe, run, false, &Communicator::single(), stop, terminal)?;
     let Some(model) = outcome.model.clone() else {
         return Err(INTERRUPTED.into());
     };

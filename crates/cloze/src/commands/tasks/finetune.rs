@@ -14,6 +14,7 @@ use cloze_tasks::datasets::{LabelsNeeded, plain_name};
 use cloze_tasks::finetune::read_tokenizer;
 use cloze_tasks::kinds::{self, Kind};
 use cloze_tasks::{ClassWeights, Notes, Reading, Settings};
+use cloze_train::device::device_of_ranks;
 use cloze_train::recipe::{OptimizerKind, Precision, ScheduleKind};
 use cloze_train::run::RunFolder;
 
@@ -374,7 +375,8 @@ pub fn execute(
     let kind = kind.ok_or_else(|| usage(format!("no kind of task; give {}, or --task NAME", kinds::names())))?;
     let named = arguments.model.as_deref().ok_or_else(|| usage("no model; give --model DIR or NAME"))?;
     arguments.read.check(kind, false)?;
-    let device = Device::cpu(terminal.threads)?;
+    let ranks = crate::ranks::current();
+    let device = device_of_ranks(ranks, terminal.threads, || Ok::<_, anyhow::Error>(Device::cpu(terminal.threads)?))?;
     let given = arguments.read.given(device.threads())?;
     let reading = Reading::new(&kind.description, given, None)?;
     // Check the command line before anything is downloaded.
@@ -400,7 +402,10 @@ pub fn execute(
             out
         }
     };
-    if !arguments.resume {
+    if !ranks.is_single() && (planned.len() > 1 || arguments.dry_run) {
+        return Err(usage("several ranks train one model: give one value of each setting, and no --dry-run"));
+    }
+    if !arguments.resume && ranks.is_root() {
         RunFolder::new(out).check_new()?;
     }
     let model = &arguments.hub.find(named, Contents::Model, terminal)?;
@@ -439,6 +444,7 @@ pub fn execute(
         out,
         resume: arguments.resume,
         device: &device,
+        ranks,
         task_settings: &task_settings,
     };
     let result = match &planned[..] {

@@ -16,6 +16,7 @@ use cloze_tasks::embed_training::rows::{Columns, TextRow, read};
 use cloze_tasks::embed_training::{EmbedRun, EmbedSettings, LossKind, dry_run, train};
 use cloze_tasks::finetune::{Outcome, device_of_run};
 use cloze_tasks::{FileRows, TaskError};
+use cloze_train::device::device_of_ranks;
 use cloze_train::run::RunFolder;
 use cloze_train::train_loop::Event;
 use serde_json::json;
@@ -336,11 +337,17 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
             "--pool last4: a sentence-transformers folder has only the last layer; choose another pooling",
         ));
     }
-    if !arguments.resume {
+    let ranks = crate::ranks::current();
+    if !ranks.is_single() && arguments.dry_run {
+        return Err(usage("--dry-run runs in one process"));
+    }
+    if !arguments.resume && ranks.is_root() {
         RunFolder::new(&arguments.out).check_new()?;
     }
-    let device = Device::cpu(terminal.threads)?;
-    let device = if arguments.resume { device_of_run(&arguments.out, &device)? } else { device };
+    let device = device_of_ranks(ranks, terminal.threads, || {
+        let device = Device::cpu(terminal.threads)?;
+        Ok::<_, anyhow::Error>(if arguments.resume { device_of_run(&arguments.out, &device)? } else { device })
+    })?;
     let mut rows = arguments.rows(&arguments.train, terminal)?;
     if let Some(limit) = arguments.data.limit {
         rows.truncate(limit);
@@ -361,6 +368,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         out: &arguments.out,
         resume: arguments.resume,
         device: &device,
+        ranks,
     };
     let loss = settings.loss.name();
     terminal.note(&format!(

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use cloze_comm::Communicator;
 use cloze_engine::Device;
 use cloze_tasks::finetune::{
     Best, Estimate, Evaluation, Figures, FineTuneConfig, FineTuneEvent, Outcome, check_data, device_of_run, dry_run,
@@ -15,6 +16,7 @@ use cloze_tasks::finetune::{
 };
 use cloze_tasks::metrics::mean_std::mean_std;
 use cloze_tasks::{AnyRows, AnyTask, Settings, TaskError, TaskSettings};
+use cloze_train::device::device_of_ranks;
 use cloze_train::run::RunFolder;
 use cloze_train::train_loop::{Event, Score, is_better};
 use serde::{Deserialize, Serialize};
@@ -74,6 +76,7 @@ pub struct Common<'a> {
     pub out: &'a Path,
     pub resume: bool,
     pub device: &'a Device,
+    pub ranks: &'a Communicator,
     /// The task settings to store in the model.
     pub task_settings: &'a TaskSettings,
 }
@@ -91,6 +94,7 @@ impl<'a> Common<'a> {
             out,
             resume,
             device: self.device,
+            ranks: self.ranks,
             task_settings: self.task_settings,
         }
     }
@@ -336,7 +340,9 @@ fn write_results(path: &Path, done: &[RunResult]) -> Result<()> {
 
 /// The device of a run: a resumed run uses its original instruction set.
 fn device_of(common: &Common<'_>, out: &Path, resume: bool) -> Result<Device> {
-    Ok(if resume { device_of_run(out, common.device)? } else { common.device.clone() })
+    device_of_ranks(common.ranks, Some(common.device.threads()), || {
+        Ok(if resume { device_of_run(out, common.device)? } else { common.device.clone() })
+    })
 }
 
 fn train(

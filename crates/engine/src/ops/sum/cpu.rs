@@ -26,7 +26,8 @@ impl Sum for Cpu {
 
     fn sum_ranges(&self, addends: &[&Tensor], ranges: &[Range<usize>], to: &mut [f32]) {
         let (last, others) = addends.split_last().expect("something to add");
-        let (last, others): (&[f32], Vec<&[f32]>) = (last.slice(), others.iter().map(|addend| addend.slice()).collect());
+        let (last, others): (&[f32], Vec<&[f32]>) =
+            (last.slice(), others.iter().map(|addend| addend.slice()).collect());
         let mut end = 0;
         let places = ranges.iter().map(|range| {
             end += range.len();

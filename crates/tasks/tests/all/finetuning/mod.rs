@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use cloze_comm::Communicator;
 use cloze_engine::{DType, Device};
 use cloze_model::{Heads, Model};
 use cloze_tasks::answer::{ExtractOptions, WindowOptions};
@@ -95,6 +96,7 @@ impl Bench {
     ) -> Result<Outcome, TaskError> {
         let out = self.path(out);
         let config = FineTuneConfig {
+            ranks: &Communicator::single(),
             task,
             train: &Rows::new(task.clone(), train.to_vec()),
             dev: &Rows::new(task.clone(), dev.to_vec()),

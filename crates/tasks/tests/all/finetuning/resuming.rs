@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use cloze_comm::Communicator;
 use cloze_model::Features;
 use cloze_tasks::ClassWeights;
 use cloze_tasks::finetune::{dry_run, read_settings, restore_compute};
@@ -172,6 +173,7 @@ fn a_dry_run_estimates_the_duration_and_writes_nothing() {
     let (out, task_settings) = (bench.path("dry"), stored(json!({})));
     let read = Rows::new(task.clone(), rows.clone());
     let mut config = FineTuneConfig {
+        ranks: &Communicator::single(),
         task: &task,
         train: &read,
         dev: &read,

@@ -1,5 +1,6 @@
 //! Next-token prediction: which tokens are predicted, and that the loss is −log p of each, given the tokens before it.
 
+use cloze_comm::Communicator;
 use cloze_engine::{DropoutKey, Gradients, Pass};
 use cloze_model::losses::CLM;
 
@@ -96,11 +97,12 @@ fn the_gradient_matches_central_differences() {
 #[test]
 fn next_tokens_are_memorised() {
     let optimizer = Optimizer { kind: OptimizerKind::Adamw, ..Optimizer::default() };
-    let mut trainer = Trainer::new(model(), &device(), DType::F32, &optimizer, 11);
+    let mut trainer = Trainer::new(model(), &device(), DType::F32, &optimizer, 11, &Communicator::single());
     let batch = [batch()];
-    let first = train_step(&CausalLm, &mut trainer, &batch, 0, 3e-3).update.losses.get(CLM).unwrap();
+    let first = train_step(&CausalLm, &mut trainer, &batch, batch.len(), 0, 3e-3).update.losses.get(CLM).unwrap();
     assert!((first.mean() - (VOCABULARY as f64).ln()).abs() < 0.2, "{first:?}");
-    let last = (1..150).map(|step| train_step(&CausalLm, &mut trainer, &batch, step, 3e-3)).last().unwrap();
+    let last =
+        (1..150).map(|step| train_step(&CausalLm, &mut trainer, &batch, batch.len(), step, 3e-3)).last().unwrap();
     // The first words of a document cannot be predicted from [CLS].
     assert!(last.update.losses.get(CLM).unwrap().mean() < 0.4, "{last:?}");
 }

@@ -1,8 +1,10 @@
 //! Training steps of objectives: masked tokens and next sentences, next tokens, and two networks at once.
 
 mod causal;
+mod ranks;
 mod replaced_tokens;
 
+use cloze_comm::Communicator;
 use cloze_data::TokenTable;
 use cloze_data::batch::{Batch, BatchOptions, BatchSize, BatchSource, PairTask};
 use cloze_data::shards::Documents;
@@ -59,7 +61,7 @@ fn config(dropout: f64) -> Config {
 fn trainer(dropout: f64, kind: OptimizerKind) -> Trainer<Model> {
     let model = Model::new(config(dropout), Heads::PRETRAINING, &device(), 3).unwrap();
     let optimizer = Optimizer { kind, ..Optimizer::default() };
-    Trainer::new(model, &device(), DType::F32, &optimizer, 11)
+    Trainer::new(model, &device(), DType::F32, &optimizer, 11, &Communicator::single())
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
@@ -78,7 +80,10 @@ fn accumulation_equals_a_large_batch() {
     let counts: Vec<usize> = four.iter().map(|batch| batch.labels.mlm_rows.len()).collect();
     assert_eq!(one[0].labels.mlm_rows.len(), counts.iter().sum::<usize>());
     assert!(counts.windows(2).any(|c| c[0] != c[1]), "micro-batches differ in predicted tokens: {counts:?}");
-    let (a, b) = (train_step(&BERT, &mut large, &one, 0, 1e-3), train_step(&BERT, &mut small, &four, 0, 1e-3));
+    let (a, b) = (
+        train_step(&BERT, &mut large, &one, one.len(), 0, 1e-3),
+        train_step(&BERT, &mut small, &four, four.len(), 0, 1e-3),
+    );
     assert!((loss(&a) - loss(&b)).abs() < 1e-5 * loss(&a));
     let counts = |outcome: &StepOutcome| [MLM, NSP].map(|name| outcome.update.losses.get(name).unwrap().count);
     assert_eq!((a.tokens, counts(&a)), (b.tokens, counts(&b)));
@@ -97,10 +102,10 @@ fn a_batch_is_memorised_and_every_parameter_changes() {
         let mut trainer = trainer(0.0, kind);
         let start = trainer.network.params.read_all().to_vec();
         let batch = batches(8, 1);
-        let first = train_step(&BERT, &mut trainer, &batch, 0, lr);
+        let first = train_step(&BERT, &mut trainer, &batch, batch.len(), 0, lr);
         let mut last = first.clone();
         for step in 1..120 {
-            last = train_step(&BERT, &mut trainer, &batch, step, lr);
+            last = train_step(&BERT, &mut trainer, &batch, batch.len(), step, lr);
         }
         let [first_mlm, mlm] = [&first, &last].map(|outcome| outcome.update.losses.get(MLM).unwrap());
         assert!(first_mlm.mean() > 3.0, "{first:?}");
@@ -119,7 +124,7 @@ fn a_batch_is_memorised_and_every_parameter_changes() {
 fn steps_are_reproducible_and_dropout_differs_between_steps() {
     let run = |number: u64| {
         let mut trainer = trainer(0.1, OptimizerKind::BertAdamw);
-        let outcome = train_step(&BERT, &mut trainer, &batches(4, 2), number, 1e-3);
+        let outcome = train_step(&BERT, &mut trainer, &batches(4, 2), batches(4, 2).len(), number, 1e-3);
         (loss(&outcome), trainer.network.params.read_all().to_vec())
     };
     assert!(run(0) == run(0));
@@ -131,7 +136,7 @@ fn a_step_with_infinite_loss_changes_nothing() {
     let mut trainer = trainer(0.0, OptimizerKind::BertAdamw);
     trainer.network.params.edit_all(|values| values[300] = f32::NAN);
     let before: Vec<u32> = trainer.network.params.read_all().iter().map(|w| w.to_bits()).collect();
-    let outcome = train_step(&BERT, &mut trainer, &batches(4, 1), 0, 1e-3);
+    let outcome = train_step(&BERT, &mut trainer, &batches(4, 1), batches(4, 1).len(), 0, 1e-3);
     assert!(!outcome.update.updated && trainer.updates == 0);
     let after: Vec<u32> = trainer.network.params.read_all().iter().map(|w| w.to_bits()).collect();
     assert!(before == after && trainer.moments.read_first().iter().all(|m| *m == 0.0));

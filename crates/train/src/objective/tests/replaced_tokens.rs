@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use cloze_comm::Communicator;
 use cloze_engine::DType;
 use cloze_model::{Config, Losses, RtdPair};
 use cloze_text::Tokenizer;
@@ -27,7 +28,7 @@ fn pair() -> RtdPair {
 }
 
 fn trainer() -> Trainer<RtdPair> {
-    Trainer::new(pair(), &device(), DType::F32, &Optimizer::default(), 11)
+    Trainer::new(pair(), &device(), DType::F32, &Optimizer::default(), 11, &Communicator::single())
 }
 
 fn batches(sequences: usize, count: u64) -> Vec<PretrainBatch> {
@@ -39,7 +40,7 @@ fn both_networks_learn_and_the_log_has_both_losses() {
     let (mut trainer, batch) = (trainer(), batches(8, 1));
     let start = trainer.network.params.read_all().to_vec();
     let mut window = Window::new(ReplacedTokens.terms());
-    let first = train_step(&ReplacedTokens, &mut trainer, &batch, 0, 1e-2);
+    let first = train_step(&ReplacedTokens, &mut trainer, &batch, batch.len(), 0, 1e-2);
     window.add(&first, 1e-2);
     let line = window.means(ReplacedTokens.terms(), 1e9);
     let [mlm, rtd] = ["mlm", "rtd"].map(|name| line.losses.loss(name).unwrap());
@@ -49,7 +50,7 @@ fn both_networks_learn_and_the_log_has_both_losses() {
 
     let mut last = first.clone();
     for step in 1..200 {
-        last = train_step(&ReplacedTokens, &mut trainer, &batch, step, 1e-2);
+        last = train_step(&ReplacedTokens, &mut trainer, &batch, batch.len(), step, 1e-2);
     }
     for (name, factor) in [("mlm", 0.9), ("rtd", 0.9)] {
         let [before, after] = [&first, &last].map(|outcome| outcome.update.losses.get(name).unwrap().mean());
@@ -72,7 +73,7 @@ fn both_networks_learn_and_the_log_has_both_losses() {
 fn two_networks_resume_bit_identically() {
     let batch = batches(4, 2);
     let step = |trainer: &mut Trainer<RtdPair>, number: u64| {
-        train_step(&ReplacedTokens, trainer, &batch, number, 1e-2).update.losses
+        train_step(&ReplacedTokens, trainer, &batch, batch.len(), number, 1e-2).update.losses
     };
     let mut uninterrupted = trainer();
     let losses: Vec<Losses> = (0..3).map(|number| step(&mut uninterrupted, number)).collect();
@@ -84,10 +85,20 @@ fn two_networks_resume_bit_identically() {
     assert_eq!([step(&mut first, 0), step(&mut first, 1)], losses[..2]);
     let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"].map(str::to_owned);
     let tokenizer = Tokenizer::from_tokens(words.to_vec(), false).unwrap();
-    let path = checkpoint::save(&folder, 2, &first.network, &first.moments, &tokenizer, &first.updates).unwrap();
+    let path = checkpoint::save(
+        &folder,
+        2,
+        &first.network,
+        &first.moments,
+        &tokenizer,
+        &first.updates,
+        &Communicator::single(),
+    )
+    .unwrap();
 
-    let loaded = checkpoint::load::<RtdPair, u64>(&path, &device()).unwrap();
-    let mut second = Trainer::new(loaded.network, &device(), DType::F32, &Optimizer::default(), 11);
+    let loaded = checkpoint::load::<RtdPair, u64>(&path, &device(), &Communicator::single()).unwrap();
+    let mut second =
+        Trainer::new(loaded.network, &device(), DType::F32, &Optimizer::default(), 11, &Communicator::single());
     (second.moments, second.updates) = (loaded.moments, loaded.state);
     assert_eq!(step(&mut second, 2), losses[2]);
     let bits =
