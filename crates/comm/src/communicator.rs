@@ -166,6 +166,29 @@ impl Communicator {
         self.0.all_gather(cast_slice_mut(all), &bytes);
     }
 
+    /// The numbers of all ranks at rank 0, one after another: `counts[r]` of each rank r. Nothing at other ranks.
+    pub fn gather_parts<T: Pod>(&self, mine: &[T], counts: &[usize]) -> Vec<T> {
+        let bytes = |counts: &[usize]| counts.iter().map(|count| count * size_of::<T>()).collect::<Vec<_>>();
+        let mut send = vec![0; self.size()];
+        send[0] = size_of_val(mine);
+        let receive = if self.is_root() { bytes(counts) } else { vec![0; self.size()] };
+        let mut all = vec![T::zeroed(); if self.is_root() { counts.iter().sum() } else { 0 }];
+        self.0.all_to_all(cast_slice(mine), &send, cast_slice_mut(&mut all), &receive);
+        all
+    }
+
+    /// Whether it is true for one of the ranks.
+    pub fn any(&self, mine: bool) -> bool {
+        if self.is_single() { mine } else { self.all_gather_numbers(&[u8::from(mine)]).contains(&1) }
+    }
+
+    /// The number of rank 0.
+    pub fn of_root<T: Pod>(&self, mine: T) -> T {
+        let mut number = [mine];
+        self.broadcast_numbers(&mut number);
+        number[0]
+    }
+
     /// Completes a list of which each rank has the entries that it owns.
     pub fn all_gather_entries<T: Pod>(&self, entries: &mut [T], owner: impl Fn(usize) -> usize) {
         if self.is_single() {
