@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `collective.rs` | [`Collective`]: the operations that a transport provides |
 //! | `communicator.rs` | [`Communicator`]: what callers use; gathers values, adds numbers in a fixed order |
+//! | `root.rs` | what ranks do for rank 0, which writes: send it bytes, agree with it, wait for it |
 //! | `tree.rs` | the order in which parts are added: it depends on their number, not on how ranks share them |
 //! | `single.rs` | a job of one process |
 //! | `launcher.rs` | who started this process: mpirun, mpiexec, srun |
@@ -21,6 +22,7 @@ mod launcher;
 #[cfg(unix)]
 #[allow(unsafe_code)]
 mod mpi;
+mod root;
 mod single;
 mod tree;
 
@@ -29,5 +31,6 @@ pub use communicator::{Communicator, Reducible};
 pub use cores::threads_of_rank;
 pub use error::CommError;
 pub use launcher::{Launch, Launcher};
+pub use root::RootWork;
 pub use single::Single;
 pub use tree::{Tree, part};

@@ -306,4 +306,51 @@ mod tests {
         });
         assert!(line.contains("all_gather [1, 1]") && line.contains("all_gather [1, 2]"), "{line}");
     }
+
+    #[test]
+    fn rank_0_gets_the_bytes_of_all_ranks_in_order_in_windows_of_any_size() {
+        for size in 1..5 {
+            for window in [1, 3, 7, 100] {
+                let found = ranks(size, |ranks| {
+                    // Rank 1 has nothing.
+                    let mine: Vec<u8> =
+                        (0..ranks.rank() * 5 % 10 + usize::from(ranks.is_root())).map(|i| i as u8).collect();
+                    let mut found = Vec::new();
+                    let gathered = ranks.gather_bytes(&mine, window, |rank, bytes| {
+                        found.push((rank, bytes.to_vec()));
+                        Ok::<(), ()>(())
+                    });
+                    assert_eq!(gathered, Ok(()));
+                    (mine, found)
+                });
+                let expected: Vec<_> = found.iter().map(|(mine, _)| mine.clone()).enumerate().collect();
+                assert_eq!(found[0].1, expected, "{size} ranks, {window} bytes");
+                assert!(found[1..].iter().all(|(_, found)| found.is_empty()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_rank_that_differs_is_found() {
+        let found = ranks(4, |ranks| {
+            let equal = ranks.first_difference(7);
+            (equal, ranks.first_difference(ranks.rank() as u64 / 2))
+        });
+        assert!(found.iter().all(|found| *found == (None, Some((2, "localhost".to_owned())))), "{found:?}");
+    }
+
+    #[test]
+    fn the_others_wait_for_the_work_of_rank_0() {
+        let found = ranks(3, |ranks| {
+            let done = ranks.at_root(|| {
+                // Longer than two signs of life.
+                std::thread::sleep(Duration::from_millis(2500));
+                Ok::<_, ()>("done")
+            });
+            (done, ranks.all_gather_numbers(&[ranks.rank() as u64]))
+        });
+        assert_eq!(found[0], (Ok(Some("done")), vec![0, 1, 2]));
+        assert!(found[1..].iter().all(|rank| *rank == (Ok(None), vec![0, 1, 2])));
+        assert_eq!(Communicator::single().at_root(|| Ok::<_, ()>(1)), Ok(Some(1)));
+    }
 }
