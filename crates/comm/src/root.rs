@@ -1,6 +1,7 @@
 //! What ranks do for rank 0, which writes: they send it bytes, agree with it on what they read, and wait for it.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -79,6 +80,33 @@ impl Communicator {
         let result = work()?;
         working.done();
         Ok(Some(result))
+    }
+
+    /// Each rank does work of its own, without other operations, however long it takes; returns when all have done theirs.
+    ///
+    /// # Errors
+    /// That of `work`, at this rank. The others wait for ever then: the process must end, and with it the job.
+    pub fn each<T, E>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        if self.is_single() {
+            return work();
+        }
+        let is_working = Arc::new(AtomicBool::new(true));
+        let (ranks, working) = (self.clone(), is_working.clone());
+        let wait_for_all = move || {
+            while ranks.any(working.load(Ordering::Acquire)) {
+                std::thread::sleep(SIGN_OF_LIFE);
+            }
+        };
+        // Without a thread, the others wait as long as they have patience.
+        let thread = Builder::new().spawn(wait_for_all.clone());
+        // After an error the thread goes on until the process ends.
+        let result = work()?;
+        is_working.store(false, Ordering::Release);
+        match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => wait_for_all(),
+        }
+        Ok(result)
     }
 
     /// Rank 0 begins work that may take long: until it is [done](RootWork::done), the others are in

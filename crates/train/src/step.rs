@@ -222,6 +222,20 @@ impl<N: Network> Trainer<N> {
     }
 }
 
+impl<N: Network> Trainer<N> {
+    /// Exchanges the gradients of the last step and the weights again, as [`step`](Self::step) does, to measure how long it takes.
+    pub fn exchange(&mut self) {
+        let (ranks, device) = (self.ranks.clone(), self.device.clone());
+        self.sums.begin();
+        let params = self.network.params();
+        let exchange = Exchange::new(&ranks, self.moments.share(), params, ranks.size(), self.wire);
+        let all = 0..params.count();
+        let slices = exchange.overlap(&device, |sending| sending.completed(&all, &self.gradients, &self.sums));
+        exchange.write(slices, &mut self.gradients);
+        exchange.gather_weights(self.network.params_mut());
+    }
+}
+
 /// A recording pass of a micro-batch.
 fn pass<'a, N: Network>(
     network: &'a N,

@@ -1,5 +1,7 @@
 //! records.csv: one measured value per line. What it contains is never measured again, so that a copy of this file can
 //! replace the runs.
+//!
+//! If several ranks of a job share the rows, each has a file of its own, until rank 0 puts all records into one.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Name of the file in the folder of an ablation.
 const FILE: &str = "records.csv";
+/// The start of the names of the files of other ranks.
+const OF_RANK: &str = "records-rank-";
 
 /// The measure of a row whose training diverged. Its value is the reason.
 pub const FAILED: &str = "failed";
@@ -47,19 +51,29 @@ pub struct Records {
 }
 
 impl Records {
-    /// Reads the records in a folder; none if there is no file.
-    pub fn open(folder: &Path) -> Result<Records> {
-        let path = folder.join(FILE);
-        let mut all = Vec::new();
-        if path.is_file() {
-            let mut reader =
-                csv::Reader::from_path(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            for record in reader.deserialize() {
-                // The error contains the line.
-                all.push(record.with_context(|| format!("{} is damaged", path.display()))?);
-            }
+    /// Reads the records of all ranks in a folder; none if there is no file. New records go to the file of `rank`.
+    pub fn open(folder: &Path, rank: usize) -> Result<Records> {
+        let name = if rank == 0 { FILE.to_owned() } else { format!("{OF_RANK}{rank}.csv") };
+        let mut records = Records { path: folder.join(name), all: Vec::new() };
+        let mut all = read(&folder.join(FILE))?;
+        for path in of_other_ranks(folder)? {
+            all.append(&mut read(&path)?);
         }
-        Ok(Records { path, all })
+        records.insert(all);
+        Ok(records)
+    }
+
+    /// Puts the records of all ranks into the file of rank 0.
+    pub fn merge(folder: &Path) -> Result<Records> {
+        let records = Records::open(folder, 0)?;
+        let others = of_other_ranks(folder)?;
+        if !others.is_empty() {
+            records.write()?;
+        }
+        for path in others {
+            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        Ok(records)
     }
 
     /// The value of a measure of a row with a seed.
@@ -103,19 +117,45 @@ impl Records {
     /// Adds records and writes the file, if there is a new one. A record that exists is not added again.
     pub fn add(&mut self, records: impl IntoIterator<Item = Record>) -> Result<()> {
         let before = self.all.len();
+        self.insert(records);
+        if self.all.len() == before { Ok(()) } else { self.write() }
+    }
+
+    /// Adds those that do not exist.
+    fn insert(&mut self, records: impl IntoIterator<Item = Record>) {
         for record in records {
             let key = Key { study: &record.study, row: &record.row, seed: record.seed, measure: &record.measure };
             if !self.all.iter().any(|found| key.is_of(found)) {
                 self.all.push(record);
             }
         }
-        if self.all.len() == before {
-            return Ok(());
-        }
+    }
+
+    fn write(&self) -> Result<()> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         self.all.iter().try_for_each(|record| writer.serialize(record))?;
         Ok(cloze_files::write(&self.path, &writer.into_inner()?)?)
     }
+}
+
+/// Reads a file; nothing if there is none.
+fn read(path: &Path) -> Result<Vec<Record>> {
+    let mut all = Vec::new();
+    if path.is_file() {
+        let mut reader = csv::Reader::from_path(path).with_context(|| format!("cannot read {}", path.display()))?;
+        for record in reader.deserialize() {
+            // The error contains the line.
+            all.push(record.with_context(|| format!("{} is damaged", path.display()))?);
+        }
+    }
+    Ok(all)
+}
+
+/// The files of the ranks other than rank 0.
+fn of_other_ranks(folder: &Path) -> Result<Vec<PathBuf>> {
+    let names = cloze_files::folder::entry_names(folder)?;
+    let is_of_rank = |name: &&String| name.starts_with(OF_RANK) && name.ends_with(".csv");
+    Ok(names.iter().filter(is_of_rank).map(|name| folder.join(name)).collect())
 }
 
 /// What a record is about.
@@ -150,13 +190,17 @@ mod tests {
         }
     }
 
+    fn read_file(folder: &Path) -> Vec<Record> {
+        super::read(&folder.join(FILE)).unwrap()
+    }
+
     #[test]
     fn records_are_read_again_and_other_settings_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let mut records = Records::open(folder.path()).unwrap();
+        let mut records = Records::open(folder.path(), 0).unwrap();
         records.add([record("x", "loss", "3.25"), record("x", FAILED, "diverged, at step 3")]).unwrap();
         records.add([record("x", "loss", "4"), record("y", "loss", "5")]).unwrap();
-        let read = Records::open(folder.path()).unwrap();
+        let read = Records::open(folder.path(), 0).unwrap();
         assert_eq!(read.all, records.all);
         assert_eq!(read.all.len(), 3);
         let key = Key { study: "s", row: "x", seed: 1, measure: "loss" };
@@ -165,7 +209,15 @@ mod tests {
         assert_eq!(read.value(&Key { seed: 2, ..key }, "a1").unwrap(), None);
         let error = read.value(&key, "a2").unwrap_err().to_string();
         assert!(error.contains("loss of the row x with seed 1 was measured with other settings"), "{error}");
+        // Another rank has a file of its own, until all are merged.
+        let mut other = Records::open(folder.path(), 1).unwrap();
+        other.add([record("z", "loss", "6")]).unwrap();
+        assert_eq!(Records::open(folder.path(), 0).unwrap().all.len(), 4);
+        assert_eq!(read_file(folder.path()).len(), 3);
+        Records::merge(folder.path()).unwrap();
+        assert_eq!(read_file(folder.path()).len(), 4);
+        assert!(of_other_ranks(folder.path()).unwrap().is_empty());
         std::fs::write(folder.path().join(FILE), "study,row\n1,2\n").unwrap();
-        assert!(format!("{:#}", Records::open(folder.path()).unwrap_err()).contains("is damaged"));
+        assert!(format!("{:#}", Records::open(folder.path(), 0).unwrap_err()).contains("is damaged"));
     }
 }

@@ -72,6 +72,8 @@ pub struct Context<'a> {
     /// Options of every fine-tuning.
     pub finetune: &'a Table,
     pub device: &'a Device,
+    /// The processes that share the runs.
+    pub ranks: &'a Communicator,
     pub stop: &'a AtomicBool,
     pub terminal: &'a Terminal,
 }
@@ -83,14 +85,23 @@ pub enum Ended {
     Interrupted,
 }
 
-/// Runs what has no record. After an interruption, the same call continues. `on_run` is called after each run.
+/// Runs what has no record. After an interruption, the same call continues. `on_run` is called after each run. Each rank of a job does
+/// some of the runs, those with the same pre-training together.
 pub fn run(
     context: &Context<'_>,
     records: &mut Records,
     on_run: &mut dyn FnMut(&Records) -> Result<()>,
 ) -> Result<Ended> {
-    let runs = &context.plan.runs;
+    let (runs, ranks) = (&context.plan.runs, context.ranks);
+    let mut trainings: Vec<&str> = Vec::new();
     for (number, run) in runs.iter().enumerate() {
+        let training = trainings.iter().position(|known| *known == run.settings).unwrap_or_else(|| {
+            trainings.push(&run.settings);
+            trainings.len() - 1
+        });
+        if training % ranks.size() != ranks.rank() {
+            continue;
+        }
         copy_shared(context, run, records)?;
         if context.missing(run, records)?.is_empty() {
             continue;
@@ -403,5 +414,5 @@ pub fn fine_tuning(
     };
     let quiet = context.terminal.quiet();
     let terminal = if dry_run { &quiet } else { context.terminal };
-    Ok(execute(kind, &arguments, "", &plan, terminal).with_context(named)?.result)
+    Ok(execute(kind, &arguments, "", &plan, &Communicator::single(), terminal).with_context(named)?.result)
 }

@@ -16,7 +16,7 @@ use crate::ablate::{
 };
 use crate::failure::{INTERRUPTED, usage};
 use crate::terminal::Terminal;
-use crate::{format, help, program};
+use crate::{format, help, program, ranks};
 
 /// `cloze ablate STUDY`
 #[derive(Debug, clap::Args)]
@@ -161,7 +161,15 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     plan.notes.iter().for_each(|note| terminal.note(note));
     let pairs = arguments.blimp.as_deref().map(|file| Pairs::read(file, arguments.blimp_pairs)).transpose()?;
     let device = &Device::cpu(terminal.threads)?;
-    let mut records = Records::open(out)?;
+    let ranks = ranks::current();
+    if !ranks.is_single() && arguments.dry_run {
+        return Err(usage("--dry-run runs in one process"));
+    }
+    if ranks.is_root() && out.is_dir() {
+        Records::merge(out)?;
+    }
+    ranks.barrier();
+    let mut records = Records::open(out, ranks.rank())?;
     let context = Context {
         plan: &plan,
         out,
@@ -169,18 +177,33 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         lrs: &arguments.lrs,
         finetune: &finetune,
         device,
+        ranks,
         stop: crate::interrupt::stop(),
         terminal,
     };
-    let Some(costs) = estimate(&context, &records)? else { return Ok(ExitCode::from(INTERRUPTED)) };
+    let estimated = ranks.at_root(|| estimate(&context, &records))?.flatten();
+    if ranks.any(ranks.is_root() && estimated.is_none()) {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    let costs = estimated.unwrap_or_default();
     if arguments.dry_run {
         write_dry_run(&costs, out, arguments.json)?;
         return Ok(ExitCode::SUCCESS);
     }
-    terminal.note(&describe(&costs));
+    terminal.note(&describe(&costs, ranks.size()));
     std::fs::create_dir_all(out)?;
-    let ended = run_plan(&context, &mut records, &mut |records| write_results(out, &plan.study, records).map(drop))?;
-    let results = write_results(out, &plan.study, &records)?;
+    let write_so_far = &mut |records: &Records| match ranks.is_root() {
+        true => write_results(out, &plan.study, records).map(drop),
+        false => Ok(()),
+    };
+    let mut ended = ranks.each(|| run_plan(&context, &mut records, write_so_far))?;
+    if ranks.any(ended == Ended::Interrupted) {
+        ended = Ended::Interrupted;
+    }
+    if !ranks.is_root() {
+        return Ok(if ended == Ended::Finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) });
+    }
+    let results = write_results(out, &plan.study, &Records::merge(out)?)?;
     let mut stdout = crate::output::stdout();
     if arguments.json {
         let line = json!({
@@ -233,13 +256,14 @@ fn write_results(out: &Path, study: &Study, records: &Records) -> Result<Results
 }
 
 /// The total cost in one line.
-fn describe(costs: &[Cost]) -> String {
+fn describe(costs: &[Cost], ranks: usize) -> String {
     let sum = |part: fn(&Cost) -> f64| costs.iter().map(part).sum::<f64>();
     let runs: usize = costs.iter().map(|cost| cost.runs).sum();
     let (pretraining, finetuning) = (sum(|cost| cost.pretraining), sum(|cost| cost.finetuning));
     format!(
-        "{runs} runs: about {}, of which {} of pre-training ({} tokens) and {} of fine-tuning",
+        "{runs} runs: about {}{}, of which {} of pre-training ({} tokens) and {} of fine-tuning",
         format::duration(pretraining + finetuning),
+        if ranks > 1 { format!(", shared by {ranks} ranks") } else { String::new() },
         format::duration(pretraining),
         format::short(sum(|cost| cost.tokens)),
         format::duration(finetuning),
@@ -275,7 +299,7 @@ fn write_dry_run(costs: &[Cost], out: &Path, as_json: bool) -> Result<()> {
             format::duration(*finetuning),
         )?;
     }
-    writeln!(stdout, "{}", describe(costs))?;
+    writeln!(stdout, "{}", describe(costs, 1))?;
     let cloze = program::name();
     writeln!(stdout, "nothing was written; the same {cloze} command without --dry-run writes to {}", out.display())?;
     Ok(())

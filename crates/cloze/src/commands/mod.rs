@@ -118,7 +118,12 @@ impl Command {
     pub fn supports_ranks(&self) -> bool {
         matches!(
             self,
-            Command::Vocab(_) | Command::Prepare(_) | Command::Pretrain(_) | Command::Ablate(_) | Command::Finetune(_)
+            Command::Vocab(_)
+                | Command::Prepare(_)
+                | Command::Pretrain(_)
+                | Command::Ablate(_)
+                | Command::Finetune(_)
+                | Command::Bench(bench::Benchmark::Scale(_))
         )
     }
 

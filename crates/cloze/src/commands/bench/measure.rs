@@ -117,12 +117,22 @@ impl Shape {
         if training && config.schema().class_name(Class::ReplacedTokens).is_some() {
             return Ok(Subject::Pair(Box::new(RtdPair::new(generator, config, device, 0)?)));
         }
-        let heads = match training {
-            true if config.schema().class_name(Class::Pretraining).is_some() => Heads::PRETRAINING,
-            true => Heads::MLM,
-            false => Heads::NONE,
-        };
-        Ok(Subject::Model(Box::new(Model::new(config, heads, device, 0)?)))
+        match training {
+            true => Ok(Subject::Model(Box::new(self.pretrained(device)?))),
+            false => Ok(Subject::Model(Box::new(Model::new(config, Heads::NONE, device, 0)?))),
+        }
+    }
+
+    /// A model with random weights and the heads of the family's pre-training.
+    pub fn pretrained(&self, device: &Device) -> Result<Model> {
+        let [config, _] = self.configs()?;
+        let has_pairs = config.schema().class_name(Class::Pretraining).is_some();
+        Ok(Model::new(config, if has_pairs { Heads::PRETRAINING } else { Heads::MLM }, device, 0)?)
+    }
+
+    /// A micro-batch of training.
+    pub fn micro_batch(&self) -> (Inputs, PretrainLabels) {
+        synthetic(self, true)
     }
 
     /// Refuses options without effect.

@@ -2,13 +2,14 @@
 
 mod defaults;
 mod measure;
+mod scale;
 mod sweep;
 
 use anyhow::Result;
 
 use crate::terminal::Terminal;
 
-/// `cloze bench train|infer|sweep`
+/// `cloze bench train|infer|sweep|scale|defaults`
 #[derive(Debug, clap::Subcommand)]
 #[command(after_help = "Example:\n  cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --json")]
 pub enum Benchmark {
@@ -18,6 +19,8 @@ pub enum Benchmark {
     Infer(measure::Arguments),
     /// Tokens/s for varying batch, length, width, depth and threads, as a table and a chart
     Sweep(sweep::Arguments),
+    /// A training step shared by the ranks of a job, and the exchange between them
+    Scale(scale::Arguments),
     /// Check whether the default instruction set and precision are the fastest
     Defaults(defaults::Arguments),
 }
@@ -27,6 +30,7 @@ pub fn run(benchmark: &Benchmark, terminal: &Terminal) -> Result<()> {
         Benchmark::Train(arguments) => measure::run(arguments, true, terminal),
         Benchmark::Infer(arguments) => measure::run(arguments, false, terminal),
         Benchmark::Sweep(arguments) => sweep::run(arguments, terminal),
+        Benchmark::Scale(arguments) => scale::run(arguments, terminal),
         Benchmark::Defaults(arguments) => defaults::run(arguments, terminal),
     }
 }

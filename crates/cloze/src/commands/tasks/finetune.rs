@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use cloze_comm::Communicator;
 use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_model::Features;
@@ -322,7 +323,8 @@ pub fn run_planned(
     plan: &PlanOf<'_>,
     terminal: &Terminal,
 ) -> Result<ExitCode> {
-    let Executed { out, rows, example_file, result } = execute(kind, arguments, suffix, plan, terminal)?;
+    let Executed { out, rows, example_file, result } =
+        execute(kind, arguments, suffix, plan, crate::ranks::current(), terminal)?;
     let outcome = match result {
         Executing::Interrupted => return Ok(ExitCode::from(INTERRUPTED)),
         Executing::DryRun(report) => {
@@ -370,12 +372,12 @@ pub fn execute(
     arguments: &Arguments,
     suffix: &str,
     plan: &PlanOf<'_>,
+    ranks: &Communicator,
     terminal: &Terminal,
 ) -> Result<Executed> {
     let kind = kind.ok_or_else(|| usage(format!("no kind of task; give {}, or --task NAME", kinds::names())))?;
     let named = arguments.model.as_deref().ok_or_else(|| usage("no model; give --model DIR or NAME"))?;
     arguments.read.check(kind, false)?;
-    let ranks = crate::ranks::current();
     let device = device_of_ranks(ranks, terminal.threads, || Ok::<_, anyhow::Error>(Device::cpu(terminal.threads)?))?;
     let given = arguments.read.given(device.threads())?;
     let reading = Reading::new(&kind.description, given, None)?;

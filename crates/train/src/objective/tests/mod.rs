@@ -139,7 +139,7 @@ fn a_step_with_infinite_loss_changes_nothing() {
     let outcome = train_step(&BERT, &mut trainer, &batches(4, 1), batches(4, 1).len(), 0, 1e-3);
     assert!(!outcome.update.updated && trainer.updates == 0);
     let after: Vec<u32> = trainer.network.params.read_all().iter().map(|w| w.to_bits()).collect();
-    assert!(before == after && trainer.moments.read_first().iter().all(|m| *m == 0.0));
+    assert!(before == after && trainer.moments.read_first(0..300).iter().all(|m| *m == 0.0));
     let mut window = Window::default();
     window.add(&outcome, 1e-3);
     assert!(window.is_empty());
