@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use cloze_comm::{Communicator, Launch, Tree, part, threads_of_rank};
+use cloze_comm::{Communicator, Launch, ReduceBuffers, Tree, part, threads_of_rank};
 
 fn main() {
     let launch = Launch::detect().expect("a job of several ranks: start this program with mpirun");
@@ -51,7 +51,8 @@ fn main() {
         let send: Vec<f32> =
             slices.iter().flat_map(|slice| own.iter().flat_map(|sum| sum[slice.clone()].to_vec())).collect();
         let counts: Vec<usize> = slices.iter().map(std::ops::Range::len).collect();
-        let found = ranks.reduce_scatter(parts, &send, &counts);
+        let mut found = vec![0.0; counts[rank]];
+        ranks.reduce_scatter(parts, &send, &counts, &mut ReduceBuffers::default(), &mut found);
         assert!(found == expected[0][slices[rank].clone()], "reduce_scatter of {parts} parts");
         let mut total: Vec<f32> = (0..length).map(|i| number(rank, i)).collect();
         ranks.all_reduce(&mut total);
@@ -63,11 +64,11 @@ fn main() {
     let send = vec![1f32; length];
     let counts: Vec<usize> = (0..size).map(|r| part(length, r, size).len()).collect();
     let mut all = vec![0f32; length];
+    let mut buffers = ReduceBuffers::default();
     for round in 0..5 {
         let start = Instant::now();
-        let mine = ranks.reduce_scatter(size, &send, &counts);
         let own = part(length, rank, size);
-        all[own].copy_from_slice(&mine);
+        ranks.reduce_scatter(size, &send, &counts, &mut buffers, &mut all[own]);
         ranks.all_gather_parts(&mut all, &counts);
         assert!(all.iter().all(|x| *x == size as f32));
         if ranks.is_root() && round == 4 {

@@ -15,23 +15,44 @@ const MAX_BYTES: usize = 1 << 30;
 #[derive(Clone)]
 pub struct Communicator(Arc<dyn Collective>);
 
+/// Memory for received numbers, to be used again: new memory costs as much time as the exchange.
+#[derive(Debug, Default)]
+pub struct ReduceBuffers {
+    numbers: Vec<f32>,
+    rounded: Vec<u16>,
+}
+
 /// Numbers that are sent and added in f32.
 pub trait Reducible: Pod {
-    /// The number in f32.
-    fn to_f32(self) -> f32;
+    /// Receives `count` numbers, and returns them in f32.
+    fn receive(buffers: &mut ReduceBuffers, count: usize, receive: impl FnOnce(&mut [Self])) -> &mut [f32];
 }
 
 impl Reducible for f32 {
-    fn to_f32(self) -> f32 {
-        self
+    fn receive(buffers: &mut ReduceBuffers, count: usize, receive: impl FnOnce(&mut [f32])) -> &mut [f32] {
+        let numbers = first(&mut buffers.numbers, count);
+        receive(numbers);
+        numbers
     }
 }
 
 /// bf16, by its bits.
 impl Reducible for u16 {
-    fn to_f32(self) -> f32 {
-        f32::from_bits(u32::from(self) << 16)
+    fn receive(buffers: &mut ReduceBuffers, count: usize, receive: impl FnOnce(&mut [u16])) -> &mut [f32] {
+        let ReduceBuffers { numbers, rounded } = buffers;
+        let (numbers, rounded) = (first(numbers, count), first(rounded, count));
+        receive(rounded);
+        numbers.iter_mut().zip(rounded).for_each(|(to, bits)| *to = f32::from_bits(u32::from(*bits) << 16));
+        numbers
     }
+}
+
+/// The first `count` numbers of a buffer, which grows if necessary.
+fn first<T: Pod>(buffer: &mut Vec<T>, count: usize) -> &mut [T] {
+    if buffer.len() < count {
+        buffer.resize(count, T::zeroed());
+    }
+    &mut buffer[..count]
 }
 
 impl Default for Communicator {
@@ -218,8 +239,15 @@ impl Communicator {
 
     /// Sums of numbered parts, of which this rank has those of [`part`](Self::part), each rank a slice of the result. `send` has
     /// for each rank r, for each of this rank's [`Tree::sums_of`], the `counts[r]` numbers of the slice of r. Numbers are added in
-    /// f32 in the order of the [`Tree`].
-    pub fn reduce_scatter<T: Reducible>(&self, parts: usize, send: &[T], counts: &[usize]) -> Vec<f32> {
+    /// f32 in the order of the [`Tree`], and written to `to`.
+    pub fn reduce_scatter<T: Reducible>(
+        &self,
+        parts: usize,
+        send: &[T],
+        counts: &[usize],
+        buffers: &mut ReduceBuffers,
+        to: &mut [f32],
+    ) {
         let tree = Tree::new(parts);
         let of_rank = |rank| tree.sums_of(part(parts, rank, self.size()));
         let length = counts[self.rank()];
@@ -229,15 +257,14 @@ impl Communicator {
         let send_counts: Vec<usize> = counts.iter().map(|count| bytes(count * mine)).collect();
         let receive_counts: Vec<usize> = sums.iter().map(|sums| bytes(sums.len() * length)).collect();
         let pieces: Vec<Range<usize>> = sums.into_iter().flatten().collect();
-        let mut received = vec![T::zeroed(); pieces.len() * length];
-        self.0.all_to_all(cast_slice(send), &send_counts, cast_slice_mut(&mut received), &receive_counts);
-        let mut numbers: Vec<f32> = received.iter().map(|number| number.to_f32()).collect();
+        let numbers = T::receive(buffers, pieces.len() * length, |received| {
+            self.0.all_to_all(cast_slice(send), &send_counts, cast_slice_mut(received), &receive_counts);
+        });
         tree.combine(&pieces, &mut |to, from| {
             let (before, after) = numbers.split_at_mut(from * length);
             before[to * length..][..length].iter_mut().zip(&after[..length]).for_each(|(sum, number)| *sum += number);
         });
-        numbers.truncate(length);
-        numbers
+        to.copy_from_slice(&numbers[..length]);
     }
 
     /// Replaces the numbers by their sums over all ranks, added in the order of the [`Tree`] of ranks.
@@ -246,8 +273,9 @@ impl Communicator {
             return;
         }
         let counts: Vec<usize> = (0..self.size()).map(|rank| part(numbers.len(), rank, self.size()).len()).collect();
-        let sums = self.reduce_scatter(self.size(), numbers, &counts);
         let own = self.part(numbers.len());
+        let mut sums = vec![0.0; own.len()];
+        self.reduce_scatter(self.size(), numbers, &counts, &mut ReduceBuffers::default(), &mut sums);
         numbers[own].copy_from_slice(&sums);
         self.all_gather_parts(numbers, &counts);
     }
@@ -262,11 +290,15 @@ mod tests {
         let one = Communicator::single();
         assert_eq!(one.all_gather(b"ab"), [b"ab".to_vec()]);
         assert_eq!(one.broadcast(b"ab".to_vec()), b"ab");
-        assert_eq!(one.reduce_scatter(1, &[1.5f32, 2.5], &[2]), [1.5, 2.5]);
+        let mut sums = [0.0; 2];
+        one.reduce_scatter(1, &[1.5f32, 2.5], &[2], &mut ReduceBuffers::default(), &mut sums);
+        assert_eq!(sums, [1.5, 2.5]);
+        // bf16, by its bits.
+        one.reduce_scatter(1, &[0x3fc0u16, 0xc020], &[2], &mut ReduceBuffers::default(), &mut sums);
+        assert_eq!(sums, [1.5, -2.5]);
         let mut numbers = [1.0, 2.0];
         one.all_reduce(&mut numbers);
         one.all_gather_entries(&mut numbers, |_| 0);
         assert_eq!(numbers, [1.0, 2.0]);
-        assert_eq!(u16::to_f32(0x3fc0), 1.5);
     }
 }

@@ -27,7 +27,7 @@ mod single;
 mod tree;
 
 pub use collective::Collective;
-pub use communicator::{Communicator, Reducible};
+pub use communicator::{Communicator, ReduceBuffers, Reducible};
 pub use cores::threads_of_rank;
 pub use error::CommError;
 pub use launcher::{Launch, Launcher};

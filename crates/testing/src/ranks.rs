@@ -229,7 +229,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
 
-    use cloze_comm::part;
+    use cloze_comm::{ReduceBuffers, part};
 
     use super::*;
 
@@ -259,7 +259,8 @@ mod tests {
                 }
                 // Rank r has the number 10 r + i for slice i: slice i of the sum is 10 (0 + 1 + …) + i × size.
                 let send: Vec<f32> = (0..size).map(|i| (10 * rank + i) as f32).collect();
-                let sums = ranks.reduce_scatter(size, &send, &vec![1; size]);
+                let mut sums = [0.0];
+                ranks.reduce_scatter(size, &send, &vec![1; size], &mut ReduceBuffers::default(), &mut sums);
                 assert_eq!(sums, [(5 * size * (size - 1) + rank * size) as f32]);
                 let mut numbers: Vec<f32> = (0..7).map(|i| (rank * i) as f32).collect();
                 ranks.all_reduce(&mut numbers);

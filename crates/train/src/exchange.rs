@@ -9,9 +9,9 @@
 
 use std::ops::Range;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cloze_comm::Communicator;
+use cloze_comm::{Communicator, ReduceBuffers};
 use cloze_engine::{Device, GradientSums, Gradients, Parameters, Share};
 use serde::{Deserialize, Serialize};
 
@@ -56,14 +56,18 @@ pub(crate) struct Exchange<'a> {
     wire: Wire,
 }
 
-/// The gradients of a bucket, packed for all ranks.
-enum Packed {
-    F32(Vec<f32>),
-    Bf16(Vec<u16>),
+/// Memory that all steps use again.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    /// Of packed buckets.
+    packed: Mutex<Vec<Vec<f32>>>,
+    rounded: Vec<u16>,
+    received: ReduceBuffers,
+    /// The slices of the gradient that this rank has received, from the last bucket to the first.
+    own: Vec<f32>,
+    /// The weights of a bucket.
+    weights: Vec<f32>,
 }
-
-/// The slices of the gradient that this rank has received, from the last bucket to the first.
-pub(crate) struct Slices(Vec<Vec<f32>>);
 
 impl<'a> Exchange<'a> {
     /// For a step with `parts` micro-batches. Blocks without trained weights are not sent.
@@ -94,36 +98,55 @@ impl<'a> Exchange<'a> {
     }
 
     /// Sends and adds all buckets. `packed` gives those of this rank, from the last to the first.
-    fn sum(&self, packed: impl IntoIterator<Item = Packed>) -> Slices {
-        let sum = |(bucket, packed): (&Bucket, Packed)| match packed {
-            Packed::F32(numbers) => self.ranks.reduce_scatter(self.parts, &numbers, &bucket.counts),
-            Packed::Bf16(numbers) => self.ranks.reduce_scatter(self.parts, &numbers, &bucket.counts),
-        };
-        Slices(self.buckets.iter().rev().zip(packed).map(sum).collect())
+    fn sum(
+        &self,
+        packed: impl IntoIterator<Item = Vec<f32>>,
+        free: &Mutex<Vec<Vec<f32>>>,
+        (rounded, received, own): (&mut Vec<u16>, &mut ReduceBuffers, &mut [f32]),
+    ) {
+        let mut rest = own;
+        for (bucket, numbers) in self.buckets.iter().rev().zip(packed) {
+            let (now, later) = rest.split_at_mut(bucket.counts[self.ranks.rank()]);
+            match self.wire {
+                Wire::F32 => self.ranks.reduce_scatter(self.parts, &numbers, &bucket.counts, received, now),
+                Wire::Bf16 => {
+                    rounded.clear();
+                    rounded.extend(numbers.iter().map(|number| to_bf16(*number)));
+                    self.ranks.reduce_scatter(self.parts, rounded, &bucket.counts, received, now);
+                }
+            }
+            lock(free).push(numbers);
+            rest = later;
+        }
     }
 
     /// Runs the last backward pass of this rank, which reports complete gradients to the [`Sending`], while buckets are sent and added.
-    pub(crate) fn overlap(&self, device: &Device, run: impl FnOnce(&mut Sending<'_>)) -> Slices {
+    pub(crate) fn overlap(&self, device: &Device, buffers: &mut Buffers, run: impl FnOnce(&mut Sending<'_>)) {
         let (sender, receiver) = channel();
+        let Buffers { packed: free, rounded, received, own, .. } = buffers;
+        own.resize(self.buckets.iter().map(|bucket| bucket.counts[self.ranks.rank()]).sum(), 0.0);
         // Taken by the thread, or afterwards if the system cannot start one.
-        let receiver = Mutex::new(Some(receiver));
-        let sum = || receiver.lock().unwrap_or_else(PoisonError::into_inner).take().map(|receiver| self.sum(receiver));
-        let slices = std::thread::scope(|scope| {
+        let work = Mutex::new(Some((receiver, (rounded, received, &mut own[..]))));
+        let free = &*free;
+        let sum = || {
+            let (receiver, memory) = lock(&work).take().expect("the work is done once");
+            self.sum(receiver, free, memory);
+        };
+        std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("exchange".into()).spawn_scoped(scope, sum);
             let unsent = self.buckets.iter().map(|bucket| bucket.range.len()).collect();
-            run(&mut Sending { exchange: self, device, sender, unsent, next: self.buckets.len() });
+            run(&mut Sending { exchange: self, device, sender, free, unsent, next: self.buckets.len() });
             match thread {
                 Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
                 Err(_) => sum(),
             }
         });
-        slices.expect("the receiver is taken once")
     }
 
     /// Writes the received slices to the gradients.
-    pub(crate) fn write(&self, slices: Slices, gradients: &mut Gradients) {
-        for (bucket, numbers) in self.buckets.iter().rev().zip(slices.0) {
-            let mut rest = &numbers[..];
+    pub(crate) fn write(&self, buffers: &Buffers, gradients: &mut Gradients) {
+        let mut rest = &buffers.own[..];
+        for bucket in self.buckets.iter().rev() {
             for slice in &bucket.slices[self.ranks.rank()] {
                 let (now, later) = rest.split_at(slice.len());
                 gradients.write(slice.clone(), now);
@@ -133,9 +156,10 @@ impl<'a> Exchange<'a> {
     }
 
     /// Gets the weights that other ranks have updated.
-    pub(crate) fn gather_weights(&self, params: &mut Parameters) {
+    pub(crate) fn gather_weights(&self, params: &mut Parameters, buffers: &mut Buffers) {
+        let all = &mut buffers.weights;
         for Bucket { slices, counts, .. } in &self.buckets {
-            let mut all = vec![0f32; counts.iter().sum()];
+            all.resize(counts.iter().sum(), 0.0);
             params.edit_all(|weights| {
                 let start: usize = counts[..self.ranks.rank()].iter().sum();
                 let mut rest = &mut all[start..];
@@ -144,7 +168,7 @@ impl<'a> Exchange<'a> {
                     now.copy_from_slice(&weights[slice.clone()]);
                     rest = later;
                 }
-                self.ranks.all_gather_parts(&mut all, counts);
+                self.ranks.all_gather_parts(all, counts);
                 let mut rest = &all[..];
                 for (rank, slices) in slices.iter().enumerate() {
                     for slice in slices {
@@ -160,11 +184,16 @@ impl<'a> Exchange<'a> {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Packs buckets whose gradients are complete, and gives them to the thread that sends them.
 pub(crate) struct Sending<'a> {
     exchange: &'a Exchange<'a>,
     device: &'a Device,
-    sender: Sender<Packed>,
+    sender: Sender<Vec<f32>>,
+    free: &'a Mutex<Vec<Vec<f32>>>,
     /// Weights of each bucket whose gradients are not complete.
     unsent: Vec<usize>,
     /// The bucket after the next to be sent.
@@ -194,17 +223,15 @@ impl Sending<'_> {
     /// This rank has no micro-batches: it only adds those of others.
     pub(crate) fn nothing(&mut self) {
         for _ in 0..std::mem::take(&mut self.next) {
-            let empty = match self.exchange.wire {
-                Wire::F32 => Packed::F32(Vec::new()),
-                Wire::Bf16 => Packed::Bf16(Vec::new()),
-            };
-            let _ = self.sender.send(empty);
+            let _ = self.sender.send(Vec::new());
         }
     }
 
-    fn pack(&self, bucket: &Bucket, gradients: &Gradients, sums: &GradientSums) -> Packed {
+    /// The gradients of a bucket, packed for all ranks.
+    fn pack(&self, bucket: &Bucket, gradients: &Gradients, sums: &GradientSums) -> Vec<f32> {
         let of_rank = sums.kept() + 1;
-        let mut numbers = vec![0f32; of_rank * bucket.counts.iter().sum::<usize>()];
+        let mut numbers = lock(self.free).pop().unwrap_or_default();
+        numbers.resize(of_rank * bucket.counts.iter().sum::<usize>(), 0.0);
         let mut rest = &mut numbers[..];
         for (slices, count) in bucket.slices.iter().zip(&bucket.counts) {
             for sum in 0..of_rank {
@@ -213,10 +240,7 @@ impl Sending<'_> {
                 rest = later;
             }
         }
-        match self.exchange.wire {
-            Wire::F32 => Packed::F32(numbers),
-            Wire::Bf16 => Packed::Bf16(numbers.into_iter().map(to_bf16).collect()),
-        }
+        numbers
     }
 }
 

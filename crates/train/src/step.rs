@@ -10,7 +10,7 @@ use cloze_engine::{
 };
 use cloze_model::Losses;
 
-use crate::exchange::{Exchange, Wire};
+use crate::exchange::{Buffers, Exchange, Sending, Wire};
 use crate::micro_batch::{MicroBatch, gather};
 use crate::network::Network;
 use crate::recipe::Optimizer;
@@ -35,6 +35,7 @@ pub struct Trainer<N> {
     /// The type of gradients on the way between ranks.
     pub wire: Wire,
     ranks: Communicator,
+    buffers: Buffers,
 }
 
 /// Number of consecutive steps that may be skipped; then the run stops.
@@ -94,6 +95,7 @@ impl<N: Network> Trainer<N> {
             recompute: false,
             wire: Wire::default(),
             ranks: ranks.clone(),
+            buffers: Buffers::default(),
         }
     }
 
@@ -159,9 +161,9 @@ impl<N: Network> Trainer<N> {
         let ranks = self.ranks.clone();
         let exchange = (!ranks.is_single())
             .then(|| Exchange::new(&ranks, self.moments.share(), self.network.params(), micro_batches, self.wire));
-        let mut run_last = |trainer: &mut Self, sending: Option<&mut crate::exchange::Sending<'_>>| {
+        let mut run_last = |trainer: &mut Self, sending: Option<&mut Sending<'_>>| {
             let Some(micro) = last else {
-                sending.into_iter().for_each(crate::exchange::Sending::nothing);
+                sending.into_iter().for_each(Sending::nothing);
                 return;
             };
             let key = trainer.key(number, micro);
@@ -188,8 +190,10 @@ impl<N: Network> Trainer<N> {
             }
             Some(exchange) => {
                 let device = self.device.clone();
-                let slices = exchange.overlap(&device, |sending| run_last(self, Some(sending)));
-                exchange.write(slices, &mut self.gradients);
+                let mut buffers = std::mem::take(&mut self.buffers);
+                exchange.overlap(&device, &mut buffers, |sending| run_last(self, Some(sending)));
+                exchange.write(&buffers, &mut self.gradients);
+                self.buffers = buffers;
             }
         }
         let mut update = Update { losses: Losses::default(), grad_norm: f64::NAN, updated: false, seconds: 0.0 };
@@ -211,7 +215,7 @@ impl<N: Network> Trainer<N> {
             let (gradients, moments) = (&self.gradients, &mut self.moments);
             let report = optimizer_step_of_share(&self.device, params, gradients, moments, &settings, &mut complete);
             if let Some(exchange) = exchange.as_ref().filter(|_| report.finite) {
-                exchange.gather_weights(params);
+                exchange.gather_weights(params, &mut self.buffers);
             }
             update.grad_norm = f64::from(report.grad_norm);
             update.updated = report.finite;
@@ -230,9 +234,10 @@ impl<N: Network> Trainer<N> {
         let params = self.network.params();
         let exchange = Exchange::new(&ranks, self.moments.share(), params, ranks.size(), self.wire);
         let all = 0..params.count();
-        let slices = exchange.overlap(&device, |sending| sending.completed(&all, &self.gradients, &self.sums));
-        exchange.write(slices, &mut self.gradients);
-        exchange.gather_weights(self.network.params_mut());
+        let (gradients, sums) = (&self.gradients, &self.sums);
+        exchange.overlap(&device, &mut self.buffers, |sending| sending.completed(&all, gradients, sums));
+        exchange.write(&self.buffers, &mut self.gradients);
+        exchange.gather_weights(self.network.params_mut(), &mut self.buffers);
     }
 }
 

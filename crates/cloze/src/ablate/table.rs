@@ -192,7 +192,7 @@ pub(super) mod tests {
     pub fn results() -> Results {
         let study = Study::open(Path::new("paper-table-5"), "mini").unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let mut records = Records::open(folder.path()).unwrap();
+        let mut records = Records::open(folder.path(), 0).unwrap();
         let record = |row: &str, seed, measure: &str, value: &str| Record {
             study: study.name.clone(),
             row: row.to_owned(),
