@@ -260,11 +260,21 @@ impl Communicator {
         let numbers = T::receive(buffers, pieces.len() * length, |received| {
             self.0.all_to_all(cast_slice(send), &send_counts, cast_slice_mut(received), &receive_counts);
         });
-        tree.combine(&pieces, &mut |to, from| {
-            let (before, after) = numbers.split_at_mut(from * length);
-            before[to * length..][..length].iter_mut().zip(&after[..length]).for_each(|(sum, number)| *sum += number);
+        if pieces.len() == 1 {
+            to.copy_from_slice(&numbers[..length]);
+        }
+        let mut additions = pieces.len() - 1;
+        tree.combine(&pieces, &mut |left, right| {
+            let (before, after) = numbers.split_at_mut(right * length);
+            let (sum, right) = (&mut before[left * length..][..length], &after[..length]);
+            additions -= 1;
+            if additions == 0 {
+                // The last one is that of the complete sum.
+                to.iter_mut().zip(sum).zip(right).for_each(|((to, left), right)| *to = *left + *right);
+            } else {
+                sum.iter_mut().zip(right).for_each(|(sum, number)| *sum += number);
+            }
         });
-        to.copy_from_slice(&numbers[..length]);
     }
 
     /// Replaces the numbers by their sums over all ranks, added in the order of the [`Tree`] of ranks.

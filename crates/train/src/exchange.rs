@@ -15,8 +15,11 @@ use cloze_comm::{Communicator, ReduceBuffers};
 use cloze_engine::{Device, GradientSums, Gradients, Parameters, Share};
 use serde::{Deserialize, Serialize};
 
-/// Number of blocks in a bucket: 25 MB of f32, as in PyTorch's DistributedDataParallel.
-const BUCKET_BLOCKS: usize = 400;
+/// Blocks of a bucket: 4 MB of f32, which stay in the caches between packing, sending and adding. With many ranks up to 26 MB, as in
+/// PyTorch's DistributedDataParallel, so that messages are not small.
+const BUCKET_BLOCKS: usize = 64;
+const BUCKET_BLOCKS_OF_RANK: usize = 16;
+const MAX_BUCKET_BLOCKS: usize = 400;
 
 /// The type of gradients on the way between ranks. They are added in f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +96,8 @@ impl<'a> Exchange<'a> {
             let range = of_block(blocks[0]).start..of_block(blocks[blocks.len() - 1]).end;
             Bucket { range, slices, counts }
         };
-        let buckets = blocks.chunks(BUCKET_BLOCKS).map(bucket).collect();
+        let of_bucket = (BUCKET_BLOCKS_OF_RANK * ranks.size()).clamp(BUCKET_BLOCKS, MAX_BUCKET_BLOCKS);
+        let buckets = blocks.chunks(of_bucket).map(bucket).collect();
         Exchange { ranks, share, buckets, parts, wire }
     }
 

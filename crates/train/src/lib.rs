@@ -6,6 +6,7 @@
 //! | [`plan`], [`schedule`] | phases and end of a run by steps or time; the learning rate |
 //! | [`objective`] | objectives of pre-training: batches, network, losses |
 //! | [`step`], [`micro_batch`] | one optimizer step from micro-batches |
+//! | [`local_steps`] | steps that each rank does alone, and an outer optimizer |
 //! | [`exchange`], [`agreement`] | gradients and weights between the ranks of a job; whether they were started in the same way |
 //! | [`train_loop`] | the loop of pre-training and fine-tuning: steps, evaluation, logs, checkpoints, interrupts, resuming |
 //! | [`pretrain`](mod@pretrain) | a recipe → a model |
@@ -25,6 +26,7 @@ pub mod device;
 mod error;
 pub mod evaluate;
 pub mod exchange;
+pub mod local_steps;
 pub mod micro_batch;
 pub mod network;
 pub mod objective;

@@ -11,6 +11,7 @@ use cloze_engine::{
 use cloze_model::Losses;
 
 use crate::exchange::{Buffers, Exchange, Sending, Wire};
+use crate::local_steps::{LocalSteps, OuterOptimizer};
 use crate::micro_batch::{MicroBatch, gather};
 use crate::network::Network;
 use crate::recipe::Optimizer;
@@ -36,6 +37,7 @@ pub struct Trainer<N> {
     pub wire: Wire,
     ranks: Communicator,
     buffers: Buffers,
+    local: Option<LocalSteps>,
 }
 
 /// Number of consecutive steps that may be skipped; then the run stops.
@@ -96,6 +98,7 @@ impl<N: Network> Trainer<N> {
             wire: Wire::default(),
             ranks: ranks.clone(),
             buffers: Buffers::default(),
+            local: None,
         }
     }
 
@@ -107,6 +110,37 @@ impl<N: Network> Trainer<N> {
     /// The ranks that train together.
     pub fn ranks(&self) -> &Communicator {
         &self.ranks
+    }
+
+    /// The ranks that share each step: none but this one with local steps.
+    pub(crate) fn ranks_of_step(&self) -> Communicator {
+        if self.local.is_some() { Communicator::single() } else { self.ranks.clone() }
+    }
+
+    /// From now on, each rank trains alone, and all exchange their changes after some steps. `velocity` is that of a checkpoint. The
+    /// moments must be those of all weights.
+    pub fn train_locally(&mut self, outer: OuterOptimizer, velocity: Option<Vec<f32>>) {
+        if self.moments.share() != Share::WHOLE {
+            self.moments = Moments::zeros_like(self.network.params());
+        }
+        self.local = Some(LocalSteps::new(outer, self.network.params(), velocity));
+    }
+
+    /// The velocity of the outer optimizer, with local steps.
+    pub fn velocity(&self) -> Option<&[f32]> {
+        self.local.as_ref().map(LocalSteps::velocity)
+    }
+
+    /// Whether all ranks have the same weights: always, except between the exchanges of local steps.
+    pub fn is_synchronised(&self) -> bool {
+        self.local.as_ref().is_none_or(LocalSteps::is_synchronised)
+    }
+
+    /// Exchanges the changes of local steps before their time.
+    pub fn synchronise(&mut self) {
+        if let Some(local) = &mut self.local {
+            local.synchronise(&self.ranks, self.network.params_mut(), &mut self.moments);
+        }
     }
 
     /// The type of activations.
@@ -129,7 +163,7 @@ impl<N: Network> Trainer<N> {
     /// optimizer updates the weights with the learning rate `lr`. `number` counts all steps from 0; with the seed and
     /// the micro-batch it forms the key that `run` gets for all randomness, including dropout.
     ///
-    /// The result has the same bits for any number of ranks, if gradients are sent in f32.
+    /// The result has the same bits for any number of ranks, if gradients are sent in f32 and there are no local steps.
     pub fn step(
         &mut self,
         micro_batches: usize,
@@ -138,7 +172,13 @@ impl<N: Network> Trainer<N> {
         mut run: impl FnMut(&N, &mut Pass, DropoutKey) -> MicroBatch,
     ) -> StepOutcome {
         let start = Instant::now();
-        let own = Tree::new(micro_batches).sums_of(self.ranks.part(micro_batches));
+        let ranks = self.ranks_of_step();
+        let part = self.ranks.part(micro_batches);
+        // A rank that trains alone adds its own micro-batches only.
+        let own = match self.local {
+            Some(_) => Vec::from_iter((!part.is_empty()).then_some(part)),
+            None => Tree::new(micro_batches).sums_of(part),
+        };
         let last = own.last().map(|range| range.end - 1);
         let mut results = Vec::new();
         self.sums.begin();
@@ -158,7 +198,6 @@ impl<N: Network> Trainer<N> {
             }
         }
         self.gradients.zero();
-        let ranks = self.ranks.clone();
         let exchange = (!ranks.is_single())
             .then(|| Exchange::new(&ranks, self.moments.share(), self.network.params(), micro_batches, self.wire));
         let mut run_last = |trainer: &mut Self, sending: Option<&mut Sending<'_>>| {
@@ -219,7 +258,11 @@ impl<N: Network> Trainer<N> {
             }
             update.grad_norm = f64::from(report.grad_norm);
             update.updated = report.finite;
-            self.updates += u64::from(report.finite);
+            if let Some(local) = &mut self.local {
+                update.updated = !self.ranks.any(!report.finite);
+                local.after_step(&self.ranks, params, &mut self.moments);
+            }
+            self.updates += u64::from(update.updated);
         }
         update.seconds = start.elapsed().as_secs_f64();
         StepOutcome { update, tokens, flops }

@@ -359,6 +359,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
         // Evaluation and saving take time, too: actions that become due meanwhile are done after the next step.
         let mut position = self.position();
         let mut pace = Some(Pace::default());
+        let mut owed = Due::default();
         if self.at.owes_evaluation {
             if self.evaluate(stop)?.is_none() {
                 return self.interrupted();
@@ -398,7 +399,16 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                 self.skip(&outcome)?;
             }
             let before = std::mem::replace(&mut position, self.position());
-            let due = self.job.due(before, position);
+            let mut due = self.job.due(before, position);
+            if !self.trainer.is_synchronised() {
+                // The ranks have different weights: evaluated and saved after the next exchange.
+                owed.evaluation |= due.evaluation;
+                owed.checkpoint |= due.checkpoint;
+                (due.evaluation, due.checkpoint) = (false, false);
+            } else {
+                due.evaluation |= std::mem::take(&mut owed.evaluation);
+                due.checkpoint |= std::mem::take(&mut owed.checkpoint);
+            }
             if !self.at.window.is_empty() {
                 let figures = self.job.figures(&self.trainer, &self.at);
                 if due.log {
@@ -582,9 +592,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
             return Ok(path);
         }
         self.log.sync()?;
-        let Trainer { network, moments, .. } = &self.trainer;
-        let state = self.job.state(&self.at);
-        checkpoint::save(&self.folder, step, network, moments, self.tokenizer, &state, &self.ranks)?;
+        checkpoint::save(&self.folder, step, &self.trainer, self.tokenizer, &self.job.state(&self.at))?;
         self.saved = Some(step);
         if !self.ranks.is_root() {
             return Ok(path);
@@ -609,6 +617,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
     }
 
     fn interrupted(mut self) -> Result<Ended<J>, J::Error> {
+        self.trainer.synchronise();
         self.log_rest()?;
         self.note(self.job.interruption(&self.at))?;
         if self.at.owes_evaluation {
@@ -623,6 +632,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
     }
 
     fn finish(mut self, stop: &AtomicBool) -> Result<Ended<J>, J::Error> {
+        self.trainer.synchronise();
         if self.job.evaluates() && self.at.step > self.at.evaluated {
             self.log_rest()?;
             if self.evaluate(stop)?.is_none() {

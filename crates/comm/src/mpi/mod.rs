@@ -13,7 +13,7 @@ use std::ffi::c_int;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::library::{Handle, Library};
+use self::library::{Counts, Handle, Library};
 use self::watch::Watch;
 use crate::{Collective, CommError, Launch};
 
@@ -118,7 +118,7 @@ impl Mpi {
 }
 
 /// Numbers of bytes, and where they start, as MPI wants them.
-fn counts(counts: &[usize]) -> (Vec<c_int>, Vec<c_int>) {
+fn counts(counts: &[usize]) -> Counts {
     let mut end = 0;
     let number = |n: usize| c_int::try_from(n).expect("an operation has at most 2 GiB");
     let starts = counts.iter().map(|count| {
@@ -151,7 +151,14 @@ impl Collective for Mpi {
     fn all_to_all(&self, send: &[u8], send_counts: &[usize], receive: &mut [u8], receive_counts: &[usize]) {
         assert_eq!([send.len(), receive.len()], [send_counts.iter().sum(), receive_counts.iter().sum::<usize>()]);
         let mut watch = self.lock();
-        let (to, from) = (counts(send_counts), counts(receive_counts));
+        let (mut to, mut from) = (counts(send_counts), counts(receive_counts));
+        // What stays at this rank is copied here: libraries take a slower way.
+        let part = |(counts, starts): &Counts| {
+            let start = starts[self.rank] as usize;
+            start..start + counts[self.rank] as usize
+        };
+        receive[part(&from)].copy_from_slice(&send[part(&to)]);
+        (to.0[self.rank], from.0[self.rank]) = (0, 0);
         // SAFETY: the buffers and counts live until the request is complete.
         let request = unsafe { self.library.all_to_all(send, &to, receive, &from) };
         self.wait(&mut watch, request);

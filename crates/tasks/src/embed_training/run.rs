@@ -10,7 +10,7 @@ use cloze_engine::Device;
 use cloze_model::LoadReport;
 use cloze_text::Tokenizer;
 use cloze_train::checkpoint;
-use cloze_train::step::Trainer;
+use cloze_train::step::{Trainer, share};
 use cloze_train::train_loop::LoopState;
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::Xxh3;
@@ -173,7 +173,7 @@ impl Prepared {
         let training = &self.settings.training;
         let (mut network, moments, state, report) = match newest {
             Some(path) => {
-                let loaded = checkpoint::load::<EmbeddingNetwork, State>(path, run.device, run.ranks)?;
+                let loaded = checkpoint::load::<EmbeddingNetwork, State>(path, run.device, share(run.ranks))?;
                 (loaded.network, Some(loaded.moments), loaded.state, LoadReport::default())
             }
             None => {

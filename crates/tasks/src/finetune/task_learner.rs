@@ -11,7 +11,7 @@ use cloze_train::checkpoint;
 use cloze_train::micro_batch::MicroBatch;
 use cloze_train::network::Network;
 use cloze_train::recipe::Optimizer;
-use cloze_train::step::{StepOutcome, Trainer};
+use cloze_train::step::{StepOutcome, Trainer, share};
 use cloze_train::train_loop::LoopState;
 
 use super::class_weights::class_weights;
@@ -46,7 +46,7 @@ pub(super) fn prepare<'a, 'r>(
     let (mut load_report, mut notes) = (LoadReport::default(), Vec::new());
     let (mut model, moments, state) = match newest {
         Some(path) => {
-            let loaded = checkpoint::load::<Model, State>(path, device, config.ranks)?;
+            let loaded = checkpoint::load::<Model, State>(path, device, share(config.ranks))?;
             (loaded.network, Some(loaded.moments), loaded.state)
         }
         None => {

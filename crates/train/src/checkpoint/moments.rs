@@ -1,4 +1,5 @@
-//! optimizer.safetensors: Adam's moments of each parameter, under the parameter's name.
+//! optimizer.safetensors: Adam's moments of each parameter, under the parameter's name; with local steps also the velocity of the outer
+//! optimizer.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -12,6 +13,8 @@ use safetensors::tensor::Metadata;
 use safetensors::{Dtype, View};
 
 use crate::TrainError;
+use crate::network::Network;
+use crate::step::Trainer;
 
 /// The file's name.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
@@ -20,19 +23,32 @@ pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 struct Moment<'a> {
     shape: &'a [usize],
     range: Range<usize>,
-    is_second: bool,
+    kind: Kind<'a>,
     moments: &'a Moments,
     ranks: &'a Communicator,
 }
 
+#[derive(Clone, Copy)]
+enum Kind<'a> {
+    First,
+    Second,
+    /// Of all weights.
+    Velocity(&'a [f32]),
+}
+
+/// The names of both moments after the parameter's, and that of the velocity.
+const MOMENTS: [&str; 2] = ["exp_avg", "exp_avg_sq"];
+const VELOCITY: &str = "outer_momentum";
+
 impl Moment<'_> {
     /// The values, at rank 0. All ranks must call it, in the same order.
     fn gather(&self) -> Cow<'_, [f32]> {
-        let read = |part: Range<usize>| match self.is_second {
-            false => self.moments.read_first(part),
-            true => self.moments.read_second(part),
+        let read = |part: Range<usize>| match self.kind {
+            Kind::First => self.moments.read_first(part),
+            Kind::Second => self.moments.read_second(part),
+            Kind::Velocity(velocity) => velocity[part].into(),
         };
-        if self.ranks.is_single() {
+        if self.moments.share() == Share::WHOLE {
             return read(self.range.clone());
         }
         let parts_of = |rank| Share::new(rank, self.ranks.size()).ranges(self.range.clone());
@@ -72,19 +88,44 @@ fn layout(params: &Parameters) -> impl Iterator<Item = (&str, &[usize], Range<us
     params.ids().map(|id| (params.name(id), params.shape(id), params.range(id)))
 }
 
-/// The moments of all parameters, by their names in the file.
-fn by_name<'a>(params: &'a Parameters, moments: &'a Moments, ranks: &'a Communicator) -> Vec<(String, Moment<'a>)> {
-    let both = layout(params).flat_map(|(name, shape, range)| {
-        [("exp_avg", false), ("exp_avg_sq", true)].map(|(moment, is_second)| {
-            (format!("{name}.{moment}"), Moment { shape, range: range.clone(), is_second, moments, ranks })
-        })
-    });
-    both.collect()
+/// What is stored.
+pub(super) struct Stored<'a> {
+    pub(super) params: &'a Parameters,
+    pub(super) moments: &'a Moments,
+    /// Of all weights.
+    pub(super) velocity: Option<&'a [f32]>,
+    pub(super) ranks: &'a Communicator,
+}
+
+impl<'a> Stored<'a> {
+    pub(super) fn of<N: Network>(trainer: &'a Trainer<N>) -> Stored<'a> {
+        Stored {
+            params: trainer.network.params(),
+            moments: &trainer.moments,
+            velocity: trainer.velocity(),
+            ranks: trainer.ranks(),
+        }
+    }
+
+    /// The moments of all parameters, by their names in the file.
+    fn by_name(&self) -> Vec<(String, Moment<'a>)> {
+        let Stored { moments, ranks, .. } = *self;
+        let mut all = Vec::new();
+        for (name, shape, range) in layout(self.params) {
+            let mut add = |of: &str, kind| {
+                all.push((format!("{name}.{of}"), Moment { shape, range: range.clone(), kind, moments, ranks }));
+            };
+            add(MOMENTS[0], Kind::First);
+            add(MOMENTS[1], Kind::Second);
+            self.velocity.into_iter().for_each(|velocity| add(VELOCITY, Kind::Velocity(velocity)));
+        }
+        all
+    }
 }
 
 /// Gives this rank's moments to rank 0, which runs [`save_moments`].
-pub(super) fn send_moments(params: &Parameters, moments: &Moments, ranks: &Communicator) {
-    let mut all = by_name(params, moments, ranks);
+pub(super) fn send_moments(stored: &Stored<'_>) {
+    let mut all = stored.by_name();
     // The file has tensors of one type in the order of their names.
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (_, moment) in all {
@@ -93,13 +134,8 @@ pub(super) fn send_moments(params: &Parameters, moments: &Moments, ranks: &Commu
 }
 
 /// Writes the moments of all ranks, at rank 0.
-pub(super) fn save_moments(
-    path: &Path,
-    params: &Parameters,
-    moments: &Moments,
-    ranks: &Communicator,
-) -> Result<(), TrainError> {
-    let tensors = by_name(params, moments, ranks);
+pub(super) fn save_moments(path: &Path, stored: &Stored<'_>) -> Result<(), TrainError> {
+    let tensors = stored.by_name();
     let views = tensors.iter().map(|(name, moment)| (name.as_str(), moment));
     let failed = |e| TrainError::io("write", path, e);
     // The library creates files that only the owner can read; set the usual mode of new files.
@@ -111,33 +147,48 @@ pub(super) fn save_moments(
     fs::set_permissions(path, default_mode).map_err(failed)
 }
 
-/// Reads the moments of the share.
-pub(super) fn load_moments(path: &Path, params: &Parameters, moments: &mut Moments) -> Result<(), TrainError> {
+/// Reads the moments of the share; returns the velocity of all weights, if there is one.
+pub(super) fn load_moments(
+    path: &Path,
+    params: &Parameters,
+    moments: &mut Moments,
+) -> Result<Option<Vec<f32>>, TrainError> {
     let damaged = |reason: String| TrainError::Damaged { path: path.to_owned(), reason };
     let mut file = File::open(path).map_err(|e| TrainError::io("read", path, e))?;
     let (start, header) = read_header(&mut file).map_err(|e| damaged(e.to_string()))?;
+    // The place of a parameter's tensor in the file.
+    let place_of = |name: &str, shape: &[usize]| {
+        let stored = header.info(name).ok_or_else(|| damaged(format!("{name} is missing")))?;
+        if stored.dtype != Dtype::F32 || stored.shape != shape {
+            let found = format!("{:?} {:?}", stored.dtype, stored.shape);
+            return Err(damaged(format!("{name} is {found}, expected F32 {shape:?}")));
+        }
+        Ok(start + stored.data_offsets.0 as u64)
+    };
+    let mut velocity = Vec::new();
     for (name, shape, range) in layout(params) {
-        for (moment, is_second) in [("exp_avg", false), ("exp_avg_sq", true)] {
+        for (number, moment) in MOMENTS.into_iter().enumerate() {
             let name = format!("{name}.{moment}");
-            let stored = header.info(&name).ok_or_else(|| damaged(format!("{name} is missing")))?;
-            if stored.dtype != Dtype::F32 || stored.shape != shape {
-                return Err(damaged(format!(
-                    "{name} is {:?} {:?}, expected F32 {shape:?}",
-                    stored.dtype, stored.shape,
-                )));
-            }
+            let place = place_of(&name, shape)?;
             for part in moments.share().ranges(range.clone()).collect::<Vec<_>>() {
-                let offset = start + (stored.data_offsets.0 + 4 * (part.start - range.start)) as u64;
+                let offset = place + 4 * (part.start - range.start) as u64;
                 moments
                     .edit(part, |first, second| {
                         file.seek(SeekFrom::Start(offset))?;
-                        read_numbers(&mut file, if is_second { second } else { first })
+                        read_numbers(&mut file, [first, second][number])
                     })
                     .map_err(|e| damaged(format!("{name}: {e}")))?;
             }
         }
+        let name = format!("{name}.{VELOCITY}");
+        if header.info(&name).is_some() {
+            velocity.resize(range.end, 0.0);
+            file.seek(SeekFrom::Start(place_of(&name, shape)?))
+                .and_then(|_| read_numbers(&mut file, &mut velocity[range]))
+                .map_err(|e| damaged(format!("{name}: {e}")))?;
+        }
     }
-    Ok(())
+    Ok((velocity.len() == params.count()).then_some(velocity))
 }
 
 /// The offset of the tensors' data, and the header.
@@ -194,7 +245,13 @@ mod tests {
         });
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(OPTIMIZER);
-        save_moments(&path, &model, &moments, &Communicator::single()).unwrap();
+        let ranks = &Communicator::single();
+        let velocity: Vec<f32> = (0..model.count()).map(|i| (i as f32).sqrt()).collect();
+        for velocity in [Some(&velocity[..]), None] {
+            save_moments(&path, &Stored { params: &model, moments: &moments, velocity, ranks }).unwrap();
+            let found = load_moments(&path, &model, &mut Moments::zeros_like(&model)).unwrap();
+            assert!(found.as_deref() == velocity);
+        }
         let mut loaded = Moments::zeros_like(&model);
         load_moments(&path, &model, &mut loaded).unwrap();
         let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();

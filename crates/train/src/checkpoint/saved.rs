@@ -2,20 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use cloze_comm::Communicator;
-use cloze_engine::{Device, Moments};
+use cloze_engine::{Device, Moments, Share};
 use cloze_files::write_folder;
 use cloze_text::Tokenizer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::listing::{list, path_of};
-use super::moments::{OPTIMIZER, load_moments, save_moments, send_moments};
+use super::moments::{OPTIMIZER, Stored, load_moments, save_moments, send_moments};
 use super::state::{verify, write_state};
 use crate::TrainError;
 use crate::network::Network;
 use crate::run::RunFolder;
-use crate::step::share;
+use crate::step::Trainer;
 
 /// Saves the checkpoint of a step, atomically. `state` contains everything that resuming needs in addition to weights
 /// and moments. Rank 0 writes; the others give it their moments. The files do not depend on the number of ranks.
@@ -25,21 +24,20 @@ use crate::step::share;
 pub fn save<N: Network>(
     folder: &RunFolder,
     step: u64,
-    network: &N,
-    moments: &Moments,
+    trainer: &Trainer<N>,
     tokenizer: &Tokenizer,
     state: &impl Serialize,
-    ranks: &Communicator,
 ) -> Result<PathBuf, TrainError> {
     let path = path_of(folder, step);
-    if !ranks.is_root() {
-        send_moments(network.params(), moments, ranks);
+    let network = &trainer.network;
+    if !trainer.ranks().is_root() {
+        send_moments(&Stored::of(trainer));
         return Ok(path);
     }
     let written = write_folder(&path, |partial| {
         network.save(partial)?;
         save_tokenizer::<N>(partial, network, tokenizer)?;
-        save_moments(&partial.join(OPTIMIZER), network.params(), moments, ranks)?;
+        save_moments(&partial.join(OPTIMIZER), &Stored::of(trainer))?;
         write_state(partial, state)
     });
     written.map_err(|e| save_error(folder, &path, &e))?;
@@ -91,24 +89,26 @@ pub struct Loaded<N, S> {
     pub network: N,
     /// Adam's moments.
     pub moments: Moments,
+    /// The velocity of the outer optimizer of local steps.
+    pub velocity: Option<Vec<f32>>,
     /// The training state.
     pub state: S,
 }
 
-/// Loads a checkpoint, after comparing every file with its checksum. The moments are those of the rank's share.
+/// Loads a checkpoint, after comparing every file with its checksum. The moments are those of a share.
 ///
 /// # Errors
 /// [`TrainError::Damaged`] with the first file that is missing, truncated or altered.
 pub fn load<N: Network, S: Serialize + DeserializeOwned>(
     dir: &Path,
     device: &Device,
-    ranks: &Communicator,
+    share: Share,
 ) -> Result<Loaded<N, S>, TrainError> {
     let state = verify(dir)?;
     let network = N::load(dir, device)?;
-    let mut moments = Moments::zeros_of(network.params(), share(ranks));
-    load_moments(&dir.join(OPTIMIZER), network.params(), &mut moments)?;
-    Ok(Loaded { network, moments, state })
+    let mut moments = Moments::zeros_of(network.params(), share);
+    let velocity = load_moments(&dir.join(OPTIMIZER), network.params(), &mut moments)?;
+    Ok(Loaded { network, moments, velocity, state })
 }
 
 #[cfg(test)]

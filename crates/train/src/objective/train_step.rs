@@ -87,7 +87,7 @@ pub fn train_step<O: Objective + ?Sized>(
     lr: f64,
 ) -> StepOutcome {
     let first = trainer.ranks().part(count).start;
-    let scales = scales(objective, trainer.ranks(), batches);
+    let scales = scales(objective, &trainer.ranks_of_step(), batches);
     trainer.step(count, number, lr, |network, pass, key| {
         let batch = &batches[key.micro as usize - first];
         MicroBatch {
@@ -98,7 +98,8 @@ pub fn train_step<O: Objective + ?Sized>(
     })
 }
 
-/// The gradient scales of a step: the weight of each loss, divided by its predictions in the micro-batches of all ranks.
+/// The gradient scales of a step: the weight of each loss, divided by its predictions in the micro-batches of all
+/// ranks that share the step.
 fn scales<O: Objective + ?Sized>(objective: &O, ranks: &Communicator, batches: &[O::Batch]) -> Vec<f32> {
     let terms = objective.terms();
     let mut counts = vec![0.0; terms.len()];

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cloze_comm::Communicator;
 use cloze_data::prefetch::Prefetch;
 use cloze_data::shards::Split;
-use cloze_engine::Device;
+use cloze_engine::{Device, Share};
 use serde::{Deserialize, Serialize};
 
 use super::corpus::Corpus;
@@ -25,7 +25,7 @@ use crate::plan::{End, Plan, RunPosition};
 use crate::recipe::{Phase, Recipe};
 use crate::run::{EvalLine, Line, RunFolder, RunLog, StartLine, TrainLine};
 use crate::schedule::LrSchedule;
-use crate::step::{StepOutcome, Trainer};
+use crate::step::{StepOutcome, Trainer, share};
 use crate::train_loop::{Due, Event, Job, Keep, LoopState, Score, TrainLoop};
 use crate::window::Window;
 
@@ -123,9 +123,14 @@ pub(super) fn initial_state<N: Network, B>(
     newest: Option<&Path>,
     ranks: &Communicator,
 ) -> Result<InitialState<N>, TrainError> {
+    let mut velocity = None;
     let (network, moments, state, messages) = match newest {
         Some(path) => {
-            let checkpoint::Loaded { network, moments, state } = checkpoint::load::<N, State>(path, device, ranks)?;
+            // With local steps, each rank has the moments of all weights.
+            let share = if recipe.ranks.local_steps.is_some() { Share::WHOLE } else { share(ranks) };
+            let loaded = checkpoint::load::<N, State>(path, device, share)?;
+            let checkpoint::Loaded { network, moments, velocity: of_checkpoint, state } = loaded;
+            velocity = of_checkpoint;
             corpus.require(&state.shards, &recipe.data)?;
             if let Some(path) = &recipe.objective.teacher
                 && state.teacher.as_deref() != objectives[0].teacher()
@@ -152,6 +157,9 @@ pub(super) fn initial_state<N: Network, B>(
     trainer.updates = state.updates;
     if let Some(moments) = moments {
         trainer.moments = moments;
+    }
+    if let Some(outer) = recipe.ranks.outer() {
+        trainer.train_locally(outer, velocity);
     }
     let State { step, updates, phase, batches, seconds, tokens, skipped_in_a_row, best, window, .. } = state;
     let State { evaluated, owes_evaluation, .. } = state;

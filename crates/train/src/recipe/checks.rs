@@ -65,6 +65,7 @@ impl Recipe {
         self.check_objective()?;
         self.check_phases()?;
         self.check_optimizer()?;
+        self.check_ranks()?;
         self.check_schedule()?;
         require(self.eval.every.is_never() || self.eval.batches > 0, "eval.batches", || {
             "is 0; expected at least 1 (or eval.every = 0 to disable evaluation)".into()
@@ -432,6 +433,24 @@ impl Recipe {
         })
     }
 
+    fn check_ranks(&self) -> Result<(), InvalidValue> {
+        let ranks = &self.ranks;
+        for (key, value) in [("ranks.outer_lr", ranks.outer_lr), ("ranks.outer_momentum", ranks.outer_momentum)] {
+            require(value.is_none() || ranks.local_steps.is_some(), key, || {
+                "only has an effect with ranks.local_steps".into()
+            })?;
+        }
+        require(ranks.local_steps != Some(0), "ranks.local_steps", || "is 0; expected at least 1".into())?;
+        require_positive(ranks.outer_lr.unwrap_or(1.0), "ranks.outer_lr")?;
+        require_within(ranks.outer_momentum.unwrap_or(0.0), 0.0, 1.0, "ranks.outer_momentum")?;
+        require(ranks.local_steps.is_none() || ranks.gradients.is_default(), "ranks.gradients", || {
+            "has no effect with ranks.local_steps, which exchanges weights".into()
+        })?;
+        require(ranks.local_steps.is_none() || self.schedule.batch_warmup_share.is_none(), "ranks.local_steps", || {
+            "cannot be combined with schedule.batch_warmup_share: ranks without micro-batches would not learn".into()
+        })
+    }
+
     fn check_schedule(&self) -> Result<(), InvalidValue> {
         let s = &self.schedule;
         require(s.warmup_steps.is_none() || s.warmup_share.is_none(), "schedule.warmup_steps", || {
@@ -549,6 +568,9 @@ mod tests {
             ("schedule.decay_share=0.5", "only has an effect"),
             ("schedule.batch_warmup_share=0.1", "every phase has accumulate = 1"),
             ("schedule.batch_warmup_share=2", "from 0 to 1"),
+            ("ranks.local_steps=0", "expected at least 1"),
+            ("ranks.outer_lr=0.5", "only has an effect with ranks.local_steps"),
+            ("ranks.gradients=f16", "bf16"),
             ("optimizer.beta2=0.99999999", "not including, 1"),
             ("optimizer.eps=1e-46", "above 0"),
             ("optimizer.bias_correction=true", "only has an effect with optimizer.kind = \"lamb\""),

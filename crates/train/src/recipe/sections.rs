@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::every::Every;
 use crate::exchange::Wire;
+use crate::local_steps::OuterOptimizer;
 use crate::schedule::ScheduleKind;
 
 /// A recipe. Every key has a default, except for `data`, the model's sizes, and one of `steps` and `minutes`.
@@ -73,9 +74,28 @@ pub struct RanksSection {
     /// `bf16`, half of the bytes. Sums are always f32.
     #[serde(skip_serializing_if = "Wire::is_default")]
     pub gradients: Wire,
+    /// Each rank trains alone for this number of steps; then all exchange the changes of their weights (DiLoCo). For slow networks. The
+    /// result depends on the number of ranks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_steps: Option<u64>,
+    /// `local_steps`: the learning rate of the outer optimizer; 0.7 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outer_lr: Option<f64>,
+    /// `local_steps`: the Nesterov momentum of the outer optimizer; 0.9 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outer_momentum: Option<f64>,
 }
 
 impl RanksSection {
+    /// The outer optimizer of local steps.
+    pub fn outer(&self) -> Option<OuterOptimizer> {
+        Some(OuterOptimizer {
+            every: self.local_steps?,
+            lr: self.outer_lr.unwrap_or(0.7),
+            momentum: self.outer_momentum.unwrap_or(0.9),
+        })
+    }
+
     /// Whether all values are the defaults.
     pub fn is_default(&self) -> bool {
         *self == RanksSection::default()

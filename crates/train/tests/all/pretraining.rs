@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::corpus::{assert_same_files, losses, make_shards, make_shards_holding_out, recipe};
 use cloze_comm::Communicator;
 use cloze_data::shards::{Shards, Split};
-use cloze_engine::Device;
+use cloze_engine::{DType, Device, Share};
 use cloze_model::{Heads, Model};
 use cloze_train::TrainError;
 use cloze_train::checkpoint;
@@ -18,6 +18,7 @@ use cloze_train::pretrain::{
 };
 use cloze_train::recipe::{Precision, Recipe};
 use cloze_train::run::{Line, RunFolder, read_metrics};
+use cloze_train::step::Trainer;
 use cloze_train::train_loop::Event;
 
 pub fn run(recipe: &Recipe, out: &Path, resume: bool) -> Result<Outcome, TrainError> {
@@ -501,12 +502,14 @@ fn steps_that_are_not_finite_are_skipped_then_stop_the_run() {
     let folder = RunFolder::new(&out);
     let device = Device::cpu(Some(1)).unwrap();
     let (_, path) = checkpoint::list(&folder).unwrap().pop().unwrap();
-    let mut loaded = checkpoint::load::<Model, State>(&path, &device, &Communicator::single()).unwrap();
+    let mut loaded = checkpoint::load::<Model, State>(&path, &device, Share::WHOLE).unwrap();
     loaded.network.params.edit_all(|values| values[40] = f32::INFINITY);
     let tokenizer = cloze_text::Tokenizer::open(&path).unwrap();
     loaded.state.step = 5;
-    let (network, moments, state) = (&loaded.network, &loaded.moments, &loaded.state);
-    checkpoint::save(&folder, state.step, network, moments, &tokenizer, state, &Communicator::single()).unwrap();
+    let optimizer = cloze_train::recipe::Optimizer::default();
+    let mut trainer = Trainer::new(loaded.network, &device, DType::F32, &optimizer, 5, &Communicator::single());
+    trainer.moments = loaded.moments;
+    checkpoint::save(&folder, loaded.state.step, &trainer, &tokenizer, &loaded.state).unwrap();
     let mut messages = Vec::new();
     let stop = AtomicBool::new(false);
     let e = run_watched(&recipe(&shards, &options), &out, true, &stop, &mut |event| {

@@ -89,3 +89,36 @@ fn ranks_that_differ_and_too_few_micro_batches_are_rejected() {
     }
     assert!(!fs::exists(&out).unwrap(), "nothing was written");
 }
+
+/// Local steps: evaluations and checkpoints wait for the next exchange, and the outer optimizer's velocity is in checkpoints.
+#[test]
+fn a_run_with_local_steps_learns_and_continues_from_an_exchange() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = make_shards(dir.path(), 0);
+    let local =
+        ["steps=30", "phase.0.accumulate=2", "phase.1.accumulate=2", "ranks.local_steps=4", "optimizer.lr=3e-3"];
+    let recipe = recipe(&shards, &local);
+    let path = |name: &str| dir.path().join(name);
+    for name in ["first", "again"] {
+        for outcome in run(&recipe, &path(name), false, 2, None) {
+            assert!(outcome.unwrap().finished);
+        }
+    }
+    // Evaluations were due after steps 4, 8, … and 30.
+    assert_same_files(&path("first").join("model"), &path("again").join("model"));
+    let lines = losses(&path("first"));
+    let evaluated: Vec<u64> =
+        lines.iter().filter(|(_, line)| line.starts_with("eval")).map(|(step, _)| *step).collect();
+    assert!(evaluated[..evaluated.len() - 1].iter().all(|step| step % 4 == 0), "{evaluated:?}");
+    assert_eq!(evaluated.last(), Some(&30));
+    let moments = fs::read(path("first").join("checkpoints/step-00000030/optimizer.safetensors")).unwrap();
+    assert!(String::from_utf8_lossy(&moments).contains("outer_momentum"));
+    // Interrupted at an exchange, it continues as if it had not been; between two, the exchange comes early.
+    for (name, last) in [("at-exchange", 8), ("between", 10)] {
+        run(&recipe, &path(name), false, 2, Some((1, last)));
+        for outcome in run(&recipe, &path(name), true, 2, None) {
+            assert!(outcome.unwrap().finished);
+        }
+    }
+    assert_same_files(&path("first").join("model"), &path("at-exchange").join("model"));
+}

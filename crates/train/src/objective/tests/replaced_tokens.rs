@@ -85,18 +85,9 @@ fn two_networks_resume_bit_identically() {
     assert_eq!([step(&mut first, 0), step(&mut first, 1)], losses[..2]);
     let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"].map(str::to_owned);
     let tokenizer = Tokenizer::from_tokens(words.to_vec(), false).unwrap();
-    let path = checkpoint::save(
-        &folder,
-        2,
-        &first.network,
-        &first.moments,
-        &tokenizer,
-        &first.updates,
-        &Communicator::single(),
-    )
-    .unwrap();
+    let path = checkpoint::save(&folder, 2, &first, &tokenizer, &first.updates).unwrap();
 
-    let loaded = checkpoint::load::<RtdPair, u64>(&path, &device(), &Communicator::single()).unwrap();
+    let loaded = checkpoint::load::<RtdPair, u64>(&path, &device(), cloze_engine::Share::WHOLE).unwrap();
     let mut second =
         Trainer::new(loaded.network, &device(), DType::F32, &Optimizer::default(), 11, &Communicator::single());
     (second.moments, second.updates) = (loaded.moments, loaded.state);
