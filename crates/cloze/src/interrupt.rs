@@ -14,6 +14,7 @@ use signal_hook::iterator::Signals;
 
 use crate::failure::INTERRUPTED;
 use crate::output::write_stderr;
+use crate::ranks;
 
 /// Set by the first signal.
 static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
@@ -44,7 +45,7 @@ pub fn watch(message: &'static str) -> std::io::Result<()> {
         }
         let mut signals_received = Signals::new(&signals)?;
         let thread = std::thread::Builder::new().name("signals".to_owned());
-        let started = thread.spawn(move || signals_received.forever().for_each(|_| handle_signal()));
+        let started = thread.spawn(move || signals_received.forever().for_each(handle_signal));
         if started.is_ok() {
             return Ok(());
         }
@@ -60,19 +61,25 @@ pub fn watch(message: &'static str) -> std::io::Result<()> {
 }
 
 /// Handles one signal.
-fn handle_signal() {
+fn handle_signal(signal: i32) {
     let is_first = !STOP.swap(true, Ordering::SeqCst);
     let exits = EXITS.load(Ordering::SeqCst);
     if is_first && !exits {
         return;
     }
     cloze_files::remove_unfinished();
-    if exits {
-        write_stderr(format_args!("interrupted; {}", MESSAGE.lock().unwrap_or_else(PoisonError::into_inner)));
-    } else {
-        write_stderr("interrupted again; the steps since the last checkpoint are lost");
+    match exits {
+        _ if !explains(signal) => {}
+        true => write_stderr(format_args!("interrupted; {}", MESSAGE.lock().unwrap_or_else(PoisonError::into_inner))),
+        false => write_stderr("interrupted again; the steps since the last checkpoint are lost"),
     }
     std::process::exit(INTERRUPTED.into());
+}
+
+/// Whether this process says that a signal ends it. Of a job of several ranks, which all get the signal, only rank 0 does; and not
+/// after SIGTERM, with which launchers end a job when a rank has failed, because that rank has given the reason.
+fn explains(signal: i32) -> bool {
+    ranks::is_single() || (ranks::is_root() && signal != SIGTERM)
 }
 
 /// Whether this process was started with the signal ignored. `true` if the system does not report it.

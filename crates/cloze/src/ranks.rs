@@ -52,6 +52,11 @@ pub fn is_root() -> bool {
     RANKS.get().map_or_else(|| Launch::detect().is_none_or(|launch| launch.rank == 0), Communicator::is_root)
 }
 
+/// Whether the launcher started only this process. Before [`start`], too.
+pub fn is_single() -> bool {
+    RANKS.get().map_or_else(|| Launch::detect().is_none(), Communicator::is_single)
+}
+
 /// The default number of threads: the share of this rank in the cores; `None` for a job of one process.
 pub fn threads() -> Option<usize> {
     let ranks = current();

@@ -139,6 +139,12 @@ pub enum DataError {
     /// The caller's progress callback stopped the run.
     #[error("interrupted; nothing was written")]
     Interrupted,
+    /// The ranks of a job do not fit together: they have different text or tokenizers, or cannot share the input.
+    #[error("{0}")]
+    Ranks(
+        /// Which rank, and what to do.
+        String,
+    ),
     /// The tokenizer failed.
     #[error(transparent)]
     Text(#[from] cloze_text::TextError),

@@ -1,10 +1,16 @@
 //! Text → shards. One thread reads documents, worker threads (one per core) split them into sentences and tokenise them, and
 //! the caller's thread writes them in order. The bytes written do not depend on the number of workers.
 //!
+//! If a job has several ranks, each reads all documents and tokenises a part of them; rank 0 receives the rest and writes:
+//! see `exchange.rs`. The bytes do not depend on the number of ranks, either.
+//!
 //! All files are written into a folder `.OUT.partial` next to the output folder, synced, and renamed at the end. An
 //! interrupted run leaves no output that looks complete.
 
+mod chunk;
+mod exchange;
 mod filters;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
+use cloze_comm::{Communicator, RootWork};
 use cloze_text::Tokenizer;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -24,6 +31,8 @@ use crate::report::{CorpusReport, Dropped, DuplicateCounter, Tally, VocabularyCa
 use crate::sentences;
 use crate::shard_writer::ShardWriter;
 use crate::shards::Documents;
+use chunk::{TokenisedChunk, TokenisedDocument};
+use exchange::{Exchange, Sink};
 use filters::Filter;
 pub use filters::Filters;
 
@@ -61,6 +70,8 @@ pub struct PrepareOptions {
     pub workers: Option<usize>,
     /// Number of tokens in a shard.
     pub shard_tokens: u64,
+    /// The ranks of a job that work together: each reads all text and tokenises a part of it, rank 0 writes. By default, one process.
+    pub ranks: Communicator,
 }
 
 impl PrepareOptions {
@@ -75,11 +86,12 @@ impl PrepareOptions {
             valid_fraction: 0.01,
             workers: None,
             shard_tokens: 32 << 20,
+            ranks: Communicator::single(),
         }
     }
 }
 
-/// The progress of [`prepare`].
+/// The progress of [`prepare`]. Rank 0 writes; at other ranks, only `bytes_read` and `bytes_total` are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PrepareProgress {
@@ -98,9 +110,13 @@ pub struct PrepareProgress {
 /// Converts text to shards and returns statistics of the corpus. `progress` is called several times per second; if it
 /// returns `Break`, the run stops and leaves no output.
 ///
+/// If [`PrepareOptions::ranks`] are several, all of them must call this function, with the same options and files. All get the
+/// report; `Break` of one rank stops all.
+///
 /// # Errors
-/// Errors of the input, the output folder or the disk; [`DataError::Interrupted`] if `progress` returned `Break`. After an
-/// error there is no output folder.
+/// Errors of the input, the output folder or the disk; [`DataError::Interrupted`] if `progress` returned `Break`;
+/// [`DataError::Ranks`] if ranks have different text or tokenizers. After an error there is no output folder. An error of one rank
+/// may leave the others waiting: the process must end, and with it the job.
 pub fn prepare(
     options: &PrepareOptions,
     mut progress: impl FnMut(&PrepareProgress) -> ControlFlow<()>,
@@ -117,26 +133,42 @@ pub fn prepare(
             reason: "must be at least 1, found 0".into(),
         });
     }
-    check_unused(&options.out)?;
+    let ranks = &options.ranks;
+    if ranks.is_root() {
+        check_unused(&options.out)?;
+    }
     let corpus = open_corpus(&options.inputs, &options.corpus)?;
-    let mut report = None;
+    if !ranks.is_single() {
+        exchange::check(ranks, corpus.progress().bytes_total().is_none(), &options.tokenizer.fingerprint())?;
+    }
+    if !ranks.is_root() {
+        tokenise(options, corpus, None, &mut progress)?;
+        ranks.wait_for_root();
+        return exchange::receive_report(ranks);
+    }
+    let mut done = None;
     cloze_files::write_folder(&options.out, |partial| {
-        report = Some(write_all(options, corpus, partial, &mut progress)?);
+        done = Some(write_all(options, corpus, partial, &mut progress)?);
         // This may take hours. Files that another program wrote in the meantime must not be replaced.
         check_unused(&options.out)
     })?;
-    report.ok_or(DataError::Interrupted)
+    let (report, working) = done.ok_or(DataError::Interrupted)?;
+    working.done();
+    exchange::send_report(ranks, &report)?;
+    Ok(report)
 }
 
+/// Also returns the work for which the other ranks wait.
 fn write_all(
     options: &PrepareOptions,
     corpus: Corpus,
     dir: &Path,
     progress: &mut dyn FnMut(&PrepareProgress) -> ControlFlow<()>,
-) -> Result<CorpusReport, DataError> {
+) -> Result<(CorpusReport, RootWork), DataError> {
     let tokenizer = &options.tokenizer;
     let mut output = Output::new(options, dir);
-    let (notes, dropped) = tokenise(options, corpus, &mut output, progress)?;
+    let ReadEnd { notes, dropped, .. } = tokenise(options, corpus, Some(&mut output), progress)?;
+    let working = options.ranks.work_at_root();
 
     let tokenizer_dir = dir.join(TOKENIZER);
     fs::create_dir_all(&tokenizer_dir).map_err(|e| DataError::io("create", &tokenizer_dir, e))?;
@@ -178,12 +210,12 @@ fn write_all(
         cased: tokenizer.is_cased(),
     };
     write_manifest(dir, &Manifest::new(entry, splits, report.clone()))?;
-    Ok(report)
+    Ok((report, working))
 }
 
 /// Documents that are processed together.
 struct Chunk {
-    /// Position in the order, from 0.
+    /// Position in the order of this rank's chunks, from 0.
     number: u64,
     documents: Vec<Document>,
     bytes: usize,
@@ -191,49 +223,34 @@ struct Chunk {
     read: u64,
 }
 
-/// A tokenised chunk.
-struct TokenisedChunk {
-    number: u64,
-    bytes: usize,
-    read: u64,
-    documents: Vec<TokenisedDocument>,
-    tally: Tally,
-}
-
-struct TokenisedDocument {
-    ids: Vec<u32>,
-    ends: Vec<u32>,
-    characters: u64,
-    hash: u64,
-    line_hashes: Vec<u64>,
+/// What is known when all documents have been read.
+struct ReadEnd {
+    notes: CorpusNotes,
+    dropped: Dropped,
+    /// Of all documents, also of those that other ranks tokenise; 0 for one process.
+    digest: u64,
 }
 
 /// Messages to the writer.
 enum Message {
     Chunk(TokenisedChunk),
-    Read((CorpusNotes, Dropped)),
+    Read(ReadEnd),
     Failed(DataError),
 }
 
-/// Reads, tokenises and writes. The reader waits if there is too much text between it and the writer.
+/// Reads, tokenises and (at rank 0, which has an `output`) writes. The reader waits if there is too much text between it and the writer.
 fn tokenise(
     options: &PrepareOptions,
     corpus: Corpus,
-    output: &mut Output,
+    output: Option<&mut Output>,
     progress: &mut dyn FnMut(&PrepareProgress) -> ControlFlow<()>,
-) -> Result<(CorpusNotes, Dropped), DataError> {
+) -> Result<ReadEnd, DataError> {
     let workers =
         options.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-    let (reading, gate) = (corpus.progress(), Gate::default());
-    let mut progress = |output: &Output| {
-        progress(&PrepareProgress {
-            bytes_read: output.read,
-            bytes_total: reading.bytes_total(),
-            text_bytes: output.tally.text_bytes,
-            documents: output.train_documents + output.valid_documents,
-            tokens: output.tally.tokens,
-        })
-    };
+    let gate = Gate::default();
+    let writer = Writer { output, bytes_total: corpus.progress().bytes_total(), progress };
+    let mut exchange = Exchange::new(&options.ranks, writer);
+    let names_before = options.tokenizer.special_name_count();
     // Taken by the reading thread, or by the caller if no thread can be started.
     let corpus = Mutex::new(Some(corpus));
     let take = || corpus.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -271,91 +288,101 @@ fn tokenise(
             let _close = CloseOnPanic(gate);
             let Some(corpus) = take() else { return };
             let send = |chunk: Chunk| Ok(gate.enter(chunk.bytes) && to_workers.send(chunk).is_ok());
-            let end = match read_chunks(corpus, &options.filters, send) {
-                Ok(notes) => Message::Read(notes),
+            let end = match read_chunks(corpus, options, send) {
+                Ok(end) => Message::Read(end),
                 Err(error) => Message::Failed(error),
             };
             // The receiver is gone only if the writer failed.
             to_writer.send(end).ok();
         });
         reader.ok()?;
-        let result = write_in_order(messages, output, gate, &mut progress);
+        let result = take_in_order(messages, gate, |chunk| exchange.take(chunk));
         gate.close();
         Some(result)
     });
-    match (by_threads, take()) {
-        (None, Some(corpus)) => read_chunks(corpus, &options.filters, |chunk| {
-            output.write(tokenise_chunk(&options.tokenizer, chunk))?;
-            if progress(output).is_break() { Err(DataError::Interrupted) } else { Ok(true) }
+    let end = match (by_threads, take()) {
+        (None, Some(corpus)) => read_chunks(corpus, options, |chunk| {
+            exchange.take(tokenise_chunk(&options.tokenizer, chunk))?;
+            Ok(true)
         }),
         (result, _) => result.unwrap_or(Err(DataError::Interrupted)),
-    }
+    }?;
+    let names = options.tokenizer.special_name_count() - names_before;
+    let of_others = exchange.finish(end.digest, names)?;
+    options.tokenizer.add_special_names(of_others);
+    Ok(end)
 }
 
-/// Passes the documents that are not left out to `send` in chunks, until it returns false.
+/// Passes the documents that are not left out to `send` in chunks, until it returns false. With several ranks, those of this rank.
 fn read_chunks(
     mut corpus: Corpus,
-    filters: &Filters,
+    options: &PrepareOptions,
     mut send: impl FnMut(Chunk) -> Result<bool, DataError>,
-) -> Result<(CorpusNotes, Dropped), DataError> {
-    let (reading, mut filter) = (corpus.progress(), Filter::new(filters.clone()));
-    let mut number = 0;
+) -> Result<ReadEnd, DataError> {
+    let (reading, mut filter) = (corpus.progress(), Filter::new(options.filters.clone()));
+    let (ranks, mut digest) = (&options.ranks, 0);
+    let (mut number, mut sent) = (0, 0);
     let mut documents = Vec::new();
     let mut bytes = 0;
     loop {
         let document = corpus.next().transpose()?;
         let ended = document.is_none();
+        let is_own = exchange::owner(number, ranks.size()) == ranks.rank();
         if let Some(document) = document.and_then(|document| filter.apply(document)) {
             bytes += document.text.len() + DOCUMENT_BYTES;
-            documents.push(document);
+            if !ranks.is_single() {
+                digest = xxh3_64_with_seed(document.text.as_bytes(), digest);
+            }
+            if is_own {
+                documents.push(document);
+            }
         }
-        if !documents.is_empty() && (ended || bytes >= CHUNK_BYTES) {
+        if bytes > 0 && (ended || bytes >= CHUNK_BYTES) {
+            number += 1;
             let chunk = Chunk {
-                number,
+                number: sent,
                 documents: std::mem::take(&mut documents),
                 bytes: std::mem::take(&mut bytes),
                 read: reading.bytes_read(),
             };
-            number += 1;
-            if !send(chunk)? {
-                break;
+            if is_own {
+                sent += 1;
+                if !send(chunk)? {
+                    break;
+                }
             }
         }
         if ended {
             break;
         }
     }
-    Ok((corpus.notes().clone(), filter.dropped))
+    Ok(ReadEnd { notes: corpus.notes().clone(), dropped: filter.dropped, digest })
 }
 
-fn write_in_order(
+fn take_in_order(
     messages: Receiver<Message>,
-    output: &mut Output,
     gate: &Gate,
-    mut progress: impl FnMut(&Output) -> ControlFlow<()>,
-) -> Result<(CorpusNotes, Dropped), DataError> {
+    mut take: impl FnMut(TokenisedChunk) -> Result<(), DataError>,
+) -> Result<ReadEnd, DataError> {
     let mut out_of_order = BTreeMap::new();
     let mut next = 0;
-    let mut notes = None;
+    let mut end = None;
     for message in messages {
         match message {
             Message::Failed(error) => return Err(error),
-            Message::Read(found) => notes = Some(found),
+            Message::Read(found) => end = Some(found),
             Message::Chunk(chunk) => {
                 out_of_order.insert(chunk.number, chunk);
                 while let Some(chunk) = out_of_order.remove(&next) {
                     next += 1;
                     gate.leave(chunk.bytes);
-                    output.write(chunk)?;
-                    if progress(output).is_break() {
-                        return Err(DataError::Interrupted);
-                    }
+                    take(chunk)?;
                 }
             }
         }
     }
-    // The channel closes when all threads have ended. Without notes, the reader did not finish.
-    notes.ok_or(DataError::Interrupted)
+    // The channel closes when all threads have ended. Without an end, the reader did not finish.
+    end.ok_or(DataError::Interrupted)
 }
 
 fn tokenise_chunk(tokenizer: &Tokenizer, chunk: Chunk) -> TokenisedChunk {
@@ -483,6 +510,32 @@ impl Output {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes chunks at rank 0, and reports the progress.
+struct Writer<'a> {
+    output: Option<&'a mut Output>,
+    bytes_total: Option<u64>,
+    progress: &'a mut dyn FnMut(&PrepareProgress) -> ControlFlow<()>,
+}
+
+impl Sink for Writer<'_> {
+    fn write(&mut self, chunk: TokenisedChunk) -> Result<ControlFlow<()>, DataError> {
+        let Some(output) = &mut self.output else { return Ok(ControlFlow::Continue(())) };
+        output.write(chunk)?;
+        Ok((self.progress)(&PrepareProgress {
+            bytes_read: output.read,
+            bytes_total: self.bytes_total,
+            text_bytes: output.tally.text_bytes,
+            documents: output.train_documents + output.valid_documents,
+            tokens: output.tally.tokens,
+        }))
+    }
+
+    fn pass(&mut self, chunk: &TokenisedChunk) -> ControlFlow<()> {
+        let bytes_total = self.bytes_total;
+        (self.progress)(&PrepareProgress { bytes_read: chunk.read, bytes_total, ..PrepareProgress::default() })
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::error::Error;
 
+use cloze_comm::Communicator;
 use compact_str::CompactString;
 
-use crate::learn::count::{
-    Counts, LearnProgress, LearnStage, MAX_WORDS, SpacedWords, count_in_rounds, map_counts, thread_count,
-};
+use crate::learn::count::{Counter, Counts, LearnProgress, LearnStage, SpacedWords, map_counts, thread_count};
 use crate::{TextError, Tokenizer};
 
 /// The words of a corpus with their counts, normalised and split as by a tokenizer. In WordPiece and BPE, a punctuation mark is
@@ -55,11 +54,13 @@ impl WordCounts {
     {
         tokenizer.check_extensible()?;
         let mut state = LearnProgress::START;
+        let ranks = Communicator::single();
+        let counter = Counter::single(&ranks, threads);
         let counts = match tokenizer.fast() {
-            Some(fast) => count_in_rounds(threads, MAX_WORDS, &fast.words, texts, &mut state, progress)?,
+            Some(fast) => counter.count(&fast.words, texts, &mut state, progress)?,
             None => {
                 // Only distinct words are normalised and split, not the corpus.
-                let spaced = count_in_rounds(threads, MAX_WORDS, &SpacedWords, texts, &mut state, progress)?;
+                let spaced = counter.count(&SpacedWords, texts, &mut state, progress)?;
                 map_counts(spaced, thread_count(threads), |word, count, own| {
                     for word in tokenizer.spaced_words(word) {
                         *own.entry(word.into()).or_default() += count;

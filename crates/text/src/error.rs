@@ -158,6 +158,12 @@ pub enum TextError {
         #[source]
         Box<dyn std::error::Error + Send + Sync>,
     ),
+    /// The ranks of a job do not fit together: they read different texts, or are different versions.
+    #[error("{0}")]
+    Ranks(
+        /// Which rank, and what to do.
+        String,
+    ),
     /// The `tokenizers` crate failed: a bug or an unusual configuration.
     #[error("the tokenizers crate could not {action}: {reason}")]
     Engine {

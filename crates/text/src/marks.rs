@@ -78,6 +78,24 @@ impl MarkCounts {
         }
     }
 
+    /// The counts as bytes, for [`add_bytes`](Self::add_bytes) of another process.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let lines = self.scripts.iter().map(|(script, [letters, marks])| format!("{script}\t{letters}\t{marks}\n"));
+        lines.collect::<String>().into_bytes()
+    }
+
+    /// Adds the counts of another process, from [`to_bytes`](Self::to_bytes); `None` if they are not valid.
+    pub fn add_bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        for line in std::str::from_utf8(bytes).ok()?.lines() {
+            let mut parts = line.split('\t');
+            let script = Script::from_full_name(parts.next()?)?.full_name();
+            let numbers: Vec<u64> = parts.map(|number| number.parse().ok()).collect::<Option<_>>()?;
+            let added: [u64; 2] = numbers.try_into().ok()?;
+            self.scripts.entry(script).or_default().iter_mut().zip(added).for_each(|(sum, number)| *sum += number);
+        }
+        Some(())
+    }
+
     /// The scripts with marks, most marks first.
     pub fn scripts(&self) -> Vec<ScriptMarks> {
         let mut scripts: Vec<ScriptMarks> = self
@@ -142,6 +160,15 @@ mod tests {
         assert_eq!((of("Latin"), of("Devanagari"), of("Thai"), of("Hiragana")), (Some(4), Some(1), Some(1), Some(1)));
         assert_eq!((of("Hangul"), of("Han")), (None, None));
         assert_eq!(counted("plain text"), []);
+        // Another process counts a part.
+        let (mut counts, mut other) = (MarkCounts::default(), MarkCounts::default());
+        counts.count("Việt हिन्दी");
+        other.count("möchte น้ำ 日本");
+        let mut sum = counts.clone();
+        sum.add(&other);
+        assert_eq!(counts.add_bytes(&other.to_bytes()), Some(()));
+        assert_eq!(counts.scripts, sum.scripts);
+        assert_eq!(counts.add_bytes(b"Latin\t1"), None);
     }
 
     #[test]

@@ -116,15 +116,15 @@ impl Command {
 
     /// Whether several processes can run the command together, as the ranks of a job.
     pub fn supports_ranks(&self) -> bool {
-        matches!(
-            self,
-            Command::Vocab(_)
-                | Command::Prepare(_)
-                | Command::Pretrain(_)
-                | Command::Ablate(_)
-                | Command::Finetune(_)
-                | Command::Bench(bench::Benchmark::Scale(_))
-        )
+        match self {
+            Command::Vocab(arguments) => arguments.supports_ranks(),
+            Command::Prepare(_)
+            | Command::Pretrain(_)
+            | Command::Ablate(_)
+            | Command::Finetune(_)
+            | Command::Bench(bench::Benchmark::Scale(_)) => true,
+            _ => false,
+        }
     }
 
     /// Runs the command. Results go to standard output. `program` is the complete parser, for man pages and

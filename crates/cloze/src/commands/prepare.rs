@@ -15,13 +15,14 @@ use cloze_text::Tokenizer;
 use serde_json::json;
 
 use super::model::HubArguments;
-use super::reading::{SAMPLE_SECONDS, input_bytes};
+use super::reading::{SAMPLE_SECONDS, check_shared_input, input_bytes};
 use super::tokenizer::{SpecialTokensArgument, note_special_names, show_notes};
 use crate::failure::{INTERRUPTED, check_out};
 use crate::flags;
 use crate::format;
 use crate::interrupt::GracefulStop;
 use crate::pace::Pace;
+use crate::ranks;
 use crate::terminal::Terminal;
 
 /// `cloze prepare --input PATH… --tokenizer DIR --out DIR`
@@ -32,11 +33,14 @@ use crate::terminal::Terminal;
         per document: `tokens` and `sentence_ends`) that pyarrow can open, manifest.json with counts and checksums, and a copy \
         of the tokenizer. The bytes written do not depend on --workers. DIR is created when everything in it is complete.\n\n\
         The choice of the held-out documents depends only on their positions. With two or more documents, at least one is \
-        held out and at least one is not; --valid-fraction 0 holds out none.\n\nExamples:\n  \
+        held out and at least one is not; --valid-fraction 0 holds out none.\n\n\
+        Several processes can share the work and write the same bytes: start the command with mpirun or srun. All of them read \
+        the input.\n\nExamples:\n  \
         cloze prepare --input texts/ --tokenizer vocab --out shards\n  \
         cloze prepare --input texts/ --tokenizer vocab --out shards --dry-run\n  \
         cloze prepare --input 'wiki/*.parquet' news.jsonl.zst --text-column body --tokenizer vocab --out shards\n  \
-        zcat big.txt.gz | cloze prepare --input - --tokenizer vocab --out shards"
+        zcat big.txt.gz | cloze prepare --input - --tokenizer vocab --out shards\n  \
+        mpirun -np 4 cloze prepare --input texts/ --tokenizer vocab --out shards"
 )]
 pub struct Arguments {
     /// Files, folders or globs of .txt (a blank line between documents), .jsonl or .parquet, plain, .gz or .zst; - for
@@ -111,11 +115,16 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     options.filters.drop_duplicate_lines = arguments.drop_duplicate_lines;
     options.valid_fraction = arguments.valid_fraction;
     options.workers = arguments.workers.or(terminal.threads);
+    options.ranks = ranks::current().clone();
+    check_shared_input(&options.inputs, &options.corpus, &options.ranks)?;
     if arguments.dry_run {
         return dry_run(&options, arguments.json);
     }
     let (report, seconds) = prepare_with_bar(&options, terminal)?;
     note_special_names(&options.tokenizer, terminal);
+    if !options.ranks.is_root() {
+        return Ok(ExitCode::SUCCESS);
+    }
 
     let peak = format::peak_memory();
     let speed = report.text_bytes as f64 / 1e6 / seconds;
@@ -169,6 +178,9 @@ fn dry_run(options: &PrepareOptions, json: bool) -> Result<ExitCode> {
         Err(DataError::Interrupted) => (pace.estimate(total), false),
         Err(error) => return Err(error.into()),
     };
+    if !options.ranks.is_root() {
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut out = crate::output::stdout();
     if json {
         let line = json!({

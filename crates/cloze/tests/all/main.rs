@@ -16,6 +16,7 @@ mod newcomer;
 mod other_tokenizers;
 mod pipeline;
 mod precision;
+mod ranks;
 mod report;
 mod rerank;
 mod tasks;

@@ -196,7 +196,10 @@ impl Library {
     /// The buffers and counts must live until the request is complete, and `receive` must not be used until then.
     pub(super) unsafe fn all_to_all(&self, send: &[u8], to: &Counts, receive: &mut [u8], from: &Counts) -> Handle {
         let mut request = 0;
-        let send = send.as_ptr().cast();
+        // An empty vector of bytes has the address 1, which is Open MPI's `MPI_IN_PLACE`. This address is not used, either.
+        let nothing = from.0.as_ptr().cast_mut();
+        let send = if send.is_empty() { nothing.cast() } else { send.as_ptr().cast() };
+        let receive = if receive.is_empty() { nothing.cast() } else { receive.as_mut_ptr().cast() };
         // SAFETY: the counts lie within the buffers; the rest by the caller's contract.
         unsafe {
             (self.functions.all_to_all)(
@@ -204,7 +207,7 @@ impl Library {
                 to.0.as_ptr(),
                 to.1.as_ptr(),
                 self.byte,
-                receive.as_mut_ptr().cast(),
+                receive,
                 from.0.as_ptr(),
                 from.1.as_ptr(),
                 self.byte,

@@ -110,6 +110,84 @@ fn bytes_do_not_depend_on_workers() {
 }
 
 #[test]
+fn bytes_and_report_do_not_depend_on_ranks() {
+    let dir = tempfile::tempdir().unwrap();
+    // Many chunks, so that each rank has several blocks; documents and lines that occur again; a name of a special token.
+    let mut text = corpus(40_000);
+    text.push_str("The cat saw\u{e9} [SEP].\nThe old town.\n\n");
+    let mut options = options(dir.path(), &text);
+    options.shard_tokens = 100_000;
+    options.workers = Some(2);
+    for (number, filters) in [
+        Filters::default(),
+        Filters { drop_duplicates: true, min_words: 9, ..Filters::default() },
+        Filters { drop_duplicate_lines: true, ..Filters::default() },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        options.filters = filters;
+        let run = |ranks: &Communicator| {
+            let mut options = options.clone();
+            options.ranks = ranks.clone();
+            options.tokenizer = tokenizer(0);
+            options.out = dir.path().join(format!("out-{number}-{}", ranks.size()));
+            let mut last = PrepareProgress::default();
+            let report = prepare(&options, |progress| {
+                last = *progress;
+                ControlFlow::Continue(())
+            });
+            (report.unwrap(), last, options.tokenizer.special_name_count(), files(&options.out))
+        };
+        let one = run(&Communicator::single());
+        assert_eq!((one.2, one.1.documents), ([1, 0, 1][number], one.0.documents));
+        for size in [2, 5] {
+            let mut all = cloze_testing::ranks(size, run);
+            let root = all.remove(0);
+            assert!(root == one, "{size} ranks:\n{}\n{}", root.0, one.0);
+            for (report, last, names, found) in all {
+                assert!((report, names, found) == (one.0.clone(), one.2, one.3.clone()));
+                assert!(last.documents == 0 && last.bytes_read <= one.1.bytes_read);
+            }
+        }
+    }
+}
+
+#[test]
+fn one_rank_stops_all_and_ranks_that_differ_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path(), &corpus(60_000));
+    let errors = cloze_testing::ranks(3, |ranks| {
+        let mut options = options.clone();
+        options.ranks = ranks.clone();
+        prepare(&options, |_| if ranks.rank() == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            .unwrap_err()
+            .to_string()
+    });
+    assert_eq!(errors, ["interrupted; nothing was written"; 3]);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+
+    let other = dir.path().join("other.txt");
+    fs::write(&other, corpus(60_000).replace("bird", "cat")).unwrap();
+    let with = |set: &(dyn Fn(&mut PrepareOptions) + Sync)| {
+        let errors = cloze_testing::ranks(2, |ranks| {
+            let mut options = options.clone();
+            options.ranks = ranks.clone();
+            if ranks.rank() == 1 {
+                set(&mut options);
+            }
+            run(&options).unwrap_err().to_string()
+        });
+        assert!(!options.out.exists() && errors[0] == errors[1], "{errors:?}");
+        errors[0].clone()
+    };
+    let error = with(&|options| options.inputs = vec![other.clone()]);
+    assert!(error.starts_with("rank 1 (localhost) has read other text than rank 0"), "{error}");
+    let error = with(&|options| options.tokenizer = tokenizer(1));
+    assert!(error.starts_with("rank 1 (localhost) has another tokenizer"), "{error}");
+}
+
+#[test]
 fn large_vocabularies_use_32_bits() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = options(dir.path(), "x69999 the cat.\n");

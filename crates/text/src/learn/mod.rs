@@ -12,8 +12,8 @@
 //! | words → WordPiece and byte-level BPE | `pairs.rs` |
 //! | words → Unigram | `unigram.rs` |
 //!
-//! The result depends only on the texts, their order and the options. It does not depend on the number of threads or on
-//! chance.
+//! The result depends only on the texts, their order and the options. It does not depend on the number of threads or ranks, or
+//! on chance.
 
 mod alphabet;
 pub(crate) mod count;
@@ -23,7 +23,10 @@ mod unigram;
 use std::error::Error;
 use std::path::Path;
 
+use cloze_comm::Communicator;
 use compact_str::{CompactString, format_compact};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokenizers::normalizers::replace::Replace;
 use tokenizers::normalizers::unicode::{NFKC, NFKD};
@@ -32,7 +35,7 @@ use tokenizers::{AddedToken, NormalizedString, Normalizer, NormalizerWrapper};
 
 use self::alphabet::Alphabet;
 use self::count::{
-    Counts, LearnProgress, LearnStage, MAX_WORDS, SpacedWords, Words, count_in_rounds, map_counts, thread_count,
+    Counter, Counts, LearnProgress, LearnStage, MAX_WORDS, ROUND_BYTES, SpacedWords, Words, map_counts, thread_count,
 };
 use self::pairs::{BYTES_AND_SPECIAL, ByteWords, Limits};
 use crate::family::{self, Parts};
@@ -92,6 +95,9 @@ pub struct VocabularyOptions {
     pub max_words: usize,
     /// Threads for counting; 0 means one per core.
     pub threads: usize,
+    /// The ranks of a job that learn together: each reads all texts and counts the words of a part, then rank 0 finds the pieces. By
+    /// default, one process.
+    pub ranks: Communicator,
 }
 
 impl Default for VocabularyOptions {
@@ -105,6 +111,7 @@ impl Default for VocabularyOptions {
             character_coverage: 0.999_99,
             max_words: MAX_WORDS,
             threads: 0,
+            ranks: Communicator::single(),
         }
     }
 }
@@ -128,9 +135,12 @@ impl VocabularyOptions {
 /// Memory is limited for any corpus: 64 MB of text, `max_words` distinct words, and the trainer's data for the half
 /// million most frequent ones.
 ///
+/// If [`VocabularyOptions::ranks`] are several, all of them must call this function, with the same texts, and all get the same result.
+///
 /// # Errors
 /// The iterator's own error ([`TextError::Input`]), a corpus without words, a size that is too small for the corpus's
-/// characters, an option out of range.
+/// characters, an option out of range, ranks that read different texts ([`TextError::Ranks`]). An error of rank 0 may
+/// leave the others waiting: the process must end, and with it the job.
 pub fn learn<E>(
     options: &VocabularyOptions,
     texts: impl Iterator<Item = Result<String, E>>,
@@ -140,14 +150,16 @@ where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
     check(options)?;
-    let mut learning = Learning { options, state: LearnProgress::START, progress };
+    let mut learning = Learning { options, state: LearnProgress::START, progress, compares_texts: true };
     let limits = Limits { size: options.size, min_frequency: options.min_frequency };
     let tokenizer = match options.kind {
         VocabularyKind::WordPiece => {
             let counts = learning.count(&WordSplitter::new(options.normalizer()), texts)?;
-            let alphabet = Alphabet::choose(&counts, options.character_coverage);
-            learning.begin_merging(&alphabet, alphabet.continuations.len())?;
-            let tokens = pairs::word_pieces(limits, counts, &alphabet)?;
+            let tokens = learning.at_root(|learning| {
+                let alphabet = Alphabet::choose(&counts, options.character_coverage);
+                learning.begin_merging(&alphabet, alphabet.continuations.len())?;
+                pairs::word_pieces(limits, counts, &alphabet)
+            })?;
             Tokenizer::from_tokens_normalized(tokens, options.normalizer())?
         }
         VocabularyKind::Bpe => {
@@ -160,27 +172,33 @@ where
                     advice: "",
                 });
             }
-            learning.report(LearnStage::Merging);
-            roberta(&json!(pairs::byte_pairs(limits, counts)?))?
+            let model = learning.at_root(|learning| {
+                learning.report(LearnStage::Merging);
+                Ok(json!(pairs::byte_pairs(limits, counts)?))
+            })?;
+            roberta(&model)?
         }
         VocabularyKind::Unigram => {
             let counts = learning.count(&SpacedWords, texts)?;
             let normalizer = unigram_normalizer(options)?;
-            let counts = normalized(counts, &normalizer, thread_count(options.threads));
-            if counts.is_empty() {
-                return Err(TextError::EmptyCorpus { bytes: learning.state.bytes });
-            }
-            let alphabet = Alphabet::choose(&counts, options.character_coverage);
-            learning.begin_merging(&alphabet, 0)?;
-            let mut words: Vec<(CompactString, u64)> = pairs::trained(alphabet.spelled(counts)).into_iter().collect();
-            words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-            let corpus = unigram::Corpus {
-                words: &words,
-                characters: &alphabet.starts,
-                min_frequency: options.min_frequency,
-                threads: thread_count(options.threads),
-            };
-            let pieces = corpus.learn(options.size - SPECIAL_TOKENS.len())?;
+            let pieces = learning.at_root(|learning| {
+                let counts = normalized(counts, &normalizer, thread_count(options.threads));
+                if counts.is_empty() {
+                    return Err(TextError::EmptyCorpus { bytes: learning.state.bytes });
+                }
+                let alphabet = Alphabet::choose(&counts, options.character_coverage);
+                learning.begin_merging(&alphabet, 0)?;
+                let mut words: Vec<(CompactString, u64)> =
+                    pairs::trained(alphabet.spelled(counts)).into_iter().collect();
+                words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+                let corpus = unigram::Corpus {
+                    words: &words,
+                    characters: &alphabet.starts,
+                    min_frequency: options.min_frequency,
+                    threads: thread_count(options.threads),
+                };
+                corpus.learn(options.size - SPECIAL_TOKENS.len())
+            })?;
             let tokenizer = albert(pieces)?;
             // ALBERT's class cannot express the other normalisers.
             if options.strips_accents() { tokenizer } else { tokenizer.with_normalizer(normalizer)? }
@@ -195,6 +213,8 @@ struct Learning<'a> {
     options: &'a VocabularyOptions,
     state: LearnProgress,
     progress: &'a dyn Fn(LearnProgress),
+    /// Whether texts that differ between ranks are an error.
+    compares_texts: bool,
 }
 
 impl Learning<'_> {
@@ -211,9 +231,27 @@ impl Learning<'_> {
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let VocabularyOptions { threads, max_words, .. } = *self.options;
-        let counts = count_in_rounds(threads, max_words, words, texts, &mut self.state, self.progress)?;
-        if counts.is_empty() { Err(TextError::EmptyCorpus { bytes: self.state.bytes }) } else { Ok(counts) }
+        let VocabularyOptions { threads, max_words, ref ranks, .. } = *self.options;
+        let compares_texts = self.compares_texts;
+        let counter = Counter { ranks, threads, max_words, round_bytes: ROUND_BYTES, compares_texts };
+        let counts = counter.count(words, texts, &mut self.state, self.progress)?;
+        if self.state.distinct == 0 { Err(TextError::EmptyCorpus { bytes: self.state.bytes }) } else { Ok(counts) }
+    }
+
+    /// Does `work` at rank 0, which has the counts, and gives the result to all ranks.
+    fn at_root<T: Serialize + DeserializeOwned>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, TextError>,
+    ) -> Result<T, TextError> {
+        let ranks = &self.options.ranks;
+        if ranks.is_single() {
+            return work(self);
+        }
+        let failed = |e: serde_json::Error| TextError::Ranks(format!("the vocabulary cannot be sent: {e}"));
+        let result = ranks.at_root(|| work(self))?;
+        let bytes = result.as_ref().map(serde_json::to_vec).transpose().map_err(failed)?;
+        let bytes = ranks.broadcast(bytes.unwrap_or_default());
+        result.map_or_else(|| serde_json::from_slice(&bytes).map_err(failed), Ok)
     }
 
     /// Reports the alphabet and checks that it fits. `more` is the number of characters that need a second token.
@@ -237,7 +275,7 @@ impl Learning<'_> {
 }
 
 /// Counts the words of `texts` as [`learn`] does, but learns nothing. It measures a corpus and the reading speed. Returns
-/// the number of distinct words.
+/// the number of distinct words. Ranks may read different numbers of texts.
 ///
 /// # Errors
 /// Those of `learn` that occur before it merges pieces.
@@ -249,13 +287,13 @@ where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
     check(options)?;
-    let mut learning = Learning { options, state: LearnProgress::START, progress: &|_| () };
-    let counts = match options.kind {
+    let mut learning = Learning { options, state: LearnProgress::START, progress: &|_| (), compares_texts: false };
+    match options.kind {
         VocabularyKind::WordPiece => learning.count(&WordSplitter::new(options.normalizer()), texts)?,
         VocabularyKind::Bpe => learning.count(&ByteWords::new()?, texts)?,
         VocabularyKind::Unigram => learning.count(&SpacedWords, texts)?,
     };
-    Ok(counts.len())
+    Ok(learning.state.distinct)
 }
 
 /// The normaliser of a Unigram model. If it strips accents, it is that of ALBERT's class.
@@ -558,5 +596,54 @@ mod tests {
             assert_eq!((again.fingerprint(), again.notes().len()), (learned.fingerprint(), 0));
             assert_eq!((again.special(), again.template()), (learned.special(), learned.template()));
         }
+    }
+
+    #[test]
+    fn result_does_not_depend_on_the_number_of_ranks() {
+        let text = synthetic_text(20_000);
+        let lines: Vec<&str> = text.split('.').collect();
+        for (kind, ..) in VocabularyKind::ALL {
+            let run = |ranks: &Communicator| {
+                let options = VocabularyOptions { ranks: ranks.clone(), threads: 1, ..options_of(kind, 300) };
+                let last = RefCell::new(LearnProgress::START);
+                let learned = learn(&options, texts(&lines), &|progress| *last.borrow_mut() = progress).unwrap();
+                let LearnProgress { stage, bytes, words, distinct, .. } = last.into_inner();
+                let dir = tempfile::tempdir().unwrap();
+                learned.save(dir.path()).unwrap();
+                let saved = std::fs::read_to_string(dir.path().join("tokenizer.json")).unwrap();
+                (
+                    learned.fingerprint(),
+                    saved,
+                    stage,
+                    bytes,
+                    words,
+                    distinct,
+                    count_words(&options, texts(&lines)).unwrap(),
+                )
+            };
+            let one = run(&Communicator::single());
+            for size in [2, 3] {
+                assert!(cloze_testing::ranks(size, run).iter().all(|found| *found == one), "{kind:?} on {size} ranks");
+            }
+        }
+    }
+
+    #[test]
+    fn ranks_with_other_texts_are_found() {
+        let errors = cloze_testing::ranks(3, |ranks| {
+            let text = if ranks.rank() == 2 { "one two three" } else { "one two two" };
+            let options = VocabularyOptions { ranks: ranks.clone(), ..options(40) };
+            // A sample may differ.
+            assert!(count_words(&options, texts(&["one", text][..1 + ranks.rank() / 2])).unwrap() > 0);
+            learn(&options, texts(&[text]), &ignore).unwrap_err().to_string()
+        });
+        let expected =
+            "rank 2 (localhost) reads other text than rank 0: all machines need the same files under the same paths";
+        assert_eq!(errors, [expected; 3]);
+        let empty = cloze_testing::ranks(2, |ranks| {
+            let options = VocabularyOptions { ranks: ranks.clone(), ..options(40) };
+            learn(&options, texts(&[" "]), &ignore).unwrap_err().to_string()
+        });
+        assert!(empty.iter().all(|error| error.contains("contains no words (1 bytes read)")), "{empty:?}");
     }
 }

@@ -161,6 +161,11 @@ impl Tokenizer {
         self.inner.special_names.load(Ordering::Relaxed)
     }
 
+    /// Adds occurrences that other processes have seen.
+    pub fn add_special_names(&self, seen: u64) {
+        self.inner.special_names.fetch_add(seen, Ordering::Relaxed);
+    }
+
     /// A message that reports [these occurrences](Self::special_name_count); `None` if there were none.
     pub fn special_names_note(&self) -> Option<String> {
         let times = match self.special_name_count() {

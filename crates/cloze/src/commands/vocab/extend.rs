@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use cloze_comm::Communicator;
 use cloze_data::corpus::CorpusOptions;
 use cloze_text::{DomainWord, Tokenizer, WordCounts, WordProblem};
 use serde_json::{Value, json};
@@ -252,7 +253,7 @@ fn learn_words(arguments: &Arguments, tokenizer: &Tokenizer, size: usize, termin
     let mut options = CorpusOptions::default();
     options.text_column = arguments.text_column.clone();
     let threads = terminal.threads.unwrap_or(0);
-    let read = read_words(&arguments.input, &options, false, terminal, |texts, progress| {
+    let read = read_words(&arguments.input, &options, false, &Communicator::single(), terminal, |texts, progress| {
         WordCounts::count(tokenizer, threads, texts, progress)
     })?;
     let words = read.result.rank_new_words(tokenizer, size, arguments.min_count);

@@ -15,10 +15,11 @@ use cloze_text::{ScriptMarks, Tokenizer, VocabularyKind, VocabularyOptions, coun
 use serde_json::json;
 
 use self::words::{ReadCorpus, read_words};
-use super::reading::{SAMPLE_SECONDS, input_bytes};
+use super::reading::{SAMPLE_SECONDS, check_shared_input, input_bytes};
 use crate::failure::usage;
 use crate::format;
 use crate::pace::Pace;
+use crate::ranks;
 use crate::terminal::Terminal;
 
 /// `cloze vocab --input PATH… --size N --out DIR`, or a subcommand.
@@ -34,12 +35,15 @@ use crate::terminal::Terminal;
         - unigram: ALBERT's, with <pad> <unk> [CLS] [SEP] [MASK], by expectation maximization as in SentencePiece. Text is \
         normalized by NFKC (NFKD if accents are stripped).\n\n\
         Words are counted in bounded memory: if a corpus has very many distinct words, the rarest are dropped from the counts.\n\n\
+        Several processes can share the counting and write the same bytes: start the command with mpirun or srun. All of them read \
+        the input.\n\n\
         The output is tokenizer.json and tokenizer_config.json (for wordpiece also vocab.txt), which Transformers' AutoTokenizer \
         opens.\n\n\
         Examples:\n  cloze vocab --input texts/ --size 30522 --out vocab\n  \
         cloze vocab --input 'wiki/*.parquet' --text-column body --size 8000 --cased --out vocab\n  \
         cloze vocab --kind bpe --input texts/ --size 50265 --out vocab\n  \
         zcat big.txt.gz | cloze vocab --input - --size 30522 --out vocab\n  \
+        mpirun -np 4 cloze vocab --input texts/ --size 30522 --out vocab\n  \
         cloze vocab extend --model bert --words glioblastoma temozolomide --out bert-onco"
 )]
 pub struct Arguments {
@@ -48,6 +52,13 @@ pub struct Arguments {
 
     #[command(flatten)]
     learn: Option<LearnArguments>,
+}
+
+impl Arguments {
+    /// Whether several ranks can run the command: those that rewrite a model run in one process.
+    pub fn supports_ranks(&self) -> bool {
+        self.rewrite.is_none()
+    }
 }
 
 /// Commands that change the vocabulary of a model.
@@ -132,10 +143,15 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
     options.threads = terminal.threads.unwrap_or(0);
     let mut corpus_options = CorpusOptions::default();
     corpus_options.text_column = arguments.text_column.clone();
+    options.ranks = ranks::current().clone();
+    check_shared_input(&arguments.input, &corpus_options, &options.ranks)?;
     if arguments.dry_run {
         return dry_run(arguments, &corpus_options, &options);
     }
     let learned = learn_from(&arguments.input, &corpus_options, &options, terminal)?;
+    if !options.ranks.is_root() {
+        return Ok(());
+    }
     if cloze_files::is_unused(&arguments.out)? {
         cloze_files::write_folder(&arguments.out, |dir| learned.tokenizer.save(dir))?;
     } else {
@@ -207,6 +223,9 @@ fn dry_run(arguments: &LearnArguments, corpus: &CorpusOptions, options: &Vocabul
     let mut pace = Pace::default();
     pace.add(reading.bytes_read(), start.elapsed().as_secs_f64());
     let seconds = pace.estimate(total);
+    if !options.ranks.is_root() {
+        return Ok(());
+    }
     let mut out = crate::output::stdout();
     if arguments.json {
         let line = json!({
@@ -278,7 +297,7 @@ pub fn learn_from(
 ) -> Result<Learned> {
     let strips_accents = options.strips_accents();
     let learn = |texts: &mut dyn Iterator<Item = _>, progress: &dyn Fn(_)| learn(options, texts, progress);
-    let read = read_words(input, corpus_options, strips_accents, terminal, learn)?;
+    let read = read_words(input, corpus_options, strips_accents, &options.ranks, terminal, learn)?;
     let ReadCorpus { result, documents, text_bytes, seconds, marks, progress } = read;
     let (long_words, forgotten) = progress.map_or((0, 0), |progress| (progress.long_words, progress.dropped));
     let dropped_marks = marks.scripts();

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use cloze_comm::Communicator;
 use cloze_data::DataError;
 use cloze_data::corpus::{CorpusOptions, open_corpus};
 use cloze_text::{LearnProgress, LearnStage, MarkCounts, TextError};
@@ -25,11 +26,12 @@ pub struct ReadCorpus<T> {
 }
 
 /// Passes the texts of a corpus to `take`, which counts their words, and shows a progress bar. Also counts letters and
-/// marks if accents are stripped.
+/// marks if accents are stripped; the ranks of a job share this, and all get the sums.
 pub fn read_words<T>(
     input: &[PathBuf],
     options: &CorpusOptions,
     strips_accents: bool,
+    ranks: &Communicator,
     terminal: &Terminal,
     take: impl FnOnce(&mut dyn Iterator<Item = Result<String, DataError>>, &dyn Fn(LearnProgress)) -> Result<T, TextError>,
 ) -> Result<ReadCorpus<T>> {
@@ -46,7 +48,7 @@ pub fn read_words<T>(
                 bar.borrow().set(reading.bytes_read(), "counting words");
             }
             text_bytes += document.text.len() as u64;
-            if strips_accents {
+            if strips_accents && documents % ranks.size() as u64 == ranks.rank() as u64 {
                 marks.count(&document.text);
             }
             document.text
@@ -69,6 +71,13 @@ pub fn read_words<T>(
         }
     })?;
     drop(texts);
+    if strips_accents && !ranks.is_single() {
+        let all = ranks.all_gather(&marks.to_bytes());
+        marks = MarkCounts::default();
+        if all.iter().any(|counts| marks.add_bytes(counts).is_none()) {
+            bail!("the ranks have different versions of Cloze: install the same one on all machines");
+        }
+    }
     bar.into_inner().finish();
     let seconds = start.elapsed().as_secs_f64();
     Ok(ReadCorpus { result, documents, text_bytes, seconds, marks, progress: last_progress.get() })
