@@ -17,6 +17,7 @@ mod other_tokenizers;
 mod pipeline;
 mod precision;
 mod ranks;
+mod ranks_training;
 mod report;
 mod rerank;
 mod tasks;

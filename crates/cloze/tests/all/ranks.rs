@@ -97,7 +97,7 @@ pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Runs `cloze` in one process.
-fn single(arguments: &[&str]) -> String {
+pub fn single(arguments: &[&str]) -> String {
     let output = command(arguments).output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -113,12 +113,12 @@ fn result(printed: &str) -> Value {
 }
 
 /// A corpus of two files, with documents that occur twice and accents, and a tokenizer for it.
-struct Bench {
+pub struct Bench {
     dir: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub fn new() -> Bench {
         let bench = Bench { dir: tempfile::tempdir().unwrap() };
         let text = corpus(12_000);
         fs::create_dir(bench.dir.path().join("texts")).unwrap();
@@ -127,7 +127,7 @@ impl Bench {
         bench
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_string_lossy().into_owned()
     }
 
