@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import statistics
@@ -57,6 +58,8 @@ def parse():
     a.micro_batches = a.micro_batches or max(a.ranks)
     if a.micro_batches < max(a.ranks):
         p.error(f"--micro-batches {a.micro_batches}: expected at least {max(a.ranks)}, one for each rank")
+    if max(a.ranks) > 1 and not shutil.which(a.mpirun):
+        p.error(f"--mpirun {a.mpirun}: no such program")
     for rate in a.rate:
         if bits(rate) is None:
             p.error(f"--rate {rate}: expected a number with one of {', '.join(BITS)}, for example 1gbit")
@@ -293,6 +296,8 @@ def main():
     median = {key: {f: statistics.median(row[f] for row in rows) for f in fields} for key, rows in results.items()}
     for line in skipped:
         print(f"\n{line}")
+    if not results:
+        return "nothing ran"
     print(
         f"\nL{a.layers} H{a.hidden}, {a.micro_batches} micro-batches of {a.batch}×{a.seq}, {a.precision}, gradients in {a.gradients}, "
         f"{a.threads} threads in all; medians of up to {a.rounds} runs of {a.steps} steps.\n"
@@ -307,12 +312,12 @@ def main():
         memory = f"{m['peak_rss_bytes'] / one['peak_rss_bytes']:.2f}" if one else "–"
         exchange = f"{m['exchange_ms']:,.1f} | {m['exchange_bytes_per_s'] / 1e9:.2f}" if ranks > 1 else "– | –"
         share = f"{100 * m['communication_share']:.1f} %" if ranks > 1 else "–"
+        times = f"{peer['ms'] / m['ms']:.2f}" if peer else "–"
         print(
             f"| {link if ranks > 1 else '–'} | {ranks} × {m['threads']:.0f} | {program} | {m['ms']:,.1f} | {m['alone_ms']:,.1f} | {exchange} "
-            f"| {share} | {m['peak_rss_bytes'] / 2**30:.2f} GiB | {speed} | {memory} | {peer['ms'] / m['ms'] if peer else 0:.2f} |"
-            .replace("| 0.00 |", "| – |")
+            f"| {share} | {m['peak_rss_bytes'] / 2**30:.2f} GiB | {speed} | {memory} | {times} |"
         )
-    return 0 if results else "nothing ran"
+    return 0
 
 
 if __name__ == "__main__":

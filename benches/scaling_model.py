@@ -14,13 +14,15 @@ Measured: the milliseconds of a micro-batch (--step, --scale; by default, the li
 without a measurement takes that of the nearest one, multiplied by the ratio of the useful floating-point operations.
 Assumed: the cost of a message (--alpha), the usable part of a link (--usable), the backward pass is two thirds of a micro-batch.
 Computed, as crates/train/src/exchange.rs sends them:
-- Gradients: buckets of 400 blocks of 16,384 weights. In each, every rank sends every other rank its slice (pairwise all-to-all): n - 1
-  messages, and (n - 1) / n of the bucket's bytes, in f32 or bf16; more than once if the rank's micro-batches are several sums of the tree
-  (only if their number is no power of two). Buckets are sent during the backward pass of the last micro-batch, except those with the
-  word embeddings, whose gradient is complete at its end.
-- Weights: the same number of bytes in f32 (ring all-gather), after the update: nothing overlaps it.
+- Gradients: buckets of 400 blocks of 16,384 weights, dealt to the ranks in turn. In each bucket, every rank sends every other rank its
+  blocks (pairwise all-to-all): n - 1 messages in f32 or bf16. The rank with the most blocks decides: with many ranks, some have one
+  block of a bucket, and others none. A rank whose micro-batches are several sums of the tree sends each (if their number is a power of
+  two, it is one sum). Buckets are sent during the backward pass of the last micro-batch, except those with the word embeddings, whose
+  gradient is complete at its end.
+- Weights: the same number of bytes in f32 (all-gather), after the update: nothing overlaps it.
 - Four small all-gathers: counts, losses, sums for the norm.
-- Local steps: no exchange in a step; every N steps one of 3 times the weights, in f32 (weights and both moments), which nothing overlaps.
+- Local steps: no exchange of gradients; every N steps the means of the weights' changes and of both moments, 3 times the weights in f32
+  (all-to-all, then all-gather, in equal parts of 4,194,304 numbers), which nothing overlaps.
 Not modelled: the division of the optimizer's time among the ranks (a gain), packing and adding in memory, ranks of different speed,
 congested switches.
 """
@@ -31,6 +33,8 @@ import sys
 
 # Blocks of the optimizer's shares, and of a bucket: Share::BLOCK in crates/engine, BUCKET_BLOCKS in crates/train/src/exchange.rs.
 BLOCK, BUCKET_BLOCKS = 16_384, 400
+# Numbers of a part of the exchange of local steps: CHUNK in crates/train/src/local_steps.rs.
+CHUNK = 1 << 22
 SMALL_GATHERS = 4
 BACKWARD = 2 / 3
 PREDICTED = 0.15
@@ -73,7 +77,7 @@ def parameters(m):
 def vocabulary(line):
     """The vocabulary of a measured model, whose number of weights is known."""
     without = parameters(dict(line, vocab=0))
-    return round((line["parameters"] - without) / (line["hidden"] + 1))
+    return (line["parameters"] - without) // (line["hidden"] + 1)
 
 
 def operations(m):
@@ -111,9 +115,10 @@ class Network:
     def __init__(self, alpha, beta):
         self.alpha, self.beta = alpha, beta
 
-    def move(self, ranks, data):
-        """Pairwise all-to-all of `data` bytes at each rank, or a ring all-gather of `data` bytes in all."""
-        return (ranks - 1) * (self.alpha + data / ranks / self.beta)
+    def move(self, ranks, bucket, width):
+        """Pairwise all-to-all or all-gather of a bucket of weights of `width` bytes each."""
+        largest = min(bucket, math.ceil(math.ceil(bucket / BLOCK) / ranks) * BLOCK)
+        return (ranks - 1) * (self.alpha + width * largest / self.beta)
 
     def small(self, ranks):
         return SMALL_GATHERS * math.ceil(math.log2(ranks)) * self.alpha
@@ -123,10 +128,15 @@ class Network:
         return [min(size, weights - start) for start in range(0, weights, size)]
 
     def gradients(self, weights, ranks, wire, pieces=1):
-        return sum(self.move(ranks, wire * pieces * bucket) for bucket in self.buckets(weights))
+        return sum(self.move(ranks, bucket, wire * pieces) for bucket in self.buckets(weights))
 
     def weights(self, weights, ranks):
-        return sum(self.move(ranks, 4 * bucket) for bucket in self.buckets(weights))
+        return sum(self.move(ranks, bucket, 4) for bucket in self.buckets(weights))
+
+    def local(self, weights, ranks):
+        """The exchange of local steps."""
+        parts = [min(CHUNK, weights - start) for start in range(0, weights, CHUNK)]
+        return 3 * sum(2 * (ranks - 1) * (self.alpha + 4 * part / ranks / self.beta) for part in parts)
 
     def exposed(self, weights, embeddings, ranks, wire, backward, pieces):
         """The part of a step in which ranks only communicate."""
@@ -217,7 +227,7 @@ def main():
         seconds, source = micro_batch(model, steps)
         times[name] = seconds / a.faster
         shape = f"{source['batch']}×{source['seq']}, {source['layers']} layers, hidden {source['hidden']}, vocabulary {source['vocab']:,}"
-        is_same = all(source[key] == model[key] for key in ("layers", "hidden", "vocab", "batch", "seq"))
+        is_same = all(source[key] == model[key] for key in model)
         origin = "measured" if is_same else f"computed by operations from the measured {source['ms']:g} ms of {shape}"
         if a.faster != 1:
             origin += f"; divided by {a.faster:g}"
@@ -240,7 +250,7 @@ def main():
                     values = []
                     for n in a.ranks:
                         if local:
-                            each = 3 * (net.gradients(weights, n, 4) + net.weights(weights, n)) / local + net.small(n)
+                            each = net.local(weights, n) / local + net.small(n)
                         else:
                             pieces = most_sums(n * own, n)
                             each = net.exposed(weights, embeddings, n, wire, BACKWARD * seconds, pieces)
