@@ -244,6 +244,14 @@ def run(commands, limit):
         return objects[-1] if objects else dict(error="printed no JSON")
 
 
+def sent_and_received(program, result):
+    """Bytes that each rank sends in an exchange, as many as it receives: Cloze sends gradients in their type, and weights in f32; DDP sums
+    gradients twice around a ring, in their type."""
+    wire = 2 if result["gradients"] == "bf16" else 4
+    each = wire + 4 if program == "cloze" else 2 * wire
+    return each * result["parameters"] * (result["ranks"] - 1) / result["ranks"]
+
+
 def main():
     a = parse()
     record = open(a.out, "a") if a.out else None
@@ -286,6 +294,8 @@ def main():
                             if rate:
                                 about["link_bits_per_s"] = bits(rate)
                             say(**{**result, **about})
+                            if "error" not in result and ranks > 1:
+                                result["exchange_bytes_per_s"] = sent_and_received(program, result) / (result["exchange_ms"] / 1e3)
                             if "error" not in result:
                                 results.setdefault((link, ranks, program), []).append(result)
             finally:
@@ -302,7 +312,7 @@ def main():
         f"\nL{a.layers} H{a.hidden}, {a.micro_batches} micro-batches of {a.batch}×{a.seq}, {a.precision}, gradients in {a.gradients}, "
         f"{a.threads} threads in all; medians of up to {a.rounds} runs of {a.steps} steps.\n"
     )
-    print("| link | ranks × threads | program | ms per step | alone, ms | exchange, ms | GB/s | communication | memory of a rank "
+    print("| link | ranks × threads | program | ms per step | alone, ms | exchange, ms | sent, GB/s | communication | memory of a rank "
           "| × one rank's speed | × one rank's memory | × DDP's speed |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for (link, ranks, program), m in median.items():
