@@ -1,4 +1,4 @@
-//! Handles SIGINT (Ctrl-C), SIGTERM and SIGHUP. During training the first signal sets a flag: the run finishes its step
+//! Handles SIGINT (Ctrl-C), SIGTERM, SIGHUP and SIGUSR1. During training the first signal sets a flag: the run finishes its step
 //! and saves. At any other time, and at the second signal, the program exits at once and removes unfinished output
 //! files.
 
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 #[cfg(unix)]
-use signal_hook::consts::{SIGHUP, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGXFSZ};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 #[cfg(unix)]
@@ -42,6 +42,10 @@ pub fn watch(message: &'static str) -> std::io::Result<()> {
         // `nohup` sets SIGHUP to be ignored; keep that.
         if !is_ignored(SIGHUP) {
             signals.push(SIGHUP);
+        }
+        // mpirun gives it to all ranks, and Slurm can send it before the time of a job is over.
+        if !is_ignored(SIGUSR1) {
+            signals.push(SIGUSR1);
         }
         let mut signals_received = Signals::new(&signals)?;
         let thread = std::thread::Builder::new().name("signals".to_owned());

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::Result;
 use cloze_comm::{Communicator, Launch, threads_of_rank};
 
+use cloze_train::agreement::require_same;
+
 use crate::failure::usage;
 
 /// How long a rank waits for the others, in seconds, unless `CLOZE_PATIENCE` is set. Rank 0 saves checkpoints while they wait.
@@ -43,8 +45,15 @@ pub fn start(supports_ranks: bool, print: fn(&str)) -> Result<()> {
         cloze_files::remove_unfinished();
         print(line);
     })?;
+    require_same(&ranks, "program", program()?.as_bytes())?;
     let _ = RANKS.set(ranks);
     Ok(())
+}
+
+/// The version and the digest of this program: another build may round differently.
+fn program() -> Result<String> {
+    let digest = cloze_files::digest::of_file(&std::env::current_exe()?)?;
+    Ok(format!("{} {} {}", crate::VERSION, digest.bytes, digest.xxh3))
 }
 
 /// Whether this process is rank 0, or the only one, according to the launcher. Before [`start`], too.

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-/// The share of a rank in the arena: blocks of consecutive weights, dealt to the ranks in turn. A rank updates only the weights of its
-/// share, and has only their moments (Rajbhandari et al. 2020, "ZeRO", stage 1).
+/// The share of a rank in the arena: consecutive blocks of weights, dealt to the ranks in turn. A rank updates only the weights of its
+/// share, and has only their moments (Rajbhandari et al. 2020, "ZeRO", stage 1). A round, in which each rank gets some blocks, is what the
+/// ranks exchange at once.
 ///
 /// Sums of squares are added block by block, so that they do not depend on the number of ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +26,19 @@ impl Share {
         Share { rank, size }
     }
 
+    /// Blocks that a rank gets in a round: 4 MB for all ranks, which stay in the caches while they are exchanged, and at least one.
+    fn dealt(self) -> usize {
+        (64 / self.size).clamp(1, 32)
+    }
+
+    /// Weights of a round.
+    pub fn round(self) -> usize {
+        self.dealt() * self.size * Self::BLOCK
+    }
+
     /// The rank that has a block.
     pub fn owner(self, block: usize) -> usize {
-        block % self.size
+        block / self.dealt() % self.size
     }
 
     /// The number of weights of an arena of `count` weights.
@@ -50,7 +61,8 @@ impl Share {
         }
         let (block, offset) = (part.start / Self::BLOCK, part.start % Self::BLOCK);
         assert!(self.owner(block) == self.rank && offset + part.len() <= Self::BLOCK, "{part:?} in the share {self:?}");
-        let start = block / self.size * Self::BLOCK + offset;
+        let (round, dealt) = (part.start / self.round(), self.dealt());
+        let start = (round * dealt + block % dealt) * Self::BLOCK + offset;
         start..start + part.len()
     }
 }
@@ -61,8 +73,8 @@ mod tests {
 
     #[test]
     fn shares_cover_the_arena_once() {
-        let count = 5 * Share::BLOCK + 100;
-        for size in 1..5 {
+        let count = 150 * Share::BLOCK + 100;
+        for size in [1, 2, 3, 4, 70] {
             let mut seen = vec![0; count];
             for rank in 0..size {
                 let share = Share::new(rank, size);
@@ -75,7 +87,9 @@ mod tests {
             }
             assert!(seen.iter().all(|n| *n == 1));
         }
-        let parts: Vec<_> = Share::new(1, 2).ranges(10..3 * Share::BLOCK).collect();
-        assert_eq!(parts, [Share::BLOCK..2 * Share::BLOCK]);
+        let second = Share::new(1, 2);
+        let parts: Vec<_> = second.ranges(31 * Share::BLOCK..33 * Share::BLOCK + 5).collect();
+        assert_eq!(parts, [32 * Share::BLOCK..33 * Share::BLOCK, 33 * Share::BLOCK..33 * Share::BLOCK + 5]);
+        assert_eq!(second.place(96 * Share::BLOCK + 7..97 * Share::BLOCK), 32 * Share::BLOCK + 7..33 * Share::BLOCK);
     }
 }

@@ -8,18 +8,15 @@
 //! a bucket while the pass goes on.
 
 use std::ops::Range;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cloze_comm::{Communicator, ReduceBuffers};
 use cloze_engine::{Device, GradientSums, Gradients, Parameters, Share};
 use serde::{Deserialize, Serialize};
 
-/// Blocks of a bucket: 4 MB of f32, which stay in the caches between packing, sending and adding. With many ranks up to 26 MB, as in
-/// PyTorch's DistributedDataParallel, so that messages are not small.
-const BUCKET_BLOCKS: usize = 64;
-const BUCKET_BLOCKS_OF_RANK: usize = 16;
-const MAX_BUCKET_BLOCKS: usize = 400;
+/// Packed buckets that wait to be sent. More would not make a slow network faster.
+const WAITING: usize = 8;
 
 /// The type of gradients on the way between ranks. They are added in f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,13 +37,19 @@ impl Wire {
     }
 }
 
-/// A range of the arena whose gradients are sent together.
+/// A range of the arena whose gradients are sent together: a round of the shares. The slices of the ranks are consecutive.
 struct Bucket {
     range: Range<usize>,
-    /// The slices of each rank, one after another.
-    slices: Vec<Vec<Range<usize>>>,
-    /// Their numbers of weights.
+    /// The number of weights of each rank's slice.
     counts: Vec<usize>,
+}
+
+impl Bucket {
+    /// The slice of a rank.
+    fn slice(&self, rank: usize) -> Range<usize> {
+        let start = self.range.start + self.counts[..rank].iter().sum::<usize>();
+        start..start + self.counts[rank]
+    }
 }
 
 /// The buckets of a network, and how they are sent.
@@ -68,12 +71,10 @@ pub(crate) struct Buffers {
     received: ReduceBuffers,
     /// The slices of the gradient that this rank has received, from the last bucket to the first.
     own: Vec<f32>,
-    /// The weights of a bucket.
-    weights: Vec<f32>,
 }
 
 impl<'a> Exchange<'a> {
-    /// For a step with `parts` micro-batches. Blocks without trained weights are not sent.
+    /// For a step with `parts` micro-batches. Rounds without trained weights are not sent.
     pub(crate) fn new(
         ranks: &'a Communicator,
         share: Share,
@@ -81,24 +82,18 @@ impl<'a> Exchange<'a> {
         parts: usize,
         wire: Wire,
     ) -> Exchange<'a> {
-        let mut blocks: Vec<usize> = params
-            .trained_ranges()
-            .into_iter()
-            .flat_map(|range| range.start / Share::BLOCK..range.end.div_ceil(Share::BLOCK))
-            .collect();
-        blocks.dedup();
-        let count = params.count();
-        let bucket = |blocks: &[usize]| {
-            let mut slices = vec![Vec::new(); ranks.size()];
-            let of_block = |block: usize| block * Share::BLOCK..count.min((block + 1) * Share::BLOCK);
-            blocks.iter().for_each(|&block| slices[share.owner(block)].push(of_block(block)));
-            let counts = slices.iter().map(|slices| slices.iter().map(Range::len).sum()).collect();
-            let range = of_block(blocks[0]).start..of_block(blocks[blocks.len() - 1]).end;
-            Bucket { range, slices, counts }
+        let (round, count) = (share.round(), params.count());
+        let trained = params.trained_ranges();
+        let of_rounds = trained.iter().flat_map(|range| range.start / round..range.end.div_ceil(round));
+        let mut rounds: Vec<usize> = of_rounds.collect();
+        rounds.dedup();
+        let of_rank = round / ranks.size();
+        let bucket = |number: usize| {
+            let range = number * round..count.min((number + 1) * round);
+            let slice = |rank: usize| range.len().saturating_sub(rank * of_rank).min(of_rank);
+            Bucket { counts: (0..ranks.size()).map(slice).collect(), range }
         };
-        let of_bucket = (BUCKET_BLOCKS_OF_RANK * ranks.size()).clamp(BUCKET_BLOCKS, MAX_BUCKET_BLOCKS);
-        let buckets = blocks.chunks(of_bucket).map(bucket).collect();
-        Exchange { ranks, share, buckets, parts, wire }
+        Exchange { ranks, share, buckets: rounds.into_iter().map(bucket).collect(), parts, wire }
     }
 
     /// Sends and adds all buckets. `packed` gives those of this rank, from the last to the first.
@@ -126,7 +121,7 @@ impl<'a> Exchange<'a> {
 
     /// Runs the last backward pass of this rank, which reports complete gradients to the [`Sending`], while buckets are sent and added.
     pub(crate) fn overlap(&self, device: &Device, buffers: &mut Buffers, run: impl FnOnce(&mut Sending<'_>)) {
-        let (sender, receiver) = channel();
+        let (sender, receiver) = sync_channel(WAITING);
         let Buffers { packed: free, rounded, received, own, .. } = buffers;
         own.resize(self.buckets.iter().map(|bucket| bucket.counts[self.ranks.rank()]).sum(), 0.0);
         // Taken by the thread, or afterwards if the system cannot start one.
@@ -138,6 +133,13 @@ impl<'a> Exchange<'a> {
         };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("exchange".into()).spawn_scoped(scope, sum);
+            let mut sender = sender;
+            if thread.is_err()
+                && let Some((receiver, _)) = &mut *lock(&work)
+            {
+                // Nobody receives until all are sent.
+                (sender, *receiver) = sync_channel(self.buckets.len());
+            }
             let unsent = self.buckets.iter().map(|bucket| bucket.range.len()).collect();
             run(&mut Sending { exchange: self, device, sender, free, unsent, next: self.buckets.len() });
             match thread {
@@ -151,40 +153,20 @@ impl<'a> Exchange<'a> {
     pub(crate) fn write(&self, buffers: &Buffers, gradients: &mut Gradients) {
         let mut rest = &buffers.own[..];
         for bucket in self.buckets.iter().rev() {
-            for slice in &bucket.slices[self.ranks.rank()] {
-                let (now, later) = rest.split_at(slice.len());
-                gradients.write(slice.clone(), now);
-                rest = later;
-            }
+            let slice = bucket.slice(self.ranks.rank());
+            let (now, later) = rest.split_at(slice.len());
+            gradients.write(slice, now);
+            rest = later;
         }
     }
 
     /// Gets the weights that other ranks have updated.
-    pub(crate) fn gather_weights(&self, params: &mut Parameters, buffers: &mut Buffers) {
-        let all = &mut buffers.weights;
-        for Bucket { slices, counts, .. } in &self.buckets {
-            all.resize(counts.iter().sum(), 0.0);
-            params.edit_all(|weights| {
-                let start: usize = counts[..self.ranks.rank()].iter().sum();
-                let mut rest = &mut all[start..];
-                for slice in &slices[self.ranks.rank()] {
-                    let (now, later) = rest.split_at_mut(slice.len());
-                    now.copy_from_slice(&weights[slice.clone()]);
-                    rest = later;
-                }
-                self.ranks.all_gather_parts(all, counts);
-                let mut rest = &all[..];
-                for (rank, slices) in slices.iter().enumerate() {
-                    for slice in slices {
-                        let (now, later) = rest.split_at(slice.len());
-                        if rank != self.ranks.rank() {
-                            weights[slice.clone()].copy_from_slice(now);
-                        }
-                        rest = later;
-                    }
-                }
-            });
-        }
+    pub(crate) fn gather_weights(&self, params: &mut Parameters) {
+        params.edit_all(|weights| {
+            for Bucket { range, counts } in &self.buckets {
+                self.ranks.all_gather_parts(&mut weights[range.clone()], counts);
+            }
+        });
     }
 }
 
@@ -196,7 +178,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Sending<'a> {
     exchange: &'a Exchange<'a>,
     device: &'a Device,
-    sender: Sender<Vec<f32>>,
+    sender: SyncSender<Vec<f32>>,
     free: &'a Mutex<Vec<Vec<f32>>>,
     /// Weights of each bucket whose gradients are not complete.
     unsent: Vec<usize>,
@@ -237,10 +219,13 @@ impl Sending<'_> {
         let mut numbers = lock(self.free).pop().unwrap_or_default();
         numbers.resize(of_rank * bucket.counts.iter().sum::<usize>(), 0.0);
         let mut rest = &mut numbers[..];
-        for (slices, count) in bucket.slices.iter().zip(&bucket.counts) {
+        for rank in 0..bucket.counts.len() {
+            let slice = bucket.slice(rank);
             for sum in 0..of_rank {
-                let (now, later) = rest.split_at_mut(*count);
-                sums.read(self.device, gradients, sum, slices, now);
+                let (now, later) = rest.split_at_mut(slice.len());
+                // In parts, which the threads share.
+                let parts: Vec<Range<usize>> = Share::WHOLE.ranges(slice.clone()).collect();
+                sums.read(self.device, gradients, sum, &parts, now);
                 rest = later;
             }
         }

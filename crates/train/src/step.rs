@@ -254,7 +254,7 @@ impl<N: Network> Trainer<N> {
             let (gradients, moments) = (&self.gradients, &mut self.moments);
             let report = optimizer_step_of_share(&self.device, params, gradients, moments, &settings, &mut complete);
             if let Some(exchange) = exchange.as_ref().filter(|_| report.finite) {
-                exchange.gather_weights(params, &mut self.buffers);
+                exchange.gather_weights(params);
             }
             update.grad_norm = f64::from(report.grad_norm);
             update.updated = report.finite;
@@ -280,7 +280,7 @@ impl<N: Network> Trainer<N> {
         let (gradients, sums) = (&self.gradients, &self.sums);
         exchange.overlap(&device, &mut self.buffers, |sending| sending.completed(&all, gradients, sums));
         exchange.write(&self.buffers, &mut self.gradients);
-        exchange.gather_weights(self.network.params_mut(), &mut self.buffers);
+        exchange.gather_weights(self.network.params_mut());
     }
 }
 

@@ -111,8 +111,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
 
     let size = ranks.size() as f64;
     // Each rank sends all but its slices of the gradient, and receives all but its slices of the weights.
-    let bytes_each_way = 4.0 * weights as f64 * (size - 1.0) / size;
-    let exchange_rate = if ranks.is_single() { 0.0 } else { 2.0 * bytes_each_way / exchange };
+    let of_gradient = if arguments.gradients == Type::Bf16 { 2.0 } else { 4.0 };
+    let bytes = (of_gradient + 4.0) * weights as f64 * (size - 1.0) / size;
+    let exchange_rate = if ranks.is_single() { 0.0 } else { bytes / exchange };
     let share = (1.0 - alone / together).max(0.0);
     let mut out = crate::output::stdout();
     if arguments.json {

@@ -153,6 +153,11 @@ impl Arguments {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
+    if arguments.text.is_given() && !ranks::current().is_single() {
+        return Err(usage(
+            "--text prepares the data in one process: run cloze vocab and cloze prepare first, and give --set data=SHARDS",
+        ));
+    }
     let named = arguments.named_recipe();
     let out = match &arguments.out {
         Some(out) => out.clone(),
