@@ -25,6 +25,23 @@ fn main() {
     ranks.all_gather_entries(&mut entries, |i| i % size);
     assert!(entries.iter().enumerate().all(|(i, entry)| *entry == i as f64), "all_gather_entries");
     ranks.barrier();
+    // Empty parts, and windows that end within a part.
+    for window in [3, 1 << 20] {
+        let mut found = Vec::new();
+        let gathered = ranks.gather_bytes(&vec![rank as u8; 5 * rank], window, |_, bytes| {
+            found.push(bytes.to_vec());
+            Ok::<(), ()>(())
+        });
+        let expected = if rank == 0 { (0..size).map(|r| vec![r as u8; 5 * r]).collect() } else { Vec::new() };
+        assert!(gathered.is_ok() && found == expected, "gather_bytes");
+    }
+    let other = ranks.first_difference(u64::from(rank + 1 == size)).map(|(rank, _)| rank);
+    assert_eq!((ranks.first_difference(7), other), (None, Some(size - 1)));
+    let worked = ranks.at_root(|| {
+        std::thread::sleep(Duration::from_millis(2500));
+        Ok::<_, ()>(rank)
+    });
+    assert_eq!(worked, Ok((rank == 0).then_some(0)), "at_root");
 
     // Numbers whose sum depends on the order; more and fewer parts than ranks.
     let number = |part: usize, i: usize| ((part * 131 + i * 17) as f32).sin() * 10f32.powi(part as i32 % 7);

@@ -13,6 +13,8 @@ use std::ffi::c_int;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytemuck::cast_slice_mut;
+
 use self::library::{Counts, Handle, Library};
 use self::watch::Watch;
 use crate::{Collective, CommError, Launch};
@@ -193,7 +195,14 @@ impl Collective for Mpi {
     }
 
     fn finish(&self) {
-        let _watch = self.lock();
+        let mut watch = self.lock();
+        let mut sent = vec![0u64; self.size()];
+        sent[self.rank] = watch.end();
+        let of_ranks = counts(&vec![size_of::<u64>(); self.size()]);
+        // SAFETY: the buffer and counts live until the request is complete.
+        let request = unsafe { self.library.all_gather(cast_slice_mut(&mut sent), &of_ranks) };
+        self.wait(&mut watch, request);
+        watch.drain(&self.library, &sent);
         self.library.finalize();
     }
 }
