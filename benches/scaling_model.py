@@ -14,9 +14,9 @@ Measured: the milliseconds of a micro-batch (--step, --scale; by default, the li
 without a measurement takes that of the nearest one, multiplied by the ratio of the useful floating-point operations.
 Assumed: the cost of a message (--alpha), the usable part of a link (--usable), the backward pass is two thirds of a micro-batch.
 Computed, as crates/train/src/exchange.rs sends them:
-- Gradients: buckets of 400 blocks of 16,384 weights, dealt to the ranks in turn. In each bucket, every rank sends every other rank its
-  blocks (pairwise all-to-all): n - 1 messages in f32 or bf16. The rank with the most blocks decides: with many ranks, some have one
-  block of a bucket, and others none. A rank whose micro-batches are several sums of the tree sends each (if their number is a power of
+- Gradients: rounds, in which each rank gets some blocks of 16,384 weights (4 MB for all of up to 16 ranks, then 4, 2 or 1 blocks for
+  each). In each round, every rank sends every other rank its blocks (pairwise all-to-all): n - 1 messages in f32 or bf16. The rank with
+  the most blocks decides: with many ranks, some have no block of the last round. A rank whose micro-batches are several sums of the tree sends each (if their number is a power of
   two, it is one sum). Buckets are sent during the backward pass of the last micro-batch, except those with the word embeddings, whose
   gradient is complete at its end.
 - Weights: the same number of bytes in f32 (all-gather), after the update: nothing overlaps it.
@@ -31,8 +31,8 @@ import json
 import math
 import sys
 
-# Blocks of the optimizer's shares, and of a bucket: Share::BLOCK in crates/engine, BUCKET_BLOCKS in crates/train/src/exchange.rs.
-BLOCK, BUCKET_BLOCKS = 16_384, 400
+# Weights of a block of the optimizer's shares: Share::BLOCK in crates/engine/src/share.rs.
+BLOCK = 16_384
 # Numbers of a part of the exchange of local steps: CHUNK in crates/train/src/local_steps.rs.
 CHUNK = 1 << 22
 SMALL_GATHERS = 4
@@ -109,6 +109,12 @@ def most_sums(parts, ranks):
     return max(sums(parts, r * parts // ranks, (r + 1) * parts // ranks) for r in range(ranks))
 
 
+def dealt(ranks):
+    """Blocks that a rank gets in a round: Share::dealt."""
+    least = 4 if ranks <= 64 else 2 if ranks <= 256 else 1
+    return min(max(64 // ranks, least), 32)
+
+
 class Network:
     """alpha: seconds of a message; beta: bytes per second of each rank, in each direction."""
 
@@ -117,21 +123,21 @@ class Network:
 
     def move(self, ranks, bucket, width):
         """Pairwise all-to-all or all-gather of a bucket of weights of `width` bytes each."""
-        largest = min(bucket, math.ceil(math.ceil(bucket / BLOCK) / ranks) * BLOCK)
+        largest = min(bucket, dealt(ranks) * BLOCK)
         return (ranks - 1) * (self.alpha + width * largest / self.beta)
 
     def small(self, ranks):
         return SMALL_GATHERS * math.ceil(math.log2(ranks)) * self.alpha
 
-    def buckets(self, weights):
-        size = BLOCK * BUCKET_BLOCKS
+    def buckets(self, weights, ranks):
+        size = BLOCK * dealt(ranks) * ranks
         return [min(size, weights - start) for start in range(0, weights, size)]
 
     def gradients(self, weights, ranks, wire, pieces=1):
-        return sum(self.move(ranks, bucket, wire * pieces) for bucket in self.buckets(weights))
+        return sum(self.move(ranks, bucket, wire * pieces) for bucket in self.buckets(weights, ranks))
 
     def weights(self, weights, ranks):
-        return sum(self.move(ranks, bucket, 4) for bucket in self.buckets(weights))
+        return sum(self.move(ranks, bucket, 4) for bucket in self.buckets(weights, ranks))
 
     def local(self, weights, ranks):
         """The exchange of local steps."""
@@ -140,8 +146,8 @@ class Network:
 
     def exposed(self, weights, embeddings, ranks, wire, backward, pieces):
         """The part of a step in which ranks only communicate."""
-        all_buckets = len(self.buckets(weights))
-        late = min(all_buckets, math.ceil(embeddings / (BLOCK * BUCKET_BLOCKS)))
+        all_buckets = len(self.buckets(weights, ranks))
+        late = min(all_buckets, math.ceil(embeddings / (BLOCK * dealt(ranks) * ranks)))
         exchange = self.gradients(weights, ranks, wire, pieces)
         hidden = backward * (1 - late / all_buckets)
         gradients = max(exchange * late / all_buckets, exchange - hidden)

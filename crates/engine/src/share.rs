@@ -26,9 +26,15 @@ impl Share {
         Share { rank, size }
     }
 
-    /// Blocks that a rank gets in a round: 4 MB for all ranks, which stay in the caches while they are exchanged, and at least one.
+    /// Blocks that a rank gets in a round: 4 MB for all of a few ranks, which stay in the caches while they are exchanged. With many ranks,
+    /// a few blocks for each, so that messages are not too small; with very many, one, so that all have some.
     fn dealt(self) -> usize {
-        (64 / self.size).clamp(1, 32)
+        let least = match self.size {
+            ..=64 => 4,
+            ..=256 => 2,
+            _ => 1,
+        };
+        (64 / self.size).clamp(least, 32)
     }
 
     /// Weights of a round.
