@@ -16,6 +16,9 @@ const PATIENCE: u64 = 600;
 /// How long a failed rank gives rank 0 to fail with the same message, so that it appears only once.
 const FIRST_RANK_FIRST: Duration = Duration::from_secs(1);
 
+/// How long a failed rank gives the launcher to pass on its error line before all processes end: MPICH's may lose it otherwise.
+const LINE_ARRIVES: Duration = Duration::from_millis(200);
+
 static RANKS: OnceLock<Communicator> = OnceLock::new();
 
 /// The ranks of this job.
@@ -86,7 +89,10 @@ pub fn before_error() -> String {
 /// Ends the job after this rank has failed: the others may wait for it.
 pub fn abort(code: u8) -> ExitCode {
     match RANKS.get().filter(|ranks| !ranks.is_single()) {
-        Some(ranks) => ranks.abort(code),
+        Some(ranks) => {
+            std::thread::sleep(LINE_ARRIVES);
+            ranks.abort(code)
+        }
         None => ExitCode::from(code),
     }
 }
