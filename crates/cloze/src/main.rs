@@ -175,6 +175,10 @@ fn fail(error: &anyhow::Error, terminal: &Terminal) -> ExitCode {
     if output::is_broken_pipe(error) {
         return ExitCode::from(if interrupt::stop().load(Ordering::Relaxed) { INTERRUPTED } else { 0 });
     }
+    // A wrong command line is wrong at all ranks.
+    if error.is::<UsageError>() && !ranks::is_root() {
+        return ranks::abort(USAGE);
+    }
     let line = ranks::before_error() + &one_line(error);
     terminal.error(&line);
     ranks::abort(exit_code(error))

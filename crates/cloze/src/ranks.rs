@@ -48,9 +48,8 @@ pub fn start(supports_ranks: bool, print: fn(&str)) -> Result<()> {
         cloze_files::remove_unfinished();
         print(line);
     })?;
-    require_same(&ranks, "program", program()?.as_bytes())?;
-    let _ = RANKS.set(ranks);
-    Ok(())
+    let ranks = RANKS.get_or_init(|| ranks);
+    Ok(require_same(ranks, "program", program()?.as_bytes())?)
 }
 
 /// The version and the digest of this program: another build may round differently.
