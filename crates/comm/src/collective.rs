@@ -16,7 +16,8 @@ pub trait Collective: Send + Sync {
     /// The transport, for messages.
     fn describe(&self) -> String;
 
-    /// Sends `send_counts[r]` bytes of `send` to each rank r, one after another, and receives `receive_counts[r]` bytes from it.
+    /// Sends `send_counts[r]` bytes of `send` to each rank r, one after another, and receives `receive_counts[r]` bytes from it. What this
+    /// rank has for itself is not copied if its `receive_counts` is 0.
     fn all_to_all(&self, send: &[u8], send_counts: &[usize], receive: &mut [u8], receive_counts: &[usize]);
 
     /// Every rank r gives `counts[r]` bytes, its part of `all`; then `all` has those of all ranks, one after another.

@@ -24,11 +24,18 @@ pub struct ReduceBuffers {
 
 /// Numbers that are sent and added in f32.
 pub trait Reducible: Pod {
+    /// The number in f32.
+    fn to_f32(self) -> f32;
+
     /// Receives `count` numbers, and returns them in f32.
     fn receive(buffers: &mut ReduceBuffers, count: usize, receive: impl FnOnce(&mut [Self])) -> &mut [f32];
 }
 
 impl Reducible for f32 {
+    fn to_f32(self) -> f32 {
+        self
+    }
+
     fn receive(buffers: &mut ReduceBuffers, count: usize, receive: impl FnOnce(&mut [f32])) -> &mut [f32] {
         let numbers = first(&mut buffers.numbers, count);
         receive(numbers);
@@ -38,11 +45,15 @@ impl Reducible for f32 {
 
 /// bf16, by its bits.
 impl Reducible for u16 {
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self) << 16)
+    }
+
     fn receive(buffers: &mut ReduceBuffers, count: usize, receive: impl FnOnce(&mut [u16])) -> &mut [f32] {
         let ReduceBuffers { numbers, rounded } = buffers;
         let (numbers, rounded) = (first(numbers, count), first(rounded, count));
         receive(rounded);
-        numbers.iter_mut().zip(rounded).for_each(|(to, bits)| *to = f32::from_bits(u32::from(*bits) << 16));
+        numbers.iter_mut().zip(rounded).for_each(|(to, bits)| *to = bits.to_f32());
         numbers
     }
 }
@@ -249,32 +260,32 @@ impl Communicator {
         to: &mut [f32],
     ) {
         let tree = Tree::new(parts);
-        let of_rank = |rank| tree.sums_of(part(parts, rank, self.size()));
-        let length = counts[self.rank()];
-        let sums: Vec<Vec<Range<usize>>> = (0..self.size()).map(of_rank).collect();
-        let mine = sums[self.rank()].len();
+        let sums: Vec<Vec<Range<usize>>> =
+            (0..self.size()).map(|rank| tree.sums_of(part(parts, rank, self.size()))).collect();
+        let (mine, length) = (sums[self.rank()].len(), counts[self.rank()]);
         let bytes = |count: usize| count * size_of::<T>();
         let send_counts: Vec<usize> = counts.iter().map(|count| bytes(count * mine)).collect();
-        let receive_counts: Vec<usize> = sums.iter().map(|sums| bytes(sums.len() * length)).collect();
-        let pieces: Vec<Range<usize>> = sums.into_iter().flatten().collect();
-        let numbers = T::receive(buffers, pieces.len() * length, |received| {
+        // This rank's own numbers are read where they are.
+        let received = |rank: usize| if rank == self.rank() { 0 } else { sums[rank].len() * length };
+        let receive_counts: Vec<usize> = (0..self.size()).map(|rank| bytes(received(rank))).collect();
+        let numbers = T::receive(buffers, (0..self.size()).map(received).sum(), |received| {
             self.0.all_to_all(cast_slice(send), &send_counts, cast_slice_mut(received), &receive_counts);
         });
-        if pieces.len() == 1 {
-            to.copy_from_slice(&numbers[..length]);
-        }
-        let mut additions = pieces.len() - 1;
-        tree.combine(&pieces, &mut |left, right| {
-            let (before, after) = numbers.split_at_mut(right * length);
-            let (sum, right) = (&mut before[left * length..][..length], &after[..length]);
-            additions -= 1;
-            if additions == 0 {
-                // The last one is that of the complete sum.
-                to.iter_mut().zip(sum).zip(right).for_each(|((to, left), right)| *to = *left + *right);
-            } else {
-                sum.iter_mut().zip(right).for_each(|(sum, number)| *sum += number);
+        let own: usize = counts[..self.rank()].iter().sum::<usize>() * mine;
+        let mut places = Vec::new();
+        let mut received = 0;
+        for (rank, sums) in sums.iter().enumerate() {
+            for number in 0..sums.len() {
+                if rank == self.rank() {
+                    places.push(Place::Own(own + number * length));
+                } else {
+                    places.push(Place::Received(received));
+                    received += length;
+                }
             }
-        });
+        }
+        let pieces: Vec<Range<usize>> = sums.into_iter().flatten().collect();
+        add_pieces(tree, &pieces, places, Numbers { own: send, received: numbers, length }, to);
     }
 
     /// Replaces the numbers by their sums over all ranks, added in the order of the [`Tree`] of ranks.
@@ -289,6 +300,65 @@ impl Communicator {
         numbers[own].copy_from_slice(&sums);
         self.all_gather_parts(numbers, &counts);
     }
+}
+
+/// Where the numbers of a piece of a sum are.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Among those that this rank sends.
+    Own(usize),
+    Received(usize),
+}
+
+/// The numbers of all pieces.
+struct Numbers<'a, T> {
+    own: &'a [T],
+    received: &'a mut [f32],
+    /// Of a piece.
+    length: usize,
+}
+
+/// Adds pieces in the order of the tree, and writes the sum.
+fn add_pieces<T: Reducible>(
+    tree: Tree,
+    pieces: &[Range<usize>],
+    mut places: Vec<Place>,
+    numbers: Numbers<'_, T>,
+    to: &mut [f32],
+) {
+    let Numbers { own, received, length } = numbers;
+    if let [only] = places[..] {
+        match only {
+            Place::Own(at) => to.iter_mut().zip(&own[at..]).for_each(|(to, number)| *to = number.to_f32()),
+            Place::Received(at) => to.copy_from_slice(&received[at..at + length]),
+        }
+        return;
+    }
+    let mut additions = pieces.len() - 1;
+    tree.combine(pieces, &mut |left, right| {
+        additions -= 1;
+        // The last addition is that of the complete sum. f32 addition is commutative, so that the order of two operands is free.
+        match (places[left], places[right], additions) {
+            (Place::Received(a), Place::Received(b), 0) => {
+                let sums = received[a..a + length].iter().zip(&received[b..b + length]);
+                to.iter_mut().zip(sums).for_each(|(to, (x, y))| *to = x + y);
+            }
+            (Place::Own(a), Place::Received(b), 0) | (Place::Received(b), Place::Own(a), 0) => {
+                let sums = own[a..a + length].iter().zip(&received[b..b + length]);
+                to.iter_mut().zip(sums).for_each(|(to, (x, y))| *to = x.to_f32() + y);
+            }
+            (Place::Received(a), Place::Received(b), _) => {
+                let (before, after) = received.split_at_mut(b);
+                before[a..a + length].iter_mut().zip(&after[..length]).for_each(|(sum, number)| *sum += number);
+            }
+            (Place::Own(a), Place::Received(b), _) | (Place::Received(b), Place::Own(a), _) => {
+                let sums = received[b..b + length].iter_mut();
+                sums.zip(&own[a..a + length]).for_each(|(sum, number)| *sum += number.to_f32());
+                places[left] = Place::Received(b);
+            }
+            (Place::Own(_), Place::Own(_), _) => unreachable!("a rank adds what it can add alone before it sends"),
+        }
+    });
 }
 
 #[cfg(test)]

@@ -24,7 +24,9 @@ impl Collective for Single {
     }
 
     fn all_to_all(&self, send: &[u8], _: &[usize], receive: &mut [u8], _: &[usize]) {
-        receive.copy_from_slice(send);
+        if !receive.is_empty() {
+            receive.copy_from_slice(send);
+        }
     }
 
     fn all_gather(&self, _: &mut [u8], _: &[usize]) {}

@@ -1,6 +1,6 @@
 //! Gradients in one flat `f32` arena with the layout of the parameters, in the memory of their device.
 
-use crate::{DType, Device, ParamId, Parameters, Tensor};
+use crate::{DType, Device, ParamId, Parameters, Share, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -13,8 +13,9 @@ pub(crate) enum Write {
     Add,
 }
 
-/// The gradient of every weight, with the layout of its [`Parameters`].
+/// The gradient of every weight, with the layout of its [`Parameters`]; or that of the weights of a [`Share`], in their order.
 pub struct Gradients {
+    share: Share,
     ranges: Vec<Range<usize>>,
     arena: Tensor,
     /// Parameters whose gradient counts as zero, although their memory was not written. The first contribution of a
@@ -27,7 +28,23 @@ impl Gradients {
     pub fn zeros_like(params: &Parameters) -> Gradients {
         let arena = params.device().zeros(params.count());
         let ranges: Vec<_> = params.ids().map(|id| params.range(id)).collect();
-        Gradients { cleared: vec![false; ranges.len()], ranges, arena }
+        Gradients { share: Share::WHOLE, cleared: vec![false; ranges.len()], ranges, arena }
+    }
+
+    /// Zero gradients for the weights of a share. Only [`edit_part`](Self::edit_part) and the optimizer use them.
+    pub fn zeros_of(params: &Parameters, share: Share) -> Gradients {
+        let arena = params.device().zeros(share.count(params.count()));
+        Gradients { share, cleared: Vec::new(), ranges: Vec::new(), arena }
+    }
+
+    /// Lets `edit` change the gradients of a part of the arena, in consecutive blocks of the share.
+    pub fn edit_part<T>(&mut self, part: Range<usize>, edit: impl FnOnce(&mut [f32]) -> T) -> T {
+        self.arena.edit(self.share.place(part), edit)
+    }
+
+    /// The weights whose gradients these are.
+    pub(crate) fn share(&self) -> Share {
+        self.share
     }
 
     /// Sets every gradient to zero, before the first micro-batch of a step. They cannot be read until the next backward
@@ -119,12 +136,6 @@ impl Gradients {
     pub(crate) fn swap_arena(&mut self, arena: Tensor) -> Tensor {
         self.finish();
         std::mem::replace(&mut self.arena, arena)
-    }
-
-    /// Overwrites a range of the gradients, after a backward pass; it may be part of a parameter.
-    pub fn write(&mut self, range: Range<usize>, values: &[f32]) {
-        self.finish();
-        self.arena.write(range, values);
     }
 
     /// The complete arena, mutable, for backends. Write only where [`Gradients::begin_write`] allowed it.

@@ -59,17 +59,16 @@ impl Share {
         blocks.filter(move |block| self.owner(*block) == self.rank).map(part).filter(|range| !range.is_empty())
     }
 
-    /// The place of a part of the arena among the weights of the share. The part must be in one block of the share, unless the share is
-    /// the whole.
+    /// The place of a part of the arena among the weights of the share. The part must be in consecutive blocks of the share.
     pub(crate) fn place(self, part: Range<usize>) -> Range<usize> {
         if self.size == 1 {
             return part;
         }
-        let (block, offset) = (part.start / Self::BLOCK, part.start % Self::BLOCK);
-        assert!(self.owner(block) == self.rank && offset + part.len() <= Self::BLOCK, "{part:?} in the share {self:?}");
-        let (round, dealt) = (part.start / self.round(), self.dealt());
-        let start = (round * dealt + block % dealt) * Self::BLOCK + offset;
-        start..start + part.len()
+        let (round, dealt) = (part.start / self.round(), self.dealt() * Self::BLOCK);
+        let start = part.start % dealt;
+        let is_owned = self.owner(part.start / Self::BLOCK) == self.rank && start + part.len() <= dealt;
+        assert!(is_owned || part.is_empty(), "{part:?} in the share {self:?}");
+        round * dealt + start..round * dealt + start + part.len()
     }
 }
 

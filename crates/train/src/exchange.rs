@@ -69,8 +69,8 @@ pub(crate) struct Buffers {
     packed: Mutex<Vec<Vec<f32>>>,
     rounded: Vec<u16>,
     received: ReduceBuffers,
-    /// The slices of the gradient that this rank has received, from the last bucket to the first.
-    own: Vec<f32>,
+    /// The gradients of the share, added over all ranks.
+    own: Option<Gradients>,
 }
 
 impl<'a> Exchange<'a> {
@@ -101,31 +101,29 @@ impl<'a> Exchange<'a> {
         &self,
         packed: impl IntoIterator<Item = Vec<f32>>,
         free: &Mutex<Vec<Vec<f32>>>,
-        (rounded, received, own): (&mut Vec<u16>, &mut ReduceBuffers, &mut [f32]),
+        (rounded, received, own): (&mut Vec<u16>, &mut ReduceBuffers, &mut Gradients),
     ) {
-        let mut rest = own;
         for (bucket, numbers) in self.buckets.iter().rev().zip(packed) {
-            let (now, later) = rest.split_at_mut(bucket.counts[self.ranks.rank()]);
-            match self.wire {
-                Wire::F32 => self.ranks.reduce_scatter(self.parts, &numbers, &bucket.counts, received, now),
+            own.edit_part(bucket.slice(self.ranks.rank()), |to| match self.wire {
+                Wire::F32 => self.ranks.reduce_scatter(self.parts, &numbers, &bucket.counts, received, to),
                 Wire::Bf16 => {
                     rounded.clear();
                     rounded.extend(numbers.iter().map(|number| to_bf16(*number)));
-                    self.ranks.reduce_scatter(self.parts, rounded, &bucket.counts, received, now);
+                    self.ranks.reduce_scatter(self.parts, rounded, &bucket.counts, received, to);
                 }
-            }
+            });
             lock(free).push(numbers);
-            rest = later;
         }
     }
 
     /// Runs the last backward pass of this rank, which reports complete gradients to the [`Sending`], while buckets are sent and added.
+    /// The gradients of the share are then in the buffers.
     pub(crate) fn overlap(&self, device: &Device, buffers: &mut Buffers, run: impl FnOnce(&mut Sending<'_>)) {
         let (sender, receiver) = sync_channel(WAITING);
-        let Buffers { packed: free, rounded, received, own, .. } = buffers;
-        own.resize(self.buckets.iter().map(|bucket| bucket.counts[self.ranks.rank()]).sum(), 0.0);
+        let Buffers { packed: free, rounded, received, own } = buffers;
+        let own = own.as_mut().expect("buffers of this network");
         // Taken by the thread, or afterwards if the system cannot start one.
-        let work = Mutex::new(Some((receiver, (rounded, received, &mut own[..]))));
+        let work = Mutex::new(Some((receiver, (rounded, received, own))));
         let free = &*free;
         let sum = || {
             let (receiver, memory) = lock(&work).take().expect("the work is done once");
@@ -149,17 +147,6 @@ impl<'a> Exchange<'a> {
         });
     }
 
-    /// Writes the received slices to the gradients.
-    pub(crate) fn write(&self, buffers: &Buffers, gradients: &mut Gradients) {
-        let mut rest = &buffers.own[..];
-        for bucket in self.buckets.iter().rev() {
-            let slice = bucket.slice(self.ranks.rank());
-            let (now, later) = rest.split_at(slice.len());
-            gradients.write(slice, now);
-            rest = later;
-        }
-    }
-
     /// Gets the weights that other ranks have updated.
     pub(crate) fn gather_weights(&self, params: &mut Parameters) {
         params.edit_all(|weights| {
@@ -167,6 +154,18 @@ impl<'a> Exchange<'a> {
                 self.ranks.all_gather_parts(&mut weights[range.clone()], counts);
             }
         });
+    }
+}
+
+impl Buffers {
+    /// Makes room for the gradients of a share.
+    pub(crate) fn prepare(&mut self, params: &Parameters, share: Share) {
+        self.own.get_or_insert_with(|| Gradients::zeros_of(params, share));
+    }
+
+    /// The gradients of the share after an exchange; of all weights (`alone`) in a job of one process.
+    pub(crate) fn gradients<'a>(&'a self, alone: &'a Gradients) -> &'a Gradients {
+        self.own.as_ref().unwrap_or(alone)
     }
 }
 

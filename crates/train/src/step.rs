@@ -148,7 +148,7 @@ impl<N: Network> Trainer<N> {
         self.precision
     }
 
-    /// The gradients of the last step, before clipping; in a job of several ranks, only those of the weights that this rank updates.
+    /// The gradients of the last step, before clipping; in a job of several ranks, those of this rank's micro-batches.
     pub fn gradients(&self) -> &Gradients {
         &self.gradients
     }
@@ -230,8 +230,8 @@ impl<N: Network> Trainer<N> {
             Some(exchange) => {
                 let device = self.device.clone();
                 let mut buffers = std::mem::take(&mut self.buffers);
+                buffers.prepare(self.network.params(), self.moments.share());
                 exchange.overlap(&device, &mut buffers, |sending| run_last(self, Some(sending)));
-                exchange.write(&buffers, &mut self.gradients);
                 self.buffers = buffers;
             }
         }
@@ -251,7 +251,7 @@ impl<N: Network> Trainer<N> {
                     self.ranks.all_gather_entries(sums, |index| exchange.owner(blocks[index]));
                 }
             };
-            let (gradients, moments) = (&self.gradients, &mut self.moments);
+            let (gradients, moments) = (self.buffers.gradients(&self.gradients), &mut self.moments);
             let report = optimizer_step_of_share(&self.device, params, gradients, moments, &settings, &mut complete);
             if let Some(exchange) = exchange.as_ref().filter(|_| report.finite) {
                 exchange.gather_weights(params);
@@ -278,8 +278,8 @@ impl<N: Network> Trainer<N> {
         let exchange = Exchange::new(&ranks, self.moments.share(), params, ranks.size(), self.wire);
         let all = 0..params.count();
         let (gradients, sums) = (&self.gradients, &self.sums);
+        self.buffers.prepare(params, self.moments.share());
         exchange.overlap(&device, &mut self.buffers, |sending| sending.completed(&all, gradients, sums));
-        exchange.write(&self.buffers, &mut self.gradients);
         exchange.gather_weights(self.network.params_mut());
     }
 }

@@ -159,7 +159,9 @@ impl Collective for Mpi {
             let start = starts[self.rank] as usize;
             start..start + counts[self.rank] as usize
         };
-        receive[part(&from)].copy_from_slice(&send[part(&to)]);
+        if from.0[self.rank] > 0 {
+            receive[part(&from)].copy_from_slice(&send[part(&to)]);
+        }
         (to.0[self.rank], from.0[self.rank]) = (0, 0);
         // SAFETY: the buffers and counts live until the request is complete.
         let request = unsafe { self.library.all_to_all(send, &to, receive, &from) };

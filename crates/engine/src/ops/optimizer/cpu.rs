@@ -13,13 +13,13 @@ const WEIGHTS_IN_CACHE: usize = 1 << 18;
 
 impl OptimizerStep for Cpu {
     fn square_sums(&self, grads: &Gradients, parts: &[Range<usize>]) -> Vec<f64> {
-        let gradients = grads.arena().slice::<f32>();
+        let (gradients, share) = (grads.arena().slice::<f32>(), grads.share());
         let mut sums = vec![0f64; parts.len()];
         let places = DisjointSlice::new(&mut sums);
         self.pool.run(parts.len(), &|i| {
             // SAFETY: each part has its own sum.
             let sum = unsafe { places.part(i..i + 1) };
-            sum[0] = self.level.run(SquareSum(&gradients[parts[i].clone()]));
+            sum[0] = self.level.run(SquareSum(&gradients[share.place(parts[i].clone())]));
         });
         sums
     }
@@ -142,6 +142,8 @@ struct Arenas<'a> {
     first: DisjointSlice<'a, f32>,
     second: DisjointSlice<'a, f32>,
     gradients: &'a [f32],
+    /// Whose gradients these are.
+    of_gradients: Share,
 }
 
 /// A range of all arenas.
@@ -160,6 +162,7 @@ impl<'a> Arenas<'a> {
             first: DisjointSlice::new(moments.first.slice_mut()),
             second: DisjointSlice::new(moments.second.slice_mut()),
             gradients: grads.arena().slice(),
+            of_gradients: grads.share(),
         }
     }
 
@@ -173,7 +176,7 @@ impl<'a> Arenas<'a> {
                 w: self.weights.part(range.clone()),
                 m: self.first.part(place.clone()),
                 v: self.second.part(place),
-                g: &self.gradients[range],
+                g: &self.gradients[self.of_gradients.place(range)],
             }
         }
     }

@@ -163,7 +163,8 @@ pub fn optimizer_step(
     optimizer_step_of_share(device, params, grads, moments, settings, &mut |_| ())
 }
 
-/// As [`optimizer_step`], for the weights of the share of the moments. `complete` gets sums of the blocks of other shares.
+/// As [`optimizer_step`], for the weights of the share of the moments. The gradients are those of all weights or of the same share.
+/// `complete` gets sums of the blocks of other shares.
 pub fn optimizer_step_of_share(
     device: &Device,
     params: &mut Parameters,
