@@ -384,8 +384,7 @@ impl<'a, J: Job> TrainLoop<'a, J> {
             let after = self.job.plan().progress(self.at.step + 1, self.at.seconds + last_step_seconds);
             let lr = self.job.lr(self.position().progress, after);
             let mut outcome = self.job.step(&mut self.trainer, &self.at, lr)?;
-            let (seconds, stopped) = self.agree(outcome.update.seconds, stop);
-            outcome.update.seconds = seconds;
+            outcome.update.seconds = self.ranks.of_root(outcome.update.seconds);
 
             last_step_seconds = outcome.update.seconds;
             self.step_seconds[phase] = outcome.update.seconds;
@@ -440,6 +439,8 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                     None => return self.interrupted(),
                 }
             }
+            // After the events of the step. All ranks stop if one of them is to.
+            let stopped = self.ranks.any(stop.load(Ordering::Relaxed));
             if self.is_over() {
                 continue;
             }
@@ -453,16 +454,6 @@ impl<'a, J: Job> TrainLoop<'a, J> {
                 self.save()?;
             }
         }
-    }
-
-    /// The seconds of a step at rank 0, and whether `stop` is set at one of the ranks.
-    fn agree(&self, seconds: f64, stop: &AtomicBool) -> (f64, bool) {
-        let own = [seconds, f64::from(u8::from(stop.load(Ordering::Relaxed)))];
-        if self.ranks.is_single() {
-            return (seconds, own[1] > 0.0);
-        }
-        let all = self.ranks.all_gather_numbers(&own);
-        (all[0], all.iter().skip(1).step_by(2).any(|stopped| *stopped > 0.0))
     }
 
     /// Begins a phase. If it has other losses than the last one, the steps since the last line are logged first, because a

@@ -31,7 +31,8 @@ const COPIED: usize = 64 << 20;
     after_long_help = "Start it with mpirun or srun. It prints medians at rank 0: of a step with all micro-batches; of the exchange of \
         gradients and weights alone; and of a step in which each rank trains alone with its micro-batches, without an exchange. The \
         communication's share is the part of the step that the last one does not need.\n\n\
-        Example:\n  mpirun -np 4 cloze bench scale --layers 12 --hidden 768 --heads 12 --batch 8 --seq 128 --micro-batches 4 --json"
+        Examples:\n  mpirun -np 4 cloze bench scale --batch 8 --micro-batches 4\n  \
+        mpirun -np 2 cloze bench scale --layers 4 --hidden 256 --heads 4 --json"
 )]
 pub struct Arguments {
     #[command(flatten)]
