@@ -13,15 +13,11 @@ pub fn require_same(ranks: &Communicator, what: &'static str, bytes: &[u8]) -> R
     if ranks.is_single() {
         return Ok(());
     }
-    let mine = [cloze_files::digest::of_bytes(bytes), ranks.host()].join("\n");
-    let all = ranks.all_gather(mine.as_bytes());
-    let digest = |line: &[u8]| String::from_utf8_lossy(line).lines().next().unwrap_or_default().to_owned();
-    match all.iter().position(|line| digest(line) != digest(&all[0])) {
+    // 16 hexadecimal digits.
+    let digest = u64::from_str_radix(&cloze_files::digest::of_bytes(bytes), 16).unwrap_or_default();
+    match ranks.first_difference(digest) {
+        Some((rank, host)) => Err(TrainError::OtherRank { rank, host, what }),
         None => Ok(()),
-        Some(rank) => {
-            let host = String::from_utf8_lossy(&all[rank]).lines().nth(1).unwrap_or_default().to_owned();
-            Err(TrainError::OtherRank { rank, host, what })
-        }
     }
 }
 

@@ -75,7 +75,8 @@ fn ranks_that_differ_and_too_few_micro_batches_are_rejected() {
     let shards = make_shards(dir.path(), 0);
     let out = dir.path().join("run");
     let recipe = |overrides: &[&str]| recipe(&shards, overrides);
-    let e = run(&recipe(&[]), &out, false, 2, None).remove(1).unwrap_err().to_string();
+    let few = recipe(&["phase.0.accumulate=1"]);
+    let e = run(&few, &out, false, 2, None).remove(1).unwrap_err().to_string();
     assert!(e.contains("phase 0 has 1 micro-batches") && e.contains("set `phase.0.accumulate` to at least 2"), "{e}");
     let other = ranks(2, |ranks| {
         let lr = if ranks.rank() == 1 { "optimizer.lr=1e-3" } else { "optimizer.lr=2e-3" };
