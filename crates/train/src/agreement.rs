@@ -13,9 +13,10 @@ pub fn require_same(ranks: &Communicator, what: &'static str, bytes: &[u8]) -> R
     if ranks.is_single() {
         return Ok(());
     }
-    // 16 hexadecimal digits.
-    let digest = u64::from_str_radix(&cloze_files::digest::of_bytes(bytes), 16).unwrap_or_default();
-    match ranks.first_difference(digest) {
+    // Half of its 32 hexadecimal digits.
+    let digest = cloze_files::digest::of_bytes(bytes);
+    let half = u64::from_str_radix(&digest[..16], 16).expect("hexadecimal digits");
+    match ranks.first_difference(half) {
         Some((rank, host)) => Err(TrainError::OtherRank { rank, host, what }),
         None => Ok(()),
     }
