@@ -102,7 +102,10 @@ mod tests {
         }
         let mut sums = GradientSums::default();
         let mut grads = Gradients::zeros_like(&params);
-        for ranges in [vec![0..1], vec![0..2], vec![0..5], vec![0..7], vec![0..4, 4..6, 6..7], vec![0..1, 1..3]] {
+        // Where ranges of micro-batches end.
+        for ends in [&[1][..], &[2], &[5], &[7], &[4, 6, 7], &[1, 3]] {
+            let starts = [0].into_iter().chain(ends.iter().copied());
+            let ranges: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..*end).collect();
             sums.begin();
             let last = ranges.len() - 1;
             for (number, range) in ranges.iter().enumerate() {

@@ -31,7 +31,7 @@ impl Share {
     fn dealt(self) -> usize {
         let least = match self.size {
             ..=64 => 4,
-            ..=256 => 2,
+            65..=256 => 2,
             _ => 1,
         };
         (64 / self.size).clamp(least, 32)

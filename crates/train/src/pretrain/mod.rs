@@ -58,8 +58,8 @@ pub fn pretrain(
     let folder = RunFolder::new(out);
     let recipe = &resolved::resolve_for(ranks, recipe, device, resume.then_some(&folder))?;
     match recipe.objective.kind {
-        ObjectiveKind::Rtd => job::pretrain(&rtd(recipe), recipe, device, folder, resume, ranks, stop, on_event),
-        _ => job::pretrain(&objectives(recipe, device)?, recipe, device, folder, resume, ranks, stop, on_event),
+        ObjectiveKind::Rtd => job::pretrain(&rtd(recipe), recipe, device, (folder, resume), ranks, stop, on_event),
+        _ => job::pretrain(&objectives(recipe, device)?, recipe, device, (folder, resume), ranks, stop, on_event),
     }
 }
 
