@@ -160,6 +160,8 @@ fn main() -> ExitCode {
 /// Prints the help text or the parser's error.
 fn show(error: &clap::Error, terminal: &Terminal) -> ExitCode {
     if !ranks::is_root() {
+        // Rank 0 prints the same; the launcher may end it when another rank fails.
+        ranks::before_error();
         return ExitCode::from(error.exit_code() as u8);
     }
     let shown = error.print().and_then(|()| output::stdout().flush());
@@ -175,12 +177,11 @@ fn fail(error: &anyhow::Error, terminal: &Terminal) -> ExitCode {
     if output::is_broken_pipe(error) {
         return ExitCode::from(if interrupt::stop().load(Ordering::Relaxed) { INTERRUPTED } else { 0 });
     }
-    // A wrong command line is wrong at all ranks.
-    if error.is::<UsageError>() && !ranks::is_root() {
-        return ranks::abort(USAGE);
-    }
     let line = ranks::before_error() + &one_line(error);
-    terminal.error(&line);
+    // A wrong command line is wrong at all ranks.
+    if !error.is::<UsageError>() || ranks::is_root() {
+        terminal.error(&line);
+    }
     ranks::abort(exit_code(error))
 }
 

@@ -14,7 +14,7 @@ use crate::failure::usage;
 /// How long a rank waits for the others, in seconds, unless `CLOZE_PATIENCE` is set. Rank 0 saves checkpoints while they wait.
 const PATIENCE: u64 = 600;
 /// How long a failed rank gives rank 0 to fail with the same message, so that it appears only once.
-const FIRST_RANK_FIRST: Duration = Duration::from_secs(1);
+const FIRST_RANK_FIRST: Duration = Duration::from_secs(2);
 
 /// How long a failed rank gives the launcher to pass on its error line before all processes end: MPICH's may lose it otherwise.
 const LINE_ARRIVES: Duration = Duration::from_millis(200);
@@ -74,7 +74,7 @@ pub fn threads() -> Option<usize> {
     (!ranks.is_single()).then(|| threads_of_rank(ranks))
 }
 
-/// Before the error of a failed rank is printed: which rank it is; nothing for a job of one process.
+/// Before the error of a failed rank is printed: which rank it is; nothing for a job of one process. Ranks other than rank 0 wait first.
 pub fn before_error() -> String {
     if !is_root() {
         std::thread::sleep(FIRST_RANK_FIRST);

@@ -147,6 +147,11 @@ impl<'a> Exchange<'a> {
         });
     }
 
+    /// The rank that updates a block.
+    pub(crate) fn owner(&self, block: usize) -> usize {
+        self.share.owner(block)
+    }
+
     /// Gets the weights that other ranks have updated.
     pub(crate) fn gather_weights(&self, params: &mut Parameters) {
         params.edit_all(|weights| {
@@ -239,13 +244,6 @@ fn to_bf16(number: f32) -> u16 {
         return (bits >> 16) as u16 | 0x40;
     }
     ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
-}
-
-impl Exchange<'_> {
-    /// The rank that updates each of some blocks.
-    pub(crate) fn owner(&self, block: usize) -> usize {
-        self.share.owner(block)
-    }
 }
 
 #[cfg(test)]
