@@ -46,11 +46,12 @@ impl Launch {
         };
         // Slurm's variables also exist in the shell of `salloc` and in batch scripts, where nothing was started by srun; those of a
         // step do not.
-        let step = || number("SLURM_STEP_ID").and_then(|_| of(Launcher::Slurm, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"));
+        let is_step = number("SLURM_STEP_ID").is_some();
         of(Launcher::OpenMpi, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE")
             .or_else(|| of(Launcher::Mpich, "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"))
-            .or_else(|| {
-                if number("SLURM_STEP_ID").is_some() { step() } else { of(Launcher::Mpich, "PMI_RANK", "PMI_SIZE") }
+            .or_else(|| match is_step {
+                true => of(Launcher::Slurm, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+                false => of(Launcher::Mpich, "PMI_RANK", "PMI_SIZE"),
             })
     }
 }
