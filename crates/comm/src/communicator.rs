@@ -174,14 +174,26 @@ impl Communicator {
         }
         let lengths: Vec<usize> =
             self.all_gather_numbers(&[mine.len() as u64]).into_iter().map(|length| length as usize).collect();
-        let total: usize = lengths.iter().sum();
-        assert!(total * size_of::<T>() <= MAX_BYTES, "{total} numbers are gathered at once");
-        let mut all = vec![T::zeroed(); total];
-        let start: usize = lengths[..self.rank()].iter().sum();
-        all[start..start + mine.len()].copy_from_slice(mine);
-        self.all_gather_parts(&mut all, &lengths);
-        let mut rest = &all[..];
-        lengths.iter().map(|length| rest.split_off(..*length).unwrap_or_default().to_vec()).collect()
+        // In rounds, of which each rank gives at most a window.
+        let window = (MAX_BYTES / size_of::<T>() / self.size()).max(1);
+        let mut of_ranks: Vec<Vec<T>> = lengths.iter().map(|length| Vec::with_capacity(*length)).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        for start in (0..longest).step_by(window) {
+            let counts: Vec<usize> = lengths.iter().map(|length| length.saturating_sub(start).min(window)).collect();
+            let mut all = vec![T::zeroed(); counts.iter().sum()];
+            let before: usize = counts[..self.rank()].iter().sum();
+            let count = counts[self.rank()];
+            let from = start.min(mine.len());
+            all[before..before + count].copy_from_slice(&mine[from..from + count]);
+            self.all_gather_parts(&mut all, &counts);
+            let mut rest = &all[..];
+            for (numbers, count) in of_ranks.iter_mut().zip(counts) {
+                let (now, later) = rest.split_at(count);
+                numbers.extend_from_slice(now);
+                rest = later;
+            }
+        }
+        of_ranks
     }
 
     /// The numbers of all ranks, one after another; each has the same count.
