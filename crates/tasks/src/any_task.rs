@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::datasets::LabelsNeeded;
 use crate::example::{Example, Target};
+use crate::inference::executor::{Executor, Output};
 use crate::inference::pretrained::Pretrained;
 use crate::input::Input;
 use crate::long::{LongRows, TextWindows};
@@ -52,8 +53,14 @@ pub trait AnyTask: Send + Sync {
     ) -> Result<Box<dyn AnyRows>, TaskError>;
 
     /// The prediction for each input (a string or an object), in order. An input that cannot be predicted does not
-    /// affect the others.
-    fn predict(&self, reading: &Reading, inputs: &[Value], model: &Pretrained) -> Vec<Result<Value, TaskError>>;
+    /// affect the others. `executor` runs the forward passes of `model`.
+    fn predict(
+        &self,
+        reading: &Reading,
+        inputs: &[Value],
+        model: &Pretrained,
+        executor: &dyn Executor,
+    ) -> Vec<Result<Value, TaskError>>;
 }
 
 /// Rows of a task, together with the task.
@@ -170,9 +177,15 @@ impl<T: Task> AnyTask for T {
         }))
     }
 
-    fn predict(&self, reading: &Reading, inputs: &[Value], model: &Pretrained) -> Vec<Result<Value, TaskError>> {
+    fn predict(
+        &self,
+        reading: &Reading,
+        inputs: &[Value],
+        model: &Pretrained,
+        executor: &dyn Executor,
+    ) -> Vec<Result<Value, TaskError>> {
         let row = |value: &Value| self.row(reading, Input::from_json(value)?, &model.tokenizer);
-        predict_each(self, inputs.iter().map(row).collect(), model)
+        predict_each(self, inputs.iter().map(row).collect(), model, executor)
     }
 }
 
@@ -226,7 +239,7 @@ impl<T: Task> AnyRows for Rows<T> {
     }
 
     fn predict(&self, range: Range<usize>, model: &Pretrained) -> Vec<Result<Value, TaskError>> {
-        predict_each(&self.task, self.rows[range].iter().map(usable).collect(), model)
+        predict_each(&self.task, self.rows[range].iter().map(usable).collect(), model, model)
     }
 
     fn encode(&self, tokenizer: &Tokenizer, threads: usize) -> Result<Box<dyn AnyEncoded<'_> + '_>, TaskError> {
@@ -243,6 +256,7 @@ fn predict_each<T: Task, R: std::borrow::Borrow<T::Row> + Sync>(
     task: &T,
     rows: Vec<Result<R, TaskError>>,
     model: &Pretrained,
+    executor: &dyn Executor,
 ) -> Vec<Result<Value, TaskError>> {
     let mut found: Vec<Result<Value, TaskError>> = Vec::with_capacity(rows.len());
     let mut good: Vec<(usize, R)> = Vec::with_capacity(rows.len());
@@ -259,7 +273,14 @@ fn predict_each<T: Task, R: std::borrow::Borrow<T::Row> + Sync>(
     };
     let encoded: Vec<Result<Encoded<T::Aux>, TaskError>> = parallel::map(&good, model.device.threads(), encode);
     let examples: Vec<&Example> = encoded.iter().flatten().flat_map(|row| &row.examples).collect();
-    let (logits, _) = model.logits(&examples, &mut |_| ());
+    let mut logits = vec![Vec::new(); examples.len()];
+    if let Err(error) = executor.run(&Output::Task, &examples, &mut |i, own| logits[i] = own) {
+        let error = Arc::new(error);
+        for ((place, _), encoded) in good.iter().zip(encoded) {
+            found[*place] = encoded.and(Err(TaskError::Row(Arc::clone(&error))));
+        }
+        return found;
+    }
     encoded.iter().flatten().for_each(|row| model.count_row(row.cut > 0, row.windows.as_ref()));
     let mut rest = &logits[..];
     for ((place, row), encoded) in good.iter().zip(encoded) {

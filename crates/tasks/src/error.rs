@@ -107,6 +107,9 @@ pub enum TaskError {
     /// The model's logits for a row contain NaN or infinity. The value says which row.
     #[error("{0}: the model's logits are not finite; its weights are damaged: train or download it again")]
     Logits(String),
+    /// The executor did not compute the outputs. A server's executor says why: the queue is too long, the client is gone.
+    #[error(transparent)]
+    Executor(Box<dyn std::error::Error + Send + Sync>),
     /// An error of training or of a checkpoint.
     #[error(transparent)]
     Train(#[from] cloze_train::TrainError),

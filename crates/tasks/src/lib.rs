@@ -31,7 +31,7 @@ pub mod task_settings;
 pub use any_task::{AnyRows, AnyTask, Rows};
 pub use error::TaskError;
 pub use example::{Example, Target};
-pub use inference::{Filler, Predictor, Pretrained};
+pub use inference::{Executor, Filler, NextSentence, Output, Predictor, Pretrained};
 pub use long::Long;
 pub use reading::{Notes, Reading, Tabs, TaskOptions};
 pub use settings::{ClassWeights, Settings};

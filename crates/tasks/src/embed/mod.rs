@@ -33,11 +33,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cloze_engine::{DType, Device, Pass, Var, ops};
-use cloze_model::{Inputs, ModelGraph};
+use cloze_engine::{DType, Device};
 use cloze_text::{Sequence, SpecialTokens};
 
-use crate::forward::batches_by_length;
+use crate::example::{Example, Target};
+use crate::inference::executor::{Executor, Output};
 use crate::inference::pretrained::Pretrained;
 use crate::long::{Long, PooledWindows};
 use crate::sequence::spans;
@@ -45,7 +45,7 @@ use crate::{TaskError, parallel};
 pub(crate) use arithmetic::normalize;
 use folder::{Chain, FolderSettings};
 use modules::Module;
-use pooling::{Pool, Pooling, Tokens, pool};
+use pooling::{Pool, Pooling};
 use prompts::{Prompt, Purpose};
 use search::Similarity;
 use vectors::Vectors;
@@ -431,65 +431,112 @@ impl Embedder {
         purpose: Purpose,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Embedded, TaskError> {
+        self.embed_on(&*self.model, texts, purpose, progress)
+    }
+
+    /// As [`embed`](Self::embed); `executor` runs the model's forward passes.
+    ///
+    /// # Errors
+    /// Those of [`embed`](Self::embed) and of the executor.
+    pub fn embed_on<S: AsRef<str> + Sync>(
+        &self,
+        executor: &dyn Executor,
+        texts: &[S],
+        purpose: Purpose,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Embedded, TaskError> {
         let threads = self.model.device.threads();
         let encoded = parallel::map(texts, threads, |text| self.encode_windows(text.as_ref(), purpose));
         let encoded: Vec<Windows> = encoded.into_iter().collect::<Result<_, _>>()?;
+        self.embed_windows(executor, &encoded, purpose, progress)
+    }
+
+    /// The vectors of encoded texts, in order.
+    fn embed_windows(
+        &self,
+        executor: &dyn Executor,
+        encoded: &[Windows],
+        purpose: Purpose,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Embedded, TaskError> {
+        let threads = self.model.device.threads();
         let windows: Vec<(usize, &Window)> = encoded
             .iter()
             .enumerate()
             .flat_map(|(i, text)| text.windows.iter().map(move |window| (i, window)))
             .collect();
-        let lengths: Vec<usize> = windows.iter().map(|(_, window)| window.sequence.ids.len()).collect();
         let excluded = self.input(purpose).excluded;
-        if self.pooling.pools.contains(&Pool::Max) && lengths.iter().any(|&length| length <= excluded) {
+        let has_all_excluded = |(_, window): &(usize, &Window)| window.example.length() <= excluded;
+        if self.pooling.pools.contains(&Pool::Max) && windows.iter().any(has_all_excluded) {
             let problem = "max pooling of a text failed: all its tokens belong to the prompt, which the folder's settings exclude";
             return Err(TaskError::Folder { path: self.dir.clone(), problem: problem.to_owned() });
         }
         let width = self.pooling.width(self.model.model.architecture().hidden_size);
-        let (mut values, mut done) = (vec![0.0; texts.len() * width], 0);
+        let (mut values, mut completed) = (vec![0.0; encoded.len() * width], 0);
         // The windows of long texts that are not complete, and their number.
         let mut incomplete: HashMap<usize, (PooledWindows, usize)> = HashMap::new();
-        // Batches have the longest sequences first and, of the same length, the first ones: a text's windows come in their order.
-        for now in batches_by_length(&lengths) {
-            let rows = self.forward(now.iter().map(|&i| &windows[i].1.sequence), excluded);
-            let before = done;
-            for (&i, row) in now.iter().zip(rows.chunks_exact(width)) {
-                let (text, window) = windows[i];
-                let place = text * width..(text + 1) * width;
-                let all = encoded[text].windows.len();
-                if all == 1 {
-                    values[place].copy_from_slice(row);
-                    done += 1;
-                    continue;
-                }
+        let examples: Vec<&Example> = windows.iter().map(|(_, window)| &window.example).collect();
+        let output = Output::Pooled { pooling: self.pooling.clone(), excluded };
+        // All windows of a text but the last have the same length, and the last is not longer: they come in their order.
+        executor.run(&output, &examples, &mut |i, row| {
+            let (text, window) = windows[i];
+            let place = text * width..(text + 1) * width;
+            let all = encoded[text].windows.len();
+            if all == 1 {
+                values[place].copy_from_slice(&row);
+            } else {
                 let (pooled, added) = incomplete.entry(text).or_insert_with(|| (PooledWindows::new(self.long), 0));
-                pooled.add(row, window.tokens);
+                pooled.add(&row, window.tokens);
                 *added += 1;
-                if *added == all
-                    && let Some((pooled, _)) = incomplete.remove(&text)
-                {
-                    values[place].copy_from_slice(&pooled.finish());
-                    done += 1;
+                if *added < all {
+                    return;
                 }
+                let Some((pooled, _)) = incomplete.remove(&text) else { return };
+                values[place].copy_from_slice(&pooled.finish());
             }
-            if done > before {
-                progress(done);
-            }
-        }
+            completed += 1;
+            progress(completed);
+        })?;
         if !self.modules.is_empty() || self.truncate.is_some() || self.normalize {
             let pooled: Vec<&[f32]> = values.chunks_exact(width).collect();
             values = parallel::map(&pooled, threads, |pooled| self.finish(pooled)).concat();
         }
         if values.iter().any(|value| !value.is_finite()) {
-            return Err(TaskError::Folder {
-                path: self.dir.clone(),
-                problem: "its vectors are not finite; its weights are damaged: train or download it again".into(),
-            });
+            return Err(self.not_finite());
         }
         let cut = encoded.iter().filter(|text| text.cut).count();
         let windowed = encoded.iter().map(|text| text.windows.len()).filter(|&windows| windows > 1);
         let (windowed, windows) = windowed.fold((0, 0), |(texts, all), windows| (texts + 1, all + windows));
         Ok(Embedded { vectors: Vectors::new(self.width(), values), cut, windowed, windows })
+    }
+
+    /// The hidden states of each text's tokens before pooling, special tokens included: `[T, H]` for each text, row by row, of the last of
+    /// [`Options::layers`]. Modules of the folder are not applied. Longer texts are truncated.
+    ///
+    /// # Errors
+    /// Those of the executor; [`TaskError::Folder`] if the states are not finite.
+    pub fn token_embeddings_on<S: AsRef<str> + Sync>(
+        &self,
+        executor: &dyn Executor,
+        texts: &[S],
+        purpose: Purpose,
+    ) -> Result<Vec<Vectors>, TaskError> {
+        let encode = |text: &S| Window::new(self.encode_one(text.as_ref(), purpose).sequence, 0).example;
+        let encoded = parallel::map(texts, self.model.device.threads(), encode);
+        let architecture = self.model.model.architecture();
+        let layer = self.pooling.layers.last().copied().unwrap_or(architecture.layers);
+        let mut states = vec![Vec::new(); texts.len()];
+        let examples: Vec<&Example> = encoded.iter().collect();
+        executor.run(&Output::HiddenStates { layer }, &examples, &mut |i, rows| states[i] = rows)?;
+        if states.iter().flatten().any(|value| !value.is_finite()) {
+            return Err(self.not_finite());
+        }
+        Ok(states.into_iter().map(|rows| Vectors::new(architecture.hidden_size, rows)).collect())
+    }
+
+    fn not_finite(&self) -> TaskError {
+        let problem = "its vectors are not finite; its weights are damaged: train or download it again";
+        TaskError::Folder { path: self.dir.clone(), problem: problem.to_owned() }
     }
 
     /// Embeds a stream of texts in chunks, in order. `sink` receives the texts and vectors of each chunk. The memory
@@ -559,12 +606,12 @@ impl Embedder {
         let (template, room) = (self.model.tokenizer.template(), self.room(purpose));
         let tokens = self.tokens(self.prompted(text, purpose));
         if self.long == Long::First && tokens.len() > room {
-            let window = Window { sequence: template.sequence(&tokens[..room], None), tokens: room };
+            let window = Window::new(template.sequence(&tokens[..room], None), room);
             return Ok(Windows { windows: vec![window], cut: true });
         }
         if !self.long.reads_windows() || tokens.len() <= room {
             let Encoded { sequence, cut } = self.truncated(&tokens, room);
-            return Ok(Windows { windows: vec![Window { sequence, tokens: tokens.len().min(room) }], cut });
+            return Ok(Windows { windows: vec![Window::new(sequence, tokens.len().min(room))], cut });
         }
         let (prompt, own) = tokens.split_at(self.leading_prompt_tokens(text, purpose, &tokens).min(tokens.len()));
         let Some(room) = room.checked_sub(prompt.len()).filter(|room| *room > 0) else {
@@ -580,7 +627,7 @@ impl Embedder {
         };
         let window = |span: std::ops::Range<usize>| {
             let tokens = span.len();
-            Window { sequence: template.sequence(&[prompt, &own[span]].concat(), None), tokens }
+            Window::new(template.sequence(&[prompt, &own[span]].concat(), None), tokens)
         };
         let spans = spans(own.len(), room, self.stride.unwrap_or(room));
         Ok(Windows { windows: spans.into_iter().map(window).collect(), cut: false })
@@ -655,44 +702,6 @@ impl Embedder {
         }
         vector
     }
-
-    /// The pooled vectors of one batch, row by row. The first `excluded` tokens of each sequence are excluded from the
-    /// pooling.
-    fn forward<'a>(&self, sequences: impl Iterator<Item = &'a Sequence>, excluded: usize) -> Vec<f32> {
-        let mut inputs = Inputs::default();
-        for Sequence { ids, segments } in sequences {
-            inputs.push(ids, segments);
-        }
-        self.model
-            .forward(|model, pass| pooled_states(model, pass, &self.pooling, &inputs, excluded).value().to_vec_f32())
-    }
-}
-
-/// The pooled vectors of a batch, `[S, W]` of f32. The first `excluded` tokens of each sequence are excluded from the pooling.
-pub(crate) fn pooled_states(
-    model: &ModelGraph,
-    pass: &mut Pass<'_>,
-    pooling: &Pooling,
-    inputs: &Inputs,
-    excluded: usize,
-) -> Var {
-    let (last, pools) = (model.architecture().layers, pooling.pools.contains(&Pool::Pooler));
-    if excluded == 0 && pooling.needs_only_cls(last) {
-        let cls = model.cls_states(pass, inputs);
-        let pooled = if pools { model.pooler_output(pass, &cls) } else { None };
-        let alone: Vec<i32> = (0..=inputs.sequences() as i32).collect();
-        return pool(pass, pooling, &[cls], pooled.as_ref(), Tokens { cu_seqlens: &alone, excluded: 0 });
-    }
-    let mut numbers = pooling.layers.clone();
-    numbers.extend(pools.then_some(last));
-    let states = model.hidden_states(pass, inputs, &numbers);
-    let pooled = pools.then(|| {
-        let cls = pass.device().tensor_i32(inputs.cls_tokens(), &[inputs.sequences()]);
-        let cls = ops::index_select(pass, &states[states.len() - 1], &cls);
-        model.pooler_output(pass, &cls)
-    });
-    let tokens = Tokens { cu_seqlens: &inputs.cu_seqlens, excluded };
-    pool(pass, pooling, &states[..pooling.layers.len()], pooled.flatten().as_ref(), tokens)
 }
 
 /// The sequences of a text.
@@ -705,9 +714,15 @@ struct Windows {
 
 /// A window of a text, or a text that fits into one.
 struct Window {
-    sequence: Sequence,
+    example: Example,
     /// The number of its tokens that belong to the text, which is its weight among the windows.
     tokens: usize,
+}
+
+impl Window {
+    fn new(sequence: Sequence, tokens: usize) -> Window {
+        Window { example: Example::new(vec![sequence], Target::value(None)), tokens }
+    }
 }
 
 /// An encoded text, and whether it was truncated.

@@ -13,6 +13,7 @@
 use std::fmt;
 
 use cloze_engine::{Pass, Var, ops};
+use cloze_model::{Inputs, ModelGraph};
 
 /// A pooling mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,33 @@ pub(crate) struct Tokens<'a> {
     pub(crate) cu_seqlens: &'a [i32],
     /// The number of leading tokens of each sequence that are excluded.
     pub(crate) excluded: usize,
+}
+
+/// The pooled vectors of a batch, `[S, W]` of f32. The first `excluded` tokens of each sequence are excluded from the pooling.
+pub(crate) fn pooled_states(
+    model: &ModelGraph,
+    pass: &mut Pass<'_>,
+    pooling: &Pooling,
+    inputs: &Inputs,
+    excluded: usize,
+) -> Var {
+    let (last, pools) = (model.architecture().layers, pooling.pools.contains(&Pool::Pooler));
+    if excluded == 0 && pooling.needs_only_cls(last) {
+        let cls = model.cls_states(pass, inputs);
+        let pooled = if pools { model.pooler_output(pass, &cls) } else { None };
+        let alone: Vec<i32> = (0..=inputs.sequences() as i32).collect();
+        return pool(pass, pooling, &[cls], pooled.as_ref(), Tokens { cu_seqlens: &alone, excluded: 0 });
+    }
+    let mut numbers = pooling.layers.clone();
+    numbers.extend(pools.then_some(last));
+    let states = model.hidden_states(pass, inputs, &numbers);
+    let pooled = pools.then(|| {
+        let cls = pass.device().tensor_i32(inputs.cls_tokens(), &[inputs.sequences()]);
+        let cls = ops::index_select(pass, &states[states.len() - 1], &cls);
+        model.pooler_output(pass, &cls)
+    });
+    let tokens = Tokens { cu_seqlens: &inputs.cu_seqlens, excluded };
+    pool(pass, pooling, &states[..pooling.layers.len()], pooled.flatten().as_ref(), tokens)
 }
 
 /// The vectors of all sequences of a batch, `[S, W]` of f32. If no token of a sequence remains, the vector is as in

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use cloze_model::{Heads, Model};
+use cloze_model::{Heads, Inputs, Model};
 use serde_json::{Value, json};
 
 use super::*;

@@ -13,9 +13,9 @@ use cloze_train::network::Network;
 use super::folder::{self, FolderFiles, Written};
 use super::mined::MinedNegatives;
 use crate::TaskError;
+use crate::embed::Embedder;
 use crate::embed::modules::{Activation, Dense, Module, Residual};
-use crate::embed::pooling::{Pool, Pooling};
-use crate::embed::{Embedder, pooled_states};
+use crate::embed::pooling::{Pool, Pooling, pooled_states};
 
 /// The stream of random numbers of a new layer.
 const DENSE: Purpose = Purpose::Other(11);

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use cloze_model::Inputs;
 use cloze_text::{Sequence, Tokenizer};
 use serde::Serialize;
 
 use crate::TaskError;
+use crate::example::{Example, Target};
+use crate::inference::executor::{Executor, Output};
 use crate::inference::pretrained::Pretrained;
 
 /// A model that predicts masked tokens.
@@ -57,6 +58,14 @@ impl Filler {
     /// [`TaskError::NoMask`]; [`TaskError::TooLong`] if the text has more tokens than the model has positions;
     /// [`TaskError::Logits`].
     pub fn fill(&self, text: &str, top: usize) -> Result<Vec<Vec<Candidate>>, TaskError> {
+        self.fill_on(&*self.model, text, top)
+    }
+
+    /// As [`fill`](Self::fill); `executor` runs the model's forward pass.
+    ///
+    /// # Errors
+    /// Those of [`fill`](Self::fill) and of the executor.
+    pub fn fill_on(&self, executor: &dyn Executor, text: &str, top: usize) -> Result<Vec<Vec<Candidate>>, TaskError> {
         let Pretrained { model, tokenizer, .. } = &*self.model;
         let Sequence { ids, segments } = tokenizer.template().sequence(&tokenizer.encode_masked(text), None);
         let mask = tokenizer.special().mask;
@@ -68,14 +77,11 @@ impl Filler {
         if ids.len() > positions {
             return Err(TaskError::TooLong { found: ids.len(), positions });
         }
-        let mut inputs = Inputs::default();
-        inputs.push(&ids, &segments);
-        let rows: Vec<i32> = masks.iter().map(|&i| i as i32).collect();
-        let logits = self.model.forward(|model, pass| {
-            let logits = model.mlm_logits(pass, &inputs, &rows);
-            // `new` checked the head, and there is at least one row: there are logits.
-            logits.map(|logits| logits.value().to_vec_f32()).unwrap_or_default()
-        });
+        let sequence = Sequence { ids: ids.clone(), segments };
+        let tokens = masks.iter().map(|&i| i as u32).collect();
+        let example = Example { tokens, ..Example::new(vec![sequence], Target::value(None)) };
+        let mut logits = Vec::new();
+        executor.run(&Output::MaskedTokens, &[&example], &mut |_, found| logits = found)?;
         if logits.iter().any(|logit| logit.is_nan()) {
             return Err(TaskError::Logits(format!("the text {text:?}")));
         }

@@ -3,19 +3,25 @@
 //! | module | in → out |
 //! | --- | --- |
 //! | [`pretrained`] | a folder → a model with its tokenizer and its device |
+//! | [`executor`] | examples → the network's numbers, at once or in a server's queue |
 //! | [`fill`] | a text with \[MASK\]s → the most probable tokens |
 //! | [`likelihood`] | sentences → their log-likelihoods |
 //! | [`minimal_pairs`] | pairs of an acceptable and an unacceptable sentence (BLiMP) → accuracies |
+//! | [`next_sentence`] | pairs of texts → the probability that the second follows the first |
 //! | [`predictor`] | rows of a fine-tuned model's task → predictions and scores |
 //!
 //! [`Embedder`](crate::embed::Embedder) converts texts to vectors with the same model.
 
+pub mod executor;
 pub mod fill;
 pub mod likelihood;
 pub mod minimal_pairs;
+pub mod next_sentence;
 pub mod predictor;
 pub mod pretrained;
 
+pub use executor::{Executor, Output};
 pub use fill::Filler;
+pub use next_sentence::NextSentence;
 pub use predictor::Predictor;
 pub use pretrained::Pretrained;

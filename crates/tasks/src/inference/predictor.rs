@@ -14,6 +14,7 @@ use crate::any_task::{AnyPredictions, AnyRows, AnyTask};
 use crate::datasets::LabelsNeeded;
 use crate::datasets::format::{DataFile, DetectedFormat, Format};
 use crate::datasets::table::{Row, Table};
+use crate::inference::executor::Executor;
 use crate::inference::pretrained::Pretrained;
 use crate::kinds::{self, Kind};
 use crate::long::LongRows;
@@ -89,7 +90,12 @@ impl Predictor {
     /// The prediction for each row, in order. A row is a string (a text, or two texts with a tab between them) or an
     /// object with the keys that a JSON row of a file has. A row that cannot be predicted does not affect the others.
     pub fn predict(&self, rows: &[Value]) -> Vec<Result<Value, TaskError>> {
-        self.task.predict(&self.reading, rows, &self.model)
+        self.predict_on(&*self.model, rows)
+    }
+
+    /// As [`predict`](Self::predict); `executor` runs the model's forward passes.
+    pub fn predict_on(&self, executor: &dyn Executor, rows: &[Value]) -> Vec<Result<Value, TaskError>> {
+        self.task.predict(&self.reading, rows, &self.model, executor)
     }
 
     /// The rows of files.

@@ -20,7 +20,7 @@ pub mod description;
 pub mod kind;
 mod labelled_texts;
 pub mod multi_label;
-mod probabilities;
+pub(crate) mod probabilities;
 pub mod regress;
 pub mod rerank;
 pub mod tag;

@@ -8,7 +8,7 @@ pub(super) fn as_map<S: Serializer>(pairs: &[(String, f64)], to: S) -> Result<S:
 }
 
 /// The softmax of logits, exp(zᵢ − max) / Σ, in f64; `None` if a logit is NaN.
-pub(super) fn softmax(logits: &[f32]) -> Option<Vec<f64>> {
+pub(crate) fn softmax(logits: &[f32]) -> Option<Vec<f64>> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let shares: Vec<f64> = logits.iter().map(|z| f64::from(z - max).exp()).collect();
     let sum: f64 = shares.iter().sum();

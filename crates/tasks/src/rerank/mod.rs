@@ -24,6 +24,7 @@ use cloze_text::SpecialTokens;
 use crate::embed::modules::Activation;
 use crate::embed::prompts::{Prompt, Purpose};
 use crate::example::{Example, Target};
+use crate::inference::executor::{Executor, Output};
 use crate::inference::pretrained::Pretrained;
 use crate::{TaskError, parallel};
 use folder::FolderSettings;
@@ -183,6 +184,19 @@ impl CrossEncoder {
         pairs: &[(Q, D)],
         progress: &mut dyn FnMut(f64),
     ) -> Result<Predicted, TaskError> {
+        self.predict_on(&*self.model, pairs, progress)
+    }
+
+    /// As [`predict`](Self::predict); `executor` runs the model's forward passes.
+    ///
+    /// # Errors
+    /// Those of [`predict`](Self::predict) and of the executor.
+    pub fn predict_on<Q: AsRef<str> + Sync, D: AsRef<str> + Sync>(
+        &self,
+        executor: &dyn Executor,
+        pairs: &[(Q, D)],
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Predicted, TaskError> {
         let mut predicted = Predicted::default();
         let total = pairs.len().max(1) as f64;
         for chunk in pairs.chunks(CHUNK_PAIRS) {
@@ -190,8 +204,12 @@ impl CrossEncoder {
             let (examples, cut) = self.encode(chunk);
             self.model.check(&examples)?;
             predicted.cut += cut;
-            let mut progress = |done: f64| progress((before + done * share) / total);
-            let (logits, _) = self.model.logits(&examples.iter().collect::<Vec<_>>(), &mut progress);
+            let (mut logits, mut done) = (vec![Vec::new(); examples.len()], 0);
+            executor.run(&Output::Task, &examples.iter().collect::<Vec<_>>(), &mut |i, row| {
+                logits[i] = row;
+                done += 1;
+                progress((before + done as f64 / examples.len() as f64 * share) / total);
+            })?;
             for (row, (query, document)) in logits.into_iter().zip(chunk) {
                 if row.is_empty() || row.iter().any(|logit| !logit.is_finite()) {
                     let pair = format!("query {:?}, document {:?}", query.as_ref(), document.as_ref());

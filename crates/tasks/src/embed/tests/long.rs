@@ -114,7 +114,7 @@ fn windows_of_byte_level_and_unigram_tokens_equal_separate_texts() {
     let embedder = open(&dir, &options(7, "q w")).unwrap();
     let found = embedder.encode_windows(LONG, Purpose::Text).unwrap();
     let names = |window: &Window| -> Vec<&str> {
-        window.sequence.ids.iter().map(|id| embedder.model.tokenizer.token(*id).unwrap()).collect()
+        window.example.sequences[0].ids.iter().map(|id| embedder.model.tokenizer.token(*id).unwrap()).collect()
     };
     assert_eq!(names(&found.windows[0]), ["[CLS]", "q", "w", "##a", "b", "c", "[SEP]"]);
     assert_eq!(names(&found.windows[1]), ["[CLS]", "q", "w", "d", "e", "f", "[SEP]"]);
