@@ -20,6 +20,10 @@ use crate::ranks;
 static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 /// Whether the first signal exits the program.
 static EXITS: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
+/// Set by SIGHUP if the command reads its settings again.
+static RELOAD: AtomicBool = AtomicBool::new(false);
+/// Whether SIGHUP does that instead of ending the program.
+static RELOADS: AtomicBool = AtomicBool::new(false);
 /// The message for an exit by a signal.
 static MESSAGE: Mutex<&str> = Mutex::new("");
 
@@ -28,11 +32,18 @@ pub fn stop() -> &'static AtomicBool {
     &STOP
 }
 
-/// Installs the signal handlers. `message` is printed after "interrupted;" when a signal exits the program.
+/// The flag that SIGHUP sets if the command reads its settings again.
+pub fn reload() -> &'static AtomicBool {
+    &RELOAD
+}
+
+/// Installs the signal handlers. `message` is printed after "interrupted;" when a signal exits the program. `reloads`: whether SIGHUP only sets the
+/// flag of [`reload`].
 ///
 /// # Errors
 /// The operating system refuses a handler.
-pub fn watch(message: &'static str) -> std::io::Result<()> {
+pub fn watch(message: &'static str, reloads: bool) -> std::io::Result<()> {
+    RELOADS.store(reloads, Ordering::SeqCst);
     *MESSAGE.lock().unwrap_or_else(PoisonError::into_inner) = message;
     let mut signals = vec![SIGINT, SIGTERM];
     #[cfg(unix)]
@@ -66,6 +77,11 @@ pub fn watch(message: &'static str) -> std::io::Result<()> {
 
 /// Handles one signal.
 fn handle_signal(signal: i32) {
+    #[cfg(unix)]
+    if signal == SIGHUP && RELOADS.load(Ordering::SeqCst) {
+        RELOAD.store(true, Ordering::SeqCst);
+        return;
+    }
     let is_first = !STOP.swap(true, Ordering::SeqCst);
     let exits = EXITS.load(Ordering::SeqCst);
     if is_first && !exits {
@@ -75,6 +91,7 @@ fn handle_signal(signal: i32) {
     match exits {
         _ if !explains(signal) => {}
         true => write_stderr(format_args!("interrupted; {}", MESSAGE.lock().unwrap_or_else(PoisonError::into_inner))),
+        false if RELOADS.load(Ordering::SeqCst) => write_stderr("interrupted again; running requests are cut off"),
         false => write_stderr("interrupted again; the steps since the last checkpoint are lost"),
     }
     std::process::exit(INTERRUPTED.into());

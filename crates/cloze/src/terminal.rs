@@ -130,6 +130,11 @@ impl Terminal {
         self.verbosity == Verbosity::Verbose
     }
 
+    /// Whether only results, warnings and errors are printed.
+    pub fn is_quiet(&self) -> bool {
+        self.verbosity == Verbosity::Quiet
+    }
+
     /// Prints a line on standard error with `--verbose` only.
     pub fn detail(&self, line: &str) {
         if self.is_verbose() {

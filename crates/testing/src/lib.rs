@@ -8,7 +8,7 @@ mod ranks;
 use std::path::{Path, PathBuf};
 
 use cloze_engine::Device;
-use cloze_model::{Config, Family, Heads, Model};
+use cloze_model::{Config, Family, Heads, Model, TaskHead};
 use cloze_text::{SPECIAL_TOKENS, Tokenizer};
 pub use ranks::ranks;
 
@@ -62,11 +62,22 @@ pub fn save_model(config: Config, dir: &Path) -> Model {
 
 /// Saves a random model with these heads, whose tokenizer knows the letters from a to y: 2 layers of width 32, 40 positions.
 pub fn save_letter_model(heads: Heads, dir: &Path) {
+    save_labelled_letter_model(heads, &[], None, dir);
+}
+
+/// As [`save_letter_model`], with the names of labels and the `problem_type`.
+pub fn save_labelled_letter_model(heads: Heads, labels: &[&str], problem: Option<&str>, dir: &Path) {
     let mut config = config();
     config.vocab_size = 99;
     config.num_attention_heads = 4;
     config.intermediate_size = 64;
     config.initializer_range = 0.2;
+    if !labels.is_empty() {
+        config.set_labels(&labels.iter().map(ToString::to_string).collect::<Vec<_>>());
+    }
+    if let Some(problem) = problem {
+        config.extra.insert("problem_type".to_owned(), problem.into());
+    }
     let device = Device::cpu(Some(1)).expect("a CPU device");
     let model = Model::new(config, heads, &device, 3).expect("a model of this shape");
     model.save(dir).expect("a folder that can be written");
@@ -74,6 +85,30 @@ pub fn save_letter_model(heads: Heads, dir: &Path) {
     let tokens = SPECIAL_TOKENS.iter().map(|token| token.to_string()).chain(letters).collect();
     let tokenizer = Tokenizer::from_tokens(tokens, false).expect("tokens that differ");
     tokenizer.save(dir).expect("a folder that can be written");
+}
+
+/// Saves a random letter model for each task, in a folder with the task's name, and returns the names.
+pub fn save_model_of_each_task(dir: &Path) -> Vec<&'static str> {
+    let classes = |labels| Heads::of(TaskHead::Classify { labels });
+    let models: [(&str, Heads, &[&str], Option<&str>); 10] = [
+        ("embed", Heads::ENCODER, &[], None),
+        ("classify", classes(3), &["good", "bad", "neutral"], Some("single_label_classification")),
+        ("multi-label", classes(3), &["joy", "anger", "fear"], Some("multi_label_classification")),
+        ("regress", classes(1), &["similarity"], Some("regression")),
+        ("rerank", classes(1), &[], None),
+        ("nli", classes(3), &["contradiction", "neutral", "entailment"], Some("single_label_classification")),
+        ("tag", Heads::of(TaskHead::Tag { labels: 5 }), &["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], None),
+        ("answer", Heads::of(TaskHead::Answer), &[], None),
+        ("choose", Heads::of(TaskHead::Choose), &[], None),
+        ("mask", Heads::PRETRAINING, &[], None),
+    ];
+    for (name, heads, labels, problem) in models {
+        save_labelled_letter_model(heads, labels, problem, &dir.join(name));
+    }
+    // What distinguishes a cross-encoder from a model of numbers.
+    let marker = r#"{"model_type": "CrossEncoder"}"#;
+    std::fs::write(dir.join("rerank/config_sentence_transformers.json"), marker).expect("a file");
+    models.iter().map(|(name, ..)| *name).collect()
 }
 
 /// The folder of real data, or `part` of it: the variable `CLOZE_DATA`, or `shared/data` next to the repository. Without it, prints

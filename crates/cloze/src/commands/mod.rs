@@ -20,6 +20,7 @@ mod reading;
 mod recipe;
 mod report;
 mod rerank;
+mod serve;
 mod similar;
 pub mod tasks;
 mod tokenizer;
@@ -68,6 +69,8 @@ pub enum Command {
     Mine(Box<mine::Arguments>),
     /// Order documents by their relevance to a query, with a cross-encoder
     Rerank(Box<rerank::Arguments>),
+    /// Answer requests over HTTP: vectors, labels, entities, answers, masks, rankings
+    Serve(Box<serve::Arguments>),
     /// Show the contents of a model, checkpoint, run, vocabulary, shard or recipe
     Inspect(inspect::Arguments),
     /// Measure real tokens per second and the fraction of the machine's peak
@@ -97,6 +100,7 @@ impl Command {
                 "no training step was running; what was saved before is complete"
             }
             Command::Predict(_) | Command::Rerank(_) => "rows after the last line printed have no answer",
+            Command::Serve(_) => "the server has stopped",
             Command::Vocab(_)
             | Command::Prepare(_)
             | Command::Convert(_)
@@ -112,6 +116,11 @@ impl Command {
             | Command::Bench(_)
             | Command::Completions(_) => "there is no result",
         }
+    }
+
+    /// Whether the command reads its settings again after SIGHUP instead of ending.
+    pub fn reloads(&self) -> bool {
+        matches!(self, Command::Serve(_))
     }
 
     /// Whether several processes can run the command together, as the ranks of a job.
@@ -151,6 +160,7 @@ impl Command {
             Command::Similar(arguments) => done(similar::run(&arguments, terminal)),
             Command::Mine(arguments) => done(mine::run(&arguments, terminal)),
             Command::Rerank(arguments) => done(rerank::run(&arguments, terminal)),
+            Command::Serve(arguments) => done(serve::run(&arguments, terminal)),
             Command::Inspect(arguments) => done(inspect::run(&arguments, terminal)),
             Command::Bench(benchmark) => done(bench::run(&benchmark, terminal)),
             Command::Report(arguments) => done(report::run(&arguments, terminal)),

@@ -20,5 +20,6 @@ mod ranks;
 mod ranks_training;
 mod report;
 mod rerank;
+mod serve;
 mod tasks;
 mod vocabulary;

@@ -126,6 +126,8 @@ pub struct Options {
     pub similarity: Option<Similarity>,
     /// How the names of special tokens in texts are tokenized. None: as the model folder says.
     pub special_tokens: Option<SpecialTokens>,
+    /// Whether long texts are truncated at the beginning instead of at the end. None: as the tokenizer's folder says.
+    pub truncate_left: Option<bool>,
 }
 
 /// The prompts that a caller selects, by [`Purpose`].
@@ -173,6 +175,8 @@ pub struct Embedder {
     long: Long,
     /// The step between windows; none: their length.
     stride: Option<usize>,
+    /// Whether long texts are truncated at the beginning.
+    truncate_left: bool,
     /// How texts, queries and documents are encoded.
     inputs: [Input; 3],
     /// Whether texts are converted to lower case first, which is a setting of sentence-transformers folders.
@@ -326,6 +330,7 @@ impl Embedder {
             normalize: options.normalize,
             long: options.long,
             stride: options.stride,
+            truncate_left: options.truncate_left.unwrap_or(pretrained.tokenizer.truncates_left()),
             inputs,
             // No change if the tokenizer converts to lower case anyway.
             lowercase: settings.lowercase && pretrained.tokenizer.is_cased(),
@@ -449,6 +454,35 @@ impl Embedder {
         let encoded = parallel::map(texts, threads, |text| self.encode_windows(text.as_ref(), purpose));
         let encoded: Vec<Windows> = encoded.into_iter().collect::<Result<_, _>>()?;
         self.embed_windows(executor, &encoded, purpose, progress)
+    }
+
+    /// The vectors of token ids instead of texts, in order; `executor` runs the forward passes. The ids are those of the tokenizer, with or
+    /// without the special tokens of a sequence. They get no prompt; longer ones are truncated.
+    ///
+    /// # Errors
+    /// [`TaskError::Input`] for ids that are not in the vocabulary, and the errors of [`embed`](Self::embed) and of the executor.
+    pub fn embed_ids_on(&self, executor: &dyn Executor, texts: &[Vec<u32>]) -> Result<Embedded, TaskError> {
+        let tokenizer = &self.model.tokenizer;
+        let (special, words) = (tokenizer.special(), tokenizer.vocab_size());
+        let encode = |ids: &Vec<u32>| {
+            if let Some(id) = ids.iter().find(|id| **id as usize >= words) {
+                let problem = format!("expected 0 to {}, the ids of the model's vocabulary, found {id}", words - 1);
+                return Err(TaskError::input("token ids", problem));
+            }
+            // `[CLS] … [SEP]` as returned by a tokenizer.
+            let begin = usize::from(ids.first() == Some(&special.cls));
+            let end = ids.len() - usize::from(ids.len() > begin && ids.last() == Some(&special.sep));
+            let (own, room) = (&ids[begin..end], self.room(Purpose::Text));
+            let Encoded { sequence, cut } = self.truncated(own, room);
+            Ok(Windows { windows: vec![Window::new(sequence, own.len().min(room))], cut })
+        };
+        let encoded: Vec<Windows> = texts.iter().map(encode).collect::<Result<_, _>>()?;
+        self.embed_windows(executor, &encoded, Purpose::Text, &mut |_| ())
+    }
+
+    /// The number of tokens of a text with its prompt and special tokens, before it is truncated.
+    pub fn token_count(&self, text: &str, purpose: Purpose) -> usize {
+        self.tokens(self.prompted(text, purpose)).len() + self.model.tokenizer.template().added(false)
     }
 
     /// The vectors of encoded texts, in order.
@@ -594,7 +628,7 @@ impl Embedder {
 
     fn truncated(&self, tokens: &[u32], room: usize) -> Encoded {
         let kept = match tokens.len().checked_sub(room) {
-            Some(beyond) if self.model.tokenizer.truncates_left() => &tokens[beyond..],
+            Some(beyond) if self.truncate_left => &tokens[beyond..],
             Some(_) => &tokens[..room],
             None => tokens,
         };

@@ -197,6 +197,23 @@ impl CrossEncoder {
         pairs: &[(Q, D)],
         progress: &mut dyn FnMut(f64),
     ) -> Result<Predicted, TaskError> {
+        let mut predicted = self.logits_on(executor, pairs, progress)?;
+        for logit in predicted.rows.iter_mut().flatten() {
+            *logit = self.activation.apply(*logit);
+        }
+        Ok(predicted)
+    }
+
+    /// As [`predict_on`](Self::predict_on), without the activation.
+    ///
+    /// # Errors
+    /// Those of [`predict_on`](Self::predict_on).
+    pub fn logits_on<Q: AsRef<str> + Sync, D: AsRef<str> + Sync>(
+        &self,
+        executor: &dyn Executor,
+        pairs: &[(Q, D)],
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Predicted, TaskError> {
         let mut predicted = Predicted::default();
         let total = pairs.len().max(1) as f64;
         for chunk in pairs.chunks(CHUNK_PAIRS) {
@@ -215,7 +232,7 @@ impl CrossEncoder {
                     let pair = format!("query {:?}, document {:?}", query.as_ref(), document.as_ref());
                     return Err(TaskError::Logits(pair));
                 }
-                predicted.rows.push(row.into_iter().map(|logit| self.activation.apply(logit)).collect());
+                predicted.rows.push(row);
             }
         }
         Ok(predicted)

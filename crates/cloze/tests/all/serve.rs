@@ -1,0 +1,541 @@
+//! `cloze serve`: every task over HTTP gives what the commands give; every protocol has its forms; bad requests affect nothing else.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::common::{command, is_refused, json_lines, success, success_with};
+
+/// Models of all tasks in a folder.
+struct Models(TempDir);
+
+impl Models {
+    fn new() -> Models {
+        let dir = tempfile::tempdir().unwrap();
+        cloze_testing::save_model_of_each_task(dir.path());
+        Models(dir)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+}
+
+/// A running server, which is stopped when this is dropped.
+struct Server {
+    child: Child,
+    address: String,
+    /// The lines of the log.
+    log: Receiver<String>,
+}
+
+/// An answer.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Server {
+        let mut child = command(&[&["serve", "--port", "0", "--threads", "1"], arguments].concat());
+        let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (send, log) = channel();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| send.send(line).unwrap_or_default()));
+        let mut seen = Vec::new();
+        let address = loop {
+            let line = log.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("no address: {seen:#?}"));
+            if let Some((_, address)) = line.split_once("serving at http://") {
+                break address.to_owned();
+            }
+            seen.push(line);
+        };
+        Server { child, address, log }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    /// Sends bytes and reads the answer.
+    fn exchange(&self, bytes: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        // The server may answer before it has read everything.
+        let _ = stream.write_all(bytes);
+        read_answer(&mut stream)
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
+            body.len()
+        );
+        self.exchange(&[head.as_bytes(), body].concat())
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, "", b"")
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send("POST", path, "content-type: application/json\r\n", body.to_string().as_bytes())
+    }
+
+    /// The JSON of a successful answer.
+    fn ask(&self, path: &str, body: &Value) -> Value {
+        let answer = self.post(path, body);
+        assert_eq!(answer.status, 200, "{path} {body}: {}", answer.body);
+        answer.json()
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, name: &str) {
+        let done = std::process::Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// Waits until a line of the log contains a text.
+    fn wait_for(&self, text: &str) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while let Ok(line) = self.log.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            if line.contains(text) {
+                return;
+            }
+        }
+        panic!("no {text:?} in the log");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_answer(stream: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+fn close(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-5,
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| close(a, b)))
+        }
+        (a, b) => a == b,
+    }
+}
+
+/// A server with all models, and their folder.
+fn all() -> (Models, Server) {
+    let models = Models::new();
+    let paths: Vec<String> = ["embed", "classify", "multi-label", "regress", "rerank", "nli", "tag", "answer", "choose", "mask"]
+        .map(|name| models.path(name))
+        .to_vec();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let server = Server::start(&[&paths[..], &["--precision", "f32"]].concat());
+    (models, server)
+}
+
+#[test]
+fn every_task_answers_as_its_command_does() {
+    let (models, server) = all();
+    let rows: [(&str, &[Value]); 7] = [
+        ("classify", &[json!({"text": "a b c"}), json!({"text": "d e"})]),
+        ("multi-label", &[json!({"text": "a b c"})]),
+        ("regress", &[json!({"text": "a b", "pair": "c d"})]),
+        ("nli", &[json!({"text": "a b"}), json!({"text": "x y a b c"})]),
+        ("tag", &[json!({"text": "a bc d e"}), json!({"words": ["a", "b"]})]),
+        ("answer", &[json!({"question": "a b", "context": "c d e f a b c", "id": "1"})]),
+        ("choose", &[json!({"context": "a b", "endings": ["c", "d e"]})]),
+    ];
+    for (name, rows) in rows {
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        let model = models.path(name);
+        let arguments = ["predict", "--model", &model, "--input", "-", "--format", "jsonl", "--precision", "f32", "--quiet"];
+        let expected = json_lines(&success_with(&arguments, &lines));
+        let found = server.ask(&format!("/models/{name}/pipeline/predict"), &json!({"inputs": rows}));
+        for (number, (found, expected)) in found.as_array().unwrap().iter().zip(&expected).enumerate() {
+            for (key, value) in found.as_object().unwrap() {
+                assert!(close(value, &expected[key]), "{name} {number} {key}: {value} and {}", expected[key]);
+            }
+        }
+        assert_eq!(found.as_array().unwrap().len(), rows.len());
+    }
+
+    // Vectors.
+    let texts = ["a b c", "", "d e f g h"];
+    let file = models.path("texts.txt");
+    std::fs::write(&file, texts.join("\n") + "\n").unwrap();
+    let out = models.path("v.jsonl");
+    success(&["embed", "--model", &models.path("embed"), "--input", &file, "--out", &out, "--quiet"]);
+    let expected: Vec<Value> = json_lines(&std::fs::read_to_string(&out).unwrap());
+    let expected: Value = expected.into_iter().map(|row| row["vector"].clone()).collect();
+    let found = server.ask("/embed", &json!({"inputs": texts, "normalize": false}));
+    assert!(close(&found, &expected), "{found} and {expected}");
+    let openai = server.ask("/v1/embeddings", &json!({"input": texts, "model": "embed"}));
+    let vectors: Value = openai["data"].as_array().unwrap().iter().map(|row| row["embedding"].clone()).collect();
+    assert!(close(&vectors, &expected));
+    assert_eq!(openai["usage"]["total_tokens"], 3 + 2 + 2 + 5 + 2);
+    let by_kserve = json!({"inputs": [{"name": "text", "shape": [3], "datatype": "BYTES", "data": texts}]});
+    let found = server.ask("/v2/models/embed/infer", &by_kserve);
+    assert_eq!(found["outputs"][0]["shape"], json!([3, 32]));
+    assert!(close(&found["outputs"][0]["data"][0], &expected[0][0]));
+    let features = server.ask("/models/embed", &json!({"inputs": texts}));
+    assert!(close(&features, &expected));
+
+    // Relevance.
+    let ranked = success(&["rerank", "--model", &models.path("rerank"), "--documents", &file, "--query", "a", "--json", "--quiet"]);
+    let first = json_lines(&ranked)[0].clone();
+    let found = server.ask("/rerank", &json!({"query": "a", "texts": texts}));
+    assert!(close(&found[0]["score"], first.get("score").unwrap()), "{found} and {first}");
+}
+
+#[test]
+fn transformers_pipelines_answer_at_the_paths_of_hugging_face() {
+    let (_models, server) = all();
+    let labels = |value: &Value| -> Vec<String> {
+        let rows = value.as_array().unwrap();
+        rows.iter().map(|row| row["label"].as_str().unwrap().to_owned()).collect()
+    };
+    let found = server.ask("/models/classify", &json!({"inputs": "a b c"}));
+    assert_eq!(labels(&found).len(), 3);
+    let found = server.ask("/models/classify", &json!({"inputs": "a b c", "parameters": {"top_k": 1}}));
+    assert_eq!(labels(&found).len(), 1);
+    let found = server.ask("/models/tag", &json!({"inputs": "a b c", "parameters": {"ignore_labels": []}}));
+    assert!(found.as_array().unwrap().len() <= 3 && found[0]["start"] == 0, "{found}");
+    let question = json!({"inputs": {"question": "a b", "context": "c d e f"}});
+    let found = server.ask("/models/answer", &question);
+    assert!("c d e f".contains(found["answer"].as_str().unwrap()), "{found}");
+    let found = server.ask("/models/mask", &json!({"inputs": "a [MASK] c", "parameters": {"top_k": 2}}));
+    assert_eq!((found.as_array().unwrap().len(), found[0]["token_str"].as_str().map(str::len)), (2, Some(1)));
+    let zero_shot = json!({"inputs": "a b", "parameters": {"candidate_labels": ["x", "y"]}});
+    let mut found = labels(&server.ask("/models/nli", &zero_shot));
+    found.sort();
+    assert_eq!(found, ["x", "y"]);
+    let next = json!({"inputs": {"text": "a b", "next": "c d"}});
+    let found = server.ask("/models/mask/pipeline/next-sentence", &next);
+    assert!((0.0..=1.0).contains(&found["is_next"].as_f64().unwrap()));
+    let choice = json!({"inputs": {"context": "a", "endings": ["b", "c d"]}});
+    assert_eq!(server.ask("/models/choose", &choice).as_array().unwrap().len(), 2);
+    let similar = json!({"inputs": {"source_sentence": "a b", "sentences": ["a b", "c"]}});
+    let found = server.ask("/models/embed", &similar);
+    assert!((found[0].as_f64().unwrap() - 1.0).abs() < 1e-5);
+}
+
+#[test]
+fn every_protocol_has_its_forms() {
+    let (_models, server) = all();
+    // TEI: a list of two strings is a pair, of lists a batch.
+    assert_eq!(server.ask("/predict", &json!({"inputs": ["a", "b"]})).as_array().unwrap().len(), 3);
+    assert!(server.ask("/predict", &json!({"inputs": [["a"], ["b", "c"]]}))[1][0]["label"].is_string());
+    let answer = server.post("/embed", &json!({"inputs": "a b"}));
+    assert_eq!(answer.header("x-compute-tokens"), Some("4"));
+    assert!(answer.header("x-queue-time").is_some() && answer.header("x-request-id").is_some());
+    let norm: f64 = answer.json()[0].as_array().unwrap().iter().map(|x| x.as_f64().unwrap().powi(2)).sum();
+    assert!((norm - 1.0).abs() < 1e-5);
+    assert_eq!(server.ask("/embed_all", &json!({"inputs": "a b"}))[0].as_array().unwrap().len(), 4);
+    let tokens = server.ask("/tokenize", &json!({"inputs": "ä b"}));
+    assert_eq!(tokens[0][2], json!({"id": 6, "text": "b", "special": false, "start": 2, "stop": 3}));
+    let ids: Vec<&Value> = tokens[0].as_array().unwrap().iter().map(|token| &token["id"]).collect();
+    assert_eq!(server.ask("/decode", &json!({"ids": ids})), json!(["a b"]));
+    let by_ids = server.ask("/embed", &json!({"inputs": ids}));
+    assert!(close(&by_ids, &server.ask("/embed", &json!({"inputs": "a b"}))));
+    assert_eq!(server.get("/info").json()["models"].as_array().unwrap().len(), 10);
+    // OpenAI: base64 of little-endian f32.
+    let found = server.ask("/v1/embeddings", &json!({"input": "a", "encoding_format": "base64", "dimensions": 8}));
+    assert_eq!(found["data"][0]["embedding"].as_str().unwrap().len(), 44);
+    assert_eq!(server.get("/v1/models").json()["data"][0]["id"], "embed");
+    // Rerankers.
+    let documents = json!({"query": "a", "documents": ["b", {"text": "c"}], "top_n": 1, "model": "rerank"});
+    let cohere = server.ask("/v2/rerank", &documents);
+    assert_eq!(cohere["results"].as_array().unwrap().len(), 1);
+    assert!(cohere["results"][0]["relevance_score"].is_f64() && cohere["meta"]["billed_units"]["search_units"] == 1);
+    assert!(server.ask("/v1/rerank", &documents)["results"][0]["document"]["text"].is_string());
+    let infinity = server.ask("/rerank", &json!({"query": "a", "documents": ["b", "c"]}));
+    assert_eq!(infinity["object"], "rerank");
+    assert_eq!(server.ask("/score", &json!({"queries": "a", "documents": ["b", "c"]}))["data"].as_array().unwrap().len(), 2);
+    let found = server.ask("/classify", &json!({"input": ["a", "b"], "model": "classify"}));
+    assert_eq!(found["data"][1].as_array().unwrap().len(), 3);
+    // KServe, clouds, probes.
+    assert_eq!(server.get("/v2/health/ready").json(), json!({"ready": true}));
+    assert_eq!(server.get("/v2/models/tag").json()["inputs"][0]["datatype"], "BYTES");
+    let tensor = json!({"id": "7", "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}]});
+    let found = server.ask("/v2/models/classify/infer", &tensor);
+    assert!(found["id"] == "7" && found["outputs"][0]["data"][0].as_str().unwrap().contains("label"), "{found}");
+    assert_eq!(server.ask("/invocations", &json!({"inputs": ["a"]}))[0].as_array().unwrap().len(), 32);
+    let instances = json!({"instances": [{"inputs": "a"}, {"inputs": "b"}]});
+    assert_eq!(server.ask("/vertex", &instances)["predictions"].as_array().unwrap().len(), 2);
+    for path in ["/healthz", "/livez", "/readyz", "/health", "/ping", "/metrics", "/docs/", "/api-doc/openapi.json"] {
+        assert_eq!(server.get(path).status, 200, "{path}");
+    }
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains("cloze_requests_total{route=\"/embed\",status=\"200\"} 3"), "{metrics}");
+}
+
+#[test]
+fn failures_have_the_form_of_the_protocol_and_affect_nothing_else() {
+    let (models, server) = all();
+    let tei = |body: &Value, status: u16, expected: &str| {
+        let answer = server.post("/embed", body);
+        let found = answer.json();
+        assert_eq!(answer.status, status, "{body}: {found}");
+        assert!(found["error"].as_str().unwrap().contains(expected), "{body}: {found}");
+    };
+    tei(&json!({}), 422, "missing field `inputs`");
+    tei(&json!({"inputs": 3}), 422, "expected a string");
+    tei(&json!({"inputs": []}), 400, "no inputs");
+    tei(&json!({"inputs": [1, 99999]}), 422, "found 99999");
+    tei(&json!({"inputs": "a", "prompt_name": "none"}), 422, "none");
+    tei(&json!({"inputs": "a", "dimensions": 33}), 422, "expected 1 to 32");
+    tei(&json!({"inputs": "a", "truncation_direction": "Up"}), 422, "Left or Right");
+    tei(&json!({"inputs": "a ".repeat(50), "truncate": false}), 422, "52 tokens");
+    tei(&json!({"inputs": "a", "model": "classify"}), 422, "no task embed");
+    let json_header = "content-type: application/json\r\n";
+    for body in [&b"{"[..], b"\xff\xfe", b"[[[[", b"null", b"\"a\"", "[".repeat(100_000).as_bytes()] {
+        assert_eq!(server.send("POST", "/embed", json_header, body).status, 422);
+    }
+    assert_eq!(server.send("POST", "/embed", "content-type: text/plain\r\n", b"{\"inputs\": \"a\"}").status, 422);
+    let nested = server.post("/v1/embeddings", &json!({"input": "a", "model": "none"}));
+    assert_eq!((nested.status, &nested.json()["error"]["code"]), (404, &json!("model_not_found")));
+    assert!(nested.json()["error"]["message"].as_str().unwrap().contains("\"embed\""));
+    assert_eq!(server.post("/v2/rerank", &json!({"query": 1, "documents": []})).json()["message"].as_str().map(str::is_empty), Some(false));
+    let mask = server.post("/models/mask/pipeline/fill-mask", &json!({"inputs": "a b"}));
+    assert!(mask.status == 400 && mask.json()["error"].as_str().unwrap().contains("[MASK]"), "{}", mask.body);
+    assert_eq!(server.get("/embed").status, 405);
+    assert_eq!(server.get("/none").json()["error_type"], "Validation");
+    let shape = json!({"inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["a"]}]});
+    assert!(server.post("/v2/models/embed/infer", &shape).json()["error"].as_str().unwrap().contains("shape"));
+    // Too large, by its header and by its bytes.
+    let head = "POST /embed HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 99999999999\r\n\r\n";
+    let answer = server.exchange(head.as_bytes());
+    assert!(answer.status == 413 && answer.body.contains("--max-body"), "{}", answer.body);
+    let many = server.post("/embed", &json!({"inputs": vec!["a"; 4097]}));
+    assert!(many.status == 413 && many.body.contains("4097 inputs, the limit of this server is 4096 (--max-inputs)"), "{}", many.body);
+    // Not HTTP.
+    assert_eq!(server.exchange(b"hello\r\n\r\n").status, 400);
+
+    // Damaged weights fail alone.
+    let weights = Path::new(&models.path("classify")).join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&weights, bytes).unwrap();
+    assert_eq!(server.post("/v2/repository/models/classify/load", &json!({})).status, 200);
+    let failed = server.post("/predict", &json!({"inputs": "a", "model": "classify"}));
+    assert!(failed.status == 424 && failed.json()["error_type"] == "Backend", "{}", failed.body);
+    assert_eq!(server.post("/embed", &json!({"inputs": "a"})).status, 200);
+}
+
+#[test]
+fn models_are_loaded_removed_and_replaced_while_requests_run() {
+    let models = Models::new();
+    let server = Server::start(&[&format!("first={}", models.path("embed")), &models.path("classify")]);
+    let vector = || server.ask("/embed", &json!({"inputs": "a b"}));
+    let before = vector();
+    assert_eq!(server.post("/v2/repository/models/first/unload", &json!({})).status, 200);
+    assert_eq!(server.post("/embed", &json!({"inputs": "a"})).status, 422);
+    assert_eq!(server.get("/v2/health/ready").status, 503);
+    let index = server.ask("/v2/repository/index", &json!({}));
+    assert_eq!([&index[0]["state"], &index[1]["state"]], ["UNAVAILABLE", "READY"]);
+    assert_eq!(server.post("/v2/repository/models/none/load", &json!({})).status, 404);
+    assert_eq!(server.post("/v2/repository/models/first/load", &json!({})).status, 200);
+    assert!(close(&vector(), &before));
+    // The files change.
+    let other = models.path("mask");
+    let copy = |name: &str| {
+        std::fs::copy(Path::new(&other).join(name), Path::new(&models.path("embed")).join(name)).unwrap();
+    };
+    copy("model.safetensors");
+    copy("config.json");
+    server.wait_for("model loaded");
+    let end = Instant::now() + Duration::from_secs(30);
+    while close(&vector(), &before) {
+        assert!(Instant::now() < end, "the model was not read again");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // Files that are not a model: the old one stays.
+    let now = vector();
+    std::fs::write(Path::new(&models.path("embed")).join("config.json"), "{}").unwrap();
+    server.wait_for("model not loaded");
+    assert!(close(&vector(), &now));
+}
+
+#[test]
+fn keys_are_needed_and_read_again() {
+    let models = Models::new();
+    let keys = models.path("keys");
+    std::fs::write(&keys, "one\ntwo\n").unwrap();
+    let server = Server::start(&["--keys", &keys, "--cors", "https://example.org", &models.path("embed")]);
+    let status = |key: &str| {
+        let header = format!("content-type: application/json\r\nAuthorization: {key}\r\n");
+        server.send("POST", "/embed", &header, br#"{"inputs": "a"}"#).status
+    };
+    assert_eq!([status("Bearer one"), status("bearer two"), status("Bearer three"), status("Basic one")], [200, 200, 401, 401]);
+    let refused = server.post("/v1/embeddings", &json!({"input": "a"}));
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (401, &json!("invalid_api_key")));
+    assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+    assert_eq!([server.get("/readyz").status, server.get("/metrics").status], [200, 401]);
+    let preflight = server.send(
+        "OPTIONS",
+        "/embed",
+        "origin: https://example.org\r\naccess-control-request-method: POST\r\naccess-control-request-headers: authorization\r\n",
+        b"",
+    );
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("https://example.org"));
+    assert!(preflight.header("access-control-allow-headers").unwrap().contains("authorization"));
+    #[cfg(unix)]
+    {
+        std::fs::write(&keys, "three\n").unwrap();
+        server.signal("-HUP");
+        let end = Instant::now() + Duration::from_secs(30);
+        while status("Bearer three") != 200 {
+            assert!(Instant::now() < end, "the keys were not read again");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(status("Bearer one"), 401);
+    }
+}
+
+#[test]
+fn too_long_a_wait_is_refused_and_large_requests_are_split() {
+    let models = Models::new();
+    let server = Server::start(&["--max-wait", "0.02", "--max-inputs", "100000", &models.path("embed")]);
+    let bulk = json!({"inputs": vec!["a b c d e f g h i j k l m n o p q r s t u v w x y"; 20_000], "priority": "low"});
+    let bulk = bulk.to_string();
+    let head = format!(
+        "POST /embed HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        bulk.len()
+    );
+    let mut running = server.connect();
+    running.write_all(head.as_bytes()).unwrap();
+    running.write_all(bulk.as_bytes()).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    let refused = loop {
+        let answer = server.post("/embed", &json!({"inputs": vec!["a b c"; 2000], "priority": "low"}));
+        if answer.status == 429 {
+            break answer;
+        }
+        assert!(Instant::now() < end, "nothing was refused");
+    };
+    assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+    assert_eq!(refused.json()["error_type"], "Overloaded");
+    // A small request overtakes.
+    let small = server.post("/embed", &json!({"inputs": "a", "priority": "high"}));
+    assert_eq!(small.status, 200, "{}", small.body);
+    let answer = read_answer(&mut running);
+    assert_eq!((answer.status, answer.json().as_array().unwrap().len()), (200, 20_000));
+}
+
+/// Regression tests of servers: work for clients that have gone, and requests that are cut off by a stop.
+#[cfg(unix)]
+#[test]
+fn work_of_closed_connections_is_dropped_and_running_requests_are_finished() {
+    let models = Models::new();
+    let mut server = Server::start(&["--max-inputs", "100000", &models.path("embed")]);
+    let bulk = json!({"inputs": vec!["a b c d e f g h i j k l m n o p q r s t u v w x y"; 30_000]}).to_string();
+    let head = format!(
+        "POST /embed HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        bulk.len()
+    );
+    let begin = |server: &Server| {
+        let mut stream = server.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(bulk.as_bytes()).unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while server.get("/info").json()["waiting_tokens"] == 0 {
+            assert!(Instant::now() < end, "the request did not begin");
+        }
+        stream
+    };
+    drop(begin(&server));
+    let end = Instant::now() + Duration::from_secs(5);
+    while server.get("/info").json()["waiting_tokens"] != 0 {
+        assert!(Instant::now() < end, "the work of a closed connection goes on");
+    }
+    assert!(server.get("/metrics").body.contains("cloze_requests_cancelled_total 1"));
+
+    let mut running = begin(&server);
+    server.signal("-TERM");
+    let end = Instant::now() + Duration::from_secs(5);
+    while TcpStream::connect(&server.address).is_ok() {
+        if server.get("/readyz").status == 503 {
+            break;
+        }
+        assert!(Instant::now() < end, "the server is still ready");
+    }
+    let answer = read_answer(&mut running);
+    assert_eq!((answer.status, answer.json().as_array().unwrap().len()), (200, 30_000));
+    assert!(server.child.wait().unwrap().success());
+}
+
+#[test]
+fn wrong_command_lines_are_refused() {
+    let models = Models::new();
+    let model = models.path("embed");
+    is_refused(&["serve"], &["no model"]);
+    is_refused(&["serve", &model, &model], &["two models are named embed"]);
+    let config = models.path("serve.toml");
+    std::fs::write(&config, "prot = 1\n").unwrap();
+    is_refused(&["serve", "--config", &config, &model], &["serve.toml:1: unknown field `prot`"]);
+    std::fs::write(&config, format!("[[model]]\npath = {model:?}\nname = \"a\"\nprecision = \"f16\"\n")).unwrap();
+    is_refused(&["serve", "--config", &config], &["precision: expected auto, f32, bf16", "f16"]);
+    std::fs::write(&config, format!("port = 0\n[[model]]\npath = {model:?}\nname = \"a\"\n")).unwrap();
+    let checked = command(&["serve", "--config", &config, "--check"]).output().unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    let none = command(&["serve", &models.path("none")]).output().unwrap();
+    assert!(none.status.code() == Some(1), "{none:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_answers() {
+    use std::os::unix::net::UnixStream;
+    let models = Models::new();
+    let socket = models.path("s");
+    let mut child = command(&["serve", "--threads", "1", "--socket", &socket, &models.path("embed")]);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    let mut stream = loop {
+        match UnixStream::connect(&socket) {
+            Ok(stream) => break stream,
+            Err(_) => assert!(Instant::now() < end, "no socket"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}

@@ -1,0 +1,99 @@
+//! Bodies of requests.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::failure::{Failure, Reason};
+
+/// The value of a JSON body.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Body<T>, Failure> {
+        let kind = request.headers().get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
+        // Not text/plain, which any web page may send to a server on the user's machine.
+        if let Some(kind) = kind.filter(|kind| !kind.to_ascii_lowercase().contains("json")) {
+            let message = format!("expected the content type application/json, found {kind}");
+            return Err(Failure::validation(message));
+        }
+        parse(&read(request, app.settings.max_body).await?).map(Body)
+    }
+}
+
+/// The bytes of a body of at most `most` bytes.
+pub async fn read(request: Request, most: usize) -> Result<Bytes, Failure> {
+    let too_large = |found: &str| {
+        let limit = most as f64 / f64::from(1 << 20);
+        Failure::new(
+            Reason::TooLarge,
+            format!("the body of the request has {found}; the limit of this server is {limit:.0} MiB (--max-body)"),
+        )
+    };
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if let Some(length) = length.filter(|length| *length > most as u64) {
+        return Err(too_large(&format!("{:.1} MiB", length as f64 / f64::from(1 << 20))));
+    }
+    axum::body::to_bytes(request.into_body(), most).await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        match cause.contains("length limit") {
+            true => too_large("more bytes"),
+            false => Failure::new(Reason::TimedOut, "the body of the request did not arrive in time, or not completely"),
+        }
+    })
+}
+
+/// The value of a JSON text.
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
+    if text.is_empty() {
+        return Err(Failure::validation("expected a JSON object as the body of the request, found nothing"));
+    }
+    if let Err(error) = std::str::from_utf8(text) {
+        let message = format!("expected UTF-8, found an invalid byte at {} of the body", error.valid_up_to());
+        return Err(Failure::validation(message));
+    }
+    let from = &mut serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut *from).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        let what = if inner.is_data() { "" } else { "the body is not JSON: " };
+        let place = if path == "." || !inner.is_data() { String::new() } else { format!("\"{path}\": ") };
+        Failure::validation(format!("{what}{place}{inner}"))
+    })?;
+    from.end().map_err(|error| Failure::validation(format!("the body is not JSON: {error}")))?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Example {
+        #[allow(dead_code)]
+        inputs: Vec<String>,
+    }
+
+    fn message(text: &[u8]) -> String {
+        parse::<Example>(text).unwrap_err().message
+    }
+
+    #[test]
+    fn mistakes_are_one_line_with_their_place() {
+        assert!(parse::<Example>(br#"{"inputs": ["a"]}"#).is_ok());
+        assert_eq!(message(b""), "expected a JSON object as the body of the request, found nothing");
+        assert!(message(br#"{"inputs": ["a", 3]}"#).starts_with("\"inputs[1]\": invalid type: integer `3`, expected a string"));
+        assert!(message(br#"{"inputs": ["#).starts_with("the body is not JSON: EOF while parsing"));
+        assert!(message(b"{\"inputs\": []} x").starts_with("the body is not JSON: trailing characters"));
+        assert_eq!(message(b"{\"a\xff\": 1}"), "expected UTF-8, found an invalid byte at 3 of the body");
+        assert!(message(br#"{}"#).contains("missing field `inputs`"));
+        let deep = format!("{{\"inputs\": {}", "[".repeat(100_000));
+        assert!(!message(deep.as_bytes()).contains('\n'));
+    }
+}

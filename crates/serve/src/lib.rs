@@ -1,0 +1,31 @@
+//! Models of the BERT family over HTTP, compatible with existing clients.
+//!
+//! | module | in → out |
+//! | --- | --- |
+//! | [`settings`] | options and a file → the server's settings |
+//! | [`models`] | folders → open models with their tasks, by name |
+//! | [`scheduler`] | sequences of requests → batches → their numbers |
+//! | [`app`] | what all handlers share; how a request is computed |
+//! | [`protocols`] | requests of each family of clients → answers |
+//! | [`http`] | what is around the handlers: ids, keys, limits, failures, connections |
+//! | [`log`] | events → lines on standard error |
+//! | [`failure`] | why a request has no answer |
+//!
+//! [`serve`] starts a server and returns when it has stopped.
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod failure;
+pub mod http;
+mod memory;
+pub mod log;
+pub mod models;
+pub mod protocols;
+pub mod scheduler;
+mod server;
+pub mod settings;
+
+pub use models::served::Opening;
+pub use models::Spec;
+pub use server::{Control, ServeError, serve};
+pub use settings::{ConfigFile, ConfigModel, Settings};
