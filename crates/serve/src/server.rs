@@ -35,7 +35,7 @@ const SHARED_TIME: Duration = Duration::from_millis(8);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the signals are read.
 const TICK: Duration = Duration::from_millis(20);
-/// How often folders of models are looked at.
+/// How often folders of models are looked at, and metrics are condensed.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// Between the change of the readiness and the last accepted connection, so that load balancers see it.
 const READINESS_DELAY: Duration = Duration::from_millis(500);
@@ -211,14 +211,19 @@ async fn upkeep(
                 Err(error) => tracing::error!(error, "the configuration was not read again"),
             }
         }
-        if app.settings.watch && looked.elapsed() >= WATCH_INTERVAL {
+        if looked.elapsed() < WATCH_INTERVAL {
+            continue;
+        }
+        // Without it, histograms keep every value until they are read.
+        app.metrics.run_upkeep();
+        looked = tokio::time::Instant::now();
+        if app.settings.watch {
             let own = Arc::clone(app);
             let looking = tokio::task::spawn_blocking(move || {
                 own.registry.reload_changed(&mut watch);
                 watch
             });
             watch = looking.await.unwrap_or_default();
-            looked = tokio::time::Instant::now();
         }
     }
 }

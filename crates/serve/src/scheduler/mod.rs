@@ -306,3 +306,85 @@ fn run_batch(parts: &[Part<Computation, Work>]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cloze_engine::{DType, Device};
+    use cloze_model::Heads;
+    use cloze_tasks::example::Target;
+    use cloze_text::Sequence;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        batch_tokens: 4096,
+        batch_time: Duration::from_millis(50),
+        shared_time: Duration::from_millis(10),
+    };
+
+    fn model() -> Arc<Pretrained> {
+        let dir = tempfile::tempdir().unwrap();
+        cloze_testing::save_letter_model(Heads::ENCODER, dir.path());
+        Arc::new(Pretrained::open(dir.path(), Device::cpu(Some(1)).unwrap(), DType::F32).unwrap())
+    }
+
+    fn example(ids: &[u32]) -> Example {
+        let sequence = Sequence { ids: ids.to_vec(), segments: vec![0; ids.len()] };
+        Example::new(vec![sequence], Target::value(None))
+    }
+
+    fn run(call: &Call, output: &Output, examples: &[Example]) -> Result<Vec<Vec<f32>>, Refusal> {
+        let mut found = vec![Vec::new(); examples.len()];
+        let examples: Vec<&Example> = examples.iter().collect();
+        call.run(output, &examples, &mut |i, row| found[i] = row).map(|()| found).map_err(|error| match error {
+            TaskError::Executor(inner) => inner.downcast_ref::<Refusal>().unwrap().clone(),
+            other => panic!("{other}"),
+        })
+    }
+
+    /// Regression test of servers: a batch that failed took the requests of others with it (infinity #242).
+    #[test]
+    fn a_request_that_fails_does_not_affect_those_of_its_batch() {
+        let (model, cost) = (model(), Arc::new(Cost::measured(1000, Duration::from_millis(1))));
+        let scheduler = Arc::new(Scheduler::start(LIMITS, Duration::from_secs(60)).unwrap());
+        let call = || Call::new(Arc::clone(&scheduler), Arc::clone(&model), Arc::clone(&cost), Arc::default());
+        let output = Output::HiddenStates { layer: 2 };
+        let good = [example(&[2, 5, 6, 3]), example(&[2, 7, 3])];
+        let expected = model.compute(&output, &[&good[0], &good[1]]);
+        std::thread::scope(|scope| {
+            let running: Vec<_> = (0..24)
+                .map(|number| {
+                    let (call, good, output) = (call(), &good, &output);
+                    scope.spawn(move || match number % 4 {
+                        // An id that the model does not have.
+                        0 => (true, run(&call, output, &[example(&[2, 9_999_999, 3])])),
+                        _ => (false, run(&call, output, good)),
+                    })
+                })
+                .collect();
+            for request in running {
+                match request.join().unwrap() {
+                    (true, found) => assert!(matches!(found, Err(Refusal::Panicked(_))), "{found:?}"),
+                    (false, found) => {
+                        let (found, expected) = (found.unwrap().concat(), expected.concat());
+                        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4));
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn cancelled_and_late_requests_are_refused() {
+        let (model, cost) = (model(), Arc::new(Cost::measured(1, Duration::from_secs(1))));
+        let scheduler = Arc::new(Scheduler::start(LIMITS, Duration::from_millis(1)).unwrap());
+        let ticket = Arc::new(Ticket::default());
+        let call = Call::new(Arc::clone(&scheduler), Arc::clone(&model), Arc::clone(&cost), Arc::clone(&ticket));
+        ticket.cancel();
+        let output = Output::HiddenStates { layer: 2 };
+        assert!(matches!(run(&call, &output, &[example(&[2, 3])]), Err(Refusal::Cancelled)));
+        assert_eq!(scheduler.waiting(), (0, 0));
+        assert!(scheduler.admit(&cost, 1, Priority::Auto).is_ok());
+        assert_eq!([retry_after(12.5, 10.0), retry_after(0.1, 10.0)], [3, 1]);
+    }
+}

@@ -153,8 +153,13 @@ impl<K: Key, W> Queue<K, W> {
         let time = if lane == BULK && is_shared { limits.shared_time } else { limits.batch_time };
         let first = Arc::clone(&self.lanes[lane].front()?.job);
         let most = limits.batch_tokens.min(first.key.cost().tokens(time));
+        // Small requests do not wait for what large ones add to their batch.
+        let added = match lane {
+            FAST => most.min(first.key.cost().tokens(limits.shared_time)),
+            _ => most,
+        };
         let (mut parts, mut tokens) = (Vec::new(), 0);
-        for lane in [lane, FAST, BULK] {
+        for (lane, most) in [(lane, most), (FAST, most), (BULK, added)] {
             for waiting in &mut self.lanes[lane] {
                 if waiting.job.key != first.key {
                     continue;
@@ -253,6 +258,15 @@ mod tests {
         // Small ones have arrived within the last second: 10 ms are 10 tokens, one unit of 8.
         assert_eq!(batch(&mut queue, now), [(1, 7..8)]);
         assert_eq!(batch(&mut queue, now + RECENT), [(1, 8..14)]);
+    }
+
+    #[test]
+    fn a_batch_of_small_jobs_is_filled_up_only_a_little() {
+        let (mut queue, now) = (Queue::new(), Instant::now());
+        queue.push(job(1, &[4; 30], Priority::Auto, now), &LIMITS);
+        queue.push(job(1, &[3], Priority::Auto, now), &LIMITS);
+        assert_eq!(batch(&mut queue, now), [(1, 0..1), (1, 0..1)]);
+        assert_eq!(batch(&mut queue, now), [(1, 1..3)]);
     }
 
     #[test]

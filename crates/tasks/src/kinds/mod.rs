@@ -31,6 +31,7 @@ use std::path::Path;
 use cloze_model::{Config, TaskHead};
 
 pub use description::Description;
+pub(crate) use labelled_texts::labels_of;
 pub use kind::Kind;
 use kind::Mismatch;
 
