@@ -20,6 +20,7 @@ pub mod long;
 pub mod metrics;
 pub mod mining;
 mod parallel;
+pub mod pipelines;
 pub mod reading;
 pub mod rerank;
 pub mod retrieval;

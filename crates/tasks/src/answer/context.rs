@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn invalid_offsets_are_made_valid() {
         let text = "aé日";
-        let piece = |start, end| Piece { id: 9, start, end };
+        let piece = |start, end| Piece { id: 9, start, end, word: 0 };
         let valid_offsets = valid_offsets(vec![piece(2, 2), piece(0, 1), piece(4, 5), piece(9, 99), piece(3, 1)], text);
         assert!(valid_offsets.iter().all(|p| text.get(p.start..p.end).is_some()));
         assert!(valid_offsets.windows(2).all(|w| w[0].start <= w[1].start && w[0].end <= w[1].end));

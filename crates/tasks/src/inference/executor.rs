@@ -1,6 +1,8 @@
 //! Where forward passes run: at once ([`Pretrained`] itself), or in the queue of a server, which computes sequences of
 //! several requests in one batch.
 
+use std::mem::discriminant;
+
 use cloze_model::Inputs;
 
 use crate::TaskError;
@@ -78,6 +80,20 @@ impl Pretrained {
     pub fn compute(&self, output: &Output, batch: &[&Example]) -> Vec<Vec<f32>> {
         if *output == Output::Task {
             let head = self.model.heads.task.expect("a model with the head of a task");
+            let Some(kind) = batch.first().map(|example| discriminant(&example.target)) else { return Vec::new() };
+            // Requests of different kinds may have targets of different losses, which cannot be in one batch.
+            if batch.iter().any(|example| discriminant(&example.target) != kind) {
+                let (own, others): (Vec<usize>, Vec<usize>) =
+                    (0..batch.len()).partition(|&i| discriminant(&batch[i].target) == kind);
+                let mut found = vec![Vec::new(); batch.len()];
+                for part in [own, others] {
+                    let examples: Vec<&Example> = part.iter().map(|&i| batch[i]).collect();
+                    for (i, logits) in part.into_iter().zip(self.compute(output, &examples)) {
+                        found[i] = logits;
+                    }
+                }
+                return found;
+            }
             return self.forward(|model, pass| TaskBatch::pack(head, batch).logits_and_loss(model, pass)).0;
         }
         let (mut inputs, mut tokens) = (Inputs::default(), Vec::new());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cloze_text::{Sequence, Tokenizer};
+use cloze_text::Tokenizer;
 use serde::Serialize;
 
 use crate::TaskError;
@@ -66,9 +66,42 @@ impl Filler {
     /// # Errors
     /// Those of [`fill`](Self::fill) and of the executor.
     pub fn fill_on(&self, executor: &dyn Executor, text: &str, top: usize) -> Result<Vec<Vec<Candidate>>, TaskError> {
+        let masked = &self.encode(text)?;
+        let tokenizer = &self.model.tokenizer;
+        let size = tokenizer.vocab_size();
+        let filled = self.rank(executor, std::slice::from_ref(masked), |logits| {
+            let mut order: Vec<usize> = (0..size.min(logits.len())).collect();
+            order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+            order.truncate(top);
+            order
+        })?;
+        let candidate = |number: usize, Filled { id, probability }: &Filled| {
+            let (piece, continues) = (tokenizer.piece_text(*id), tokenizer.is_continuation(*id));
+            Candidate {
+                token: tokenizer.token(*id).unwrap_or_default().to_owned(),
+                id: *id,
+                probability: *probability,
+                text: fill_in(text, tokenizer.mask_token(), number, &piece, continues),
+                sequence: masked.decoded(tokenizer, number, *id),
+            }
+        };
+        let masks = filled.iter().flatten().enumerate();
+        Ok(masks.map(|(number, all)| all.iter().map(|filled| candidate(number, filled)).collect()).collect())
+    }
+
+    /// The model.
+    pub(crate) fn model(&self) -> &Arc<Pretrained> {
+        &self.model
+    }
+
+    /// The tokens of a text with masks.
+    ///
+    /// # Errors
+    /// [`TaskError::NoMask`]; [`TaskError::TooLong`].
+    pub(crate) fn encode(&self, text: &str) -> Result<Masked, TaskError> {
         let Pretrained { model, tokenizer, .. } = &*self.model;
-        let Sequence { ids, segments } = tokenizer.template().sequence(&tokenizer.encode_masked(text), None);
-        let mask = tokenizer.special().mask;
+        let sequence = tokenizer.template().sequence(&tokenizer.encode_masked(text), None);
+        let (ids, mask) = (&sequence.ids, tokenizer.special().mask);
         let masks: Vec<usize> = (0..ids.len()).filter(|&i| ids[i] == mask).collect();
         if masks.is_empty() {
             return Err(TaskError::NoMask { text: text.to_owned(), mask: tokenizer.mask_token().to_owned() });
@@ -77,54 +110,63 @@ impl Filler {
         if ids.len() > positions {
             return Err(TaskError::TooLong { found: ids.len(), positions });
         }
-        let sequence = Sequence { ids: ids.clone(), segments };
         let tokens = masks.iter().map(|&i| i as u32).collect();
         let example = Example { tokens, ..Example::new(vec![sequence], Target::value(None)) };
-        let mut logits = Vec::new();
-        executor.run(&Output::MaskedTokens, &[&example], &mut |_, found| logits = found)?;
-        if logits.iter().any(|logit| logit.is_nan()) {
-            return Err(TaskError::Logits(format!("the text {text:?}")));
-        }
-        let rows = masks.iter().zip(logits.chunks(model.architecture().vocab_size)).enumerate();
-        let text = Masked { text, ids: &ids, masks: masks.len() };
-        Ok(rows.map(|(number, (mask, logits))| top_candidates(tokenizer, &text, number, *mask, logits, top)).collect())
+        Ok(Masked { text: text.to_owned(), masks, example })
+    }
+
+    /// For each mask of each text, the tokens that `choose` selects by the logits of the vocabulary, with their probabilities.
+    ///
+    /// # Errors
+    /// [`TaskError::Logits`] and those of the executor.
+    pub(crate) fn rank(
+        &self,
+        executor: &dyn Executor,
+        texts: &[Masked],
+        choose: impl Fn(&[f32]) -> Vec<usize>,
+    ) -> Result<Vec<Vec<Vec<Filled>>>, TaskError> {
+        let examples: Vec<&Example> = texts.iter().map(|text| &text.example).collect();
+        let mut logits = vec![Vec::new(); texts.len()];
+        executor.run(&Output::MaskedTokens, &examples, &mut |i, found| logits[i] = found)?;
+        let of_mask = |logits: &[f32]| {
+            let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = logits.iter().map(|&l| f64::from(l - max).exp()).sum();
+            let filled = |id: usize| Filled { id: id as u32, probability: f64::from(logits[id] - max).exp() / sum };
+            choose(logits).into_iter().map(filled).collect()
+        };
+        let of_text = |(text, logits): (&Masked, &Vec<f32>)| {
+            if logits.is_empty() || logits.iter().any(|logit| logit.is_nan()) {
+                return Err(TaskError::Logits(format!("the text {:?}", text.text)));
+            }
+            Ok(logits.chunks(self.model.model.architecture().vocab_size).map(of_mask).collect())
+        };
+        texts.iter().zip(&logits).map(of_text).collect()
     }
 }
 
-/// The most probable tokens for the mask with this number, which is at `position`.
-fn top_candidates(
-    tokenizer: &Tokenizer,
-    text: &Masked<'_>,
-    number: usize,
-    position: usize,
-    logits: &[f32],
-    top: usize,
-) -> Vec<Candidate> {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&l| f64::from(l - max).exp()).sum();
-    let mut order: Vec<usize> = (0..tokenizer.vocab_size().min(logits.len())).collect();
-    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
-    let candidate = |id: &usize| {
-        let id = *id as u32;
-        let mut filled = text.ids.to_vec();
-        filled[position] = id;
-        let (piece, continues) = (tokenizer.piece_text(id), tokenizer.is_continuation(id));
-        Candidate {
-            token: tokenizer.token(id).unwrap_or_default().to_owned(),
-            id,
-            probability: f64::from(logits[id as usize] - max).exp() / sum,
-            text: fill_in(text.text, tokenizer.mask_token(), number, &piece, continues),
-            sequence: decoded(tokenizer, &filled, text.masks == 1),
-        }
-    };
-    order.iter().take(top).map(candidate).collect()
+/// A text with masks.
+pub(crate) struct Masked {
+    text: String,
+    /// The positions of the masks.
+    pub(crate) masks: Vec<usize>,
+    example: Example,
 }
 
-/// A text with its token ids and its number of masks.
-struct Masked<'a> {
-    text: &'a str,
-    ids: &'a [u32],
-    masks: usize,
+/// A token for a mask.
+pub(crate) struct Filled {
+    /// Its id.
+    pub(crate) id: u32,
+    /// Its probability.
+    pub(crate) probability: f64,
+}
+
+impl Masked {
+    /// The tokens with the mask of this number replaced, decoded as by Transformers' fill-mask pipeline.
+    pub(crate) fn decoded(&self, tokenizer: &Tokenizer, number: usize, id: u32) -> String {
+        let mut ids = self.example.sequences[0].ids.clone();
+        ids[self.masks[number]] = id;
+        decoded(tokenizer, &ids, self.masks.len() == 1)
+    }
 }
 
 /// Replaces the mask with this number, from 0, by a piece. A piece that continues a word is appended to the previous
@@ -136,15 +178,11 @@ fn fill_in(text: &str, mask: &str, number: usize, piece: &str, continues: bool) 
     format!("{before}{piece}{after}")
 }
 
-/// Decodes ids like Transformers' `decode` with `clean_up_tokenization_spaces`, which is the default of BERT's
-/// tokenizers.
+/// Decodes ids as Transformers' fill-mask pipeline: without padding.
 fn decoded(tokenizer: &Tokenizer, ids: &[u32], skip_special: bool) -> String {
-    let kept: Vec<u32> = ids.iter().copied().filter(|&id| !skip_special || !tokenizer.is_special(id)).collect();
-    let text = tokenizer.decode_all(&kept);
-    // The replacements of PreTrainedTokenizerBase.clean_up_tokenization, in the same order.
-    let spaced =
-        [" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"].map(|spaced| (spaced, spaced.trim()));
-    spaced.iter().fold(text, |text, (spaced, joined)| text.replace(spaced, joined))
+    let pad = tokenizer.special().pad;
+    let kept: Vec<u32> = ids.iter().copied().filter(|&id| id != pad).collect();
+    tokenizer.decode_as_written(&kept, skip_special)
 }
 
 #[cfg(test)]
@@ -168,7 +206,8 @@ mod tests {
         let tokenizer = Tokenizer::from_tokens(words.map(str::to_owned).to_vec(), false).unwrap();
         let ids = |words: &[&str]| words.iter().map(|word| tokenizer.id(word).unwrap()).collect::<Vec<_>>();
         let one = ids(&["[CLS]", "it", "'", "s", "walk", "##ing", ",", "[UNK]", "is", "n't", "it", ".", "[SEP]"]);
-        assert_eq!(decoded(&tokenizer, &one, true), "it's walking, isn't it.");
+        // Transformers 5 joins "it ' s" only if tokenizer_config.json has clean_up_tokenization_spaces.
+        assert_eq!(decoded(&tokenizer, &one, true), "it ' s walking, isn't it.");
         let two = ids(&["[CLS]", "it", "is", "[MASK]", ".", "[SEP]"]);
         assert_eq!(decoded(&tokenizer, &two, false), "[CLS] it is [MASK]. [SEP]");
     }

@@ -38,7 +38,7 @@ pub(super) fn merge_labels(of_files: impl IntoIterator<Item = Result<Labels, Tas
 }
 
 /// The names of a model's labels. If its configuration has no names they are `LABEL_0`, …, as in Transformers.
-pub(super) fn labels_of(config: &cloze_model::Config, count: usize) -> Vec<String> {
+pub(crate) fn labels_of(config: &cloze_model::Config, count: usize) -> Vec<String> {
     let named = config.labels().filter(|labels| labels.len() == count);
     named.unwrap_or_else(|| (0..count).map(|id| format!("LABEL_{id}")).collect())
 }

@@ -33,6 +33,7 @@ use cloze_model::{Config, TaskHead};
 pub use description::Description;
 pub use kind::Kind;
 use kind::Mismatch;
+pub(crate) use labelled_texts::labels_of;
 
 use crate::TaskError;
 

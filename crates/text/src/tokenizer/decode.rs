@@ -1,5 +1,7 @@
 //! Ids to text, and the position of tokens in words.
 
+use tokenizers::{Decoder, ModelWrapper};
+
 use super::Tokenizer;
 use crate::kind::Kind;
 use crate::special::Special;
@@ -38,6 +40,40 @@ impl Tokenizer {
         text
     }
 
+    /// The text of `ids` as Transformers' `decode` gives it: by the tokenizer's own decoder, and then without spaces before
+    /// punctuation if tokenizer_config.json says so (`clean_up_tokenization_spaces`). Ids outside the vocabulary are omitted, and
+    /// special tokens if `skip_special`.
+    pub fn decode_as_written(&self, ids: &[u32], skip_special: bool) -> String {
+        // The crate's decoders do not fail for tokens of the vocabulary.
+        let text = self.inner.hf.decode(ids, skip_special).unwrap_or_default();
+        // Transformers does not clean up the text of BPE tokenizers.
+        let is_bpe = matches!(self.inner.hf.get_model(), ModelWrapper::BPE(_));
+        let cleans = self.inner.source.settings.flag("clean_up_tokenization_spaces").unwrap_or(false);
+        if cleans && !is_bpe { cleaned_up(text) } else { text }
+    }
+
+    /// The text of tokens, as Transformers' `convert_tokens_to_string` gives it. They need not be in the vocabulary.
+    pub fn join_tokens(&self, tokens: Vec<String>) -> String {
+        match self.inner.hf.get_decoder() {
+            Some(decoder) => {
+                let plain = tokens.join(" ");
+                decoder.decode(tokens).unwrap_or(plain)
+            }
+            None => tokens.join(" "),
+        }
+    }
+
+    /// The prefix of tokens that continue a word, if the model itself has one: `##` in WordPiece. (Byte-level BPE and Unigram
+    /// mark the beginning of words instead.)
+    pub fn continuing_subword_prefix(&self) -> Option<&str> {
+        let prefix = match self.inner.hf.get_model() {
+            ModelWrapper::WordPiece(model) => Some(&model.continuing_subword_prefix),
+            ModelWrapper::BPE(model) => model.continuing_subword_prefix.as_ref(),
+            ModelWrapper::Unigram(_) | ModelWrapper::WordLevel(_) => None,
+        };
+        prefix.map(String::as_str).filter(|prefix| !prefix.is_empty())
+    }
+
     /// The text of one token, without the marker of its position in a word: `ing` for `##ing`, `the` for `Ġthe` or `▁the`.
     pub fn piece_text(&self, id: u32) -> String {
         match (&self.inner.kind, self.token(id).unwrap_or_default()) {
@@ -72,4 +108,11 @@ impl Tokenizer {
             Kind::Other(other) => other.marks_word_starts(),
         }
     }
+}
+
+/// The replacements of `PreTrainedTokenizerBase.clean_up_tokenization` of Transformers, in the same order.
+fn cleaned_up(text: String) -> String {
+    let spaced =
+        [" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"].map(|spaced| (spaced, spaced.trim()));
+    spaced.iter().fold(text, |text, (spaced, joined)| text.replace(spaced, joined))
 }

@@ -170,8 +170,8 @@ impl Tokenizer {
         copy
     }
 
-    /// Ids of `text` with the byte range of the original text of each token, which is at character boundaries. Uses the
-    /// `tokenizers` crate.
+    /// Ids of `text` with the byte range of the original text of each token, which is at character boundaries, and the number
+    /// of its word. Uses the `tokenizers` crate.
     pub fn encode_with_offsets(&self, text: &str) -> Vec<Piece> {
         self.count_names(text, None);
         // Transformers also counts characters: offsets are trimmed in these units.
@@ -189,10 +189,16 @@ impl Tokenizer {
         };
         match encoded {
             Ok(encoding) => {
-                let pieces = encoding.get_ids().iter().zip(encoding.get_offsets());
-                pieces.map(|(&id, &(start, end))| Piece { id, start: byte(start), end: byte(end) }).collect()
+                let pieces = encoding.get_ids().iter().zip(encoding.get_offsets()).zip(encoding.get_word_ids());
+                let piece = |((&id, &(start, end)), word): ((&u32, &(usize, usize)), &Option<u32>)| Piece {
+                    id,
+                    start: byte(start),
+                    end: byte(end),
+                    word: word.unwrap_or_default(),
+                };
+                pieces.map(piece).collect()
             }
-            Err(_) => vec![Piece { id: self.special().unk, start: 0, end: text.len() }],
+            Err(_) => vec![Piece { id: self.special().unk, start: 0, end: text.len(), word: 0 }],
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Piece {
     pub start: usize,
     /// One past the last byte in the original text.
     pub end: usize,
+    /// The number of its word, as Transformers' `word_ids`: see [`encode_with_words`](Tokenizer::encode_with_words).
+    pub word: u32,
 }
 
 /// A special or added token, in addition to the vocabulary's ordinary ones.
