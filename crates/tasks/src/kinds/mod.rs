@@ -34,6 +34,7 @@ pub use description::Description;
 pub(crate) use labelled_texts::labels_of;
 pub use kind::Kind;
 use kind::Mismatch;
+pub(crate) use labelled_texts::labels_of;
 
 use crate::TaskError;
 

@@ -50,7 +50,8 @@ impl Fields {
 
     /// A whole number, 1 or more.
     pub(super) fn positive(&self, key: &str) -> Result<Option<usize>, TaskError> {
-        let read = |value: &Value| value.as_u64().and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0);
+        let read =
+            |value: &Value| value.as_u64().and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0);
         self.get(key, "a whole number, 1 or more", read)
     }
 

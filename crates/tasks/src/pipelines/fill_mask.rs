@@ -158,7 +158,9 @@ impl FillMask {
             match kept {
                 Some(id) => {
                     let token = tokenizer.token(*id).unwrap_or_default();
-                    notes.push(format!("the target {target:?} is not in the vocabulary; the token {token:?} replaces it"));
+                    notes.push(format!(
+                        "the target {target:?} is not in the vocabulary; the token {token:?} replaces it"
+                    ));
                     ids.insert(*id as usize);
                 }
                 None => notes.push(format!("the target {target:?} has no tokens; it was ignored")),

@@ -230,8 +230,7 @@ impl QuestionAnswering {
                 return Err(TaskError::input("\"question\"", problem));
             }
             if overlap >= room {
-                let problem =
-                    format!("expected less than {room}, the context's tokens of a window, found {overlap}");
+                let problem = format!("expected less than {room}, the context's tokens of a window, found {overlap}");
                 return Err(TaskError::input("\"doc_stride\"", problem));
             }
         }

@@ -136,11 +136,7 @@ impl TextClassification {
     ///
     /// # Errors
     /// Those of [`run_on`](Self::run_on), except of an executor.
-    pub fn run(
-        &self,
-        inputs: &Inputs<TextOrPair>,
-        parameters: &Parameters,
-    ) -> Result<Answers<Classified>, TaskError> {
+    pub fn run(&self, inputs: &Inputs<TextOrPair>, parameters: &Parameters) -> Result<Answers<Classified>, TaskError> {
         self.run_on(&*self.model, inputs, parameters)
     }
 

@@ -393,7 +393,8 @@ fn word_of(tokenizer: &Tokenizer, tokens: Vec<Token>, strategy: AggregationStrat
         }
         AggregationStrategy::Max => {
             // The first of several, as Python's `max`.
-            let best = tokens.iter().fold(first, |best, token| if highest(token) > highest(best) { token } else { best });
+            let best =
+                tokens.iter().fold(first, |best, token| if highest(token) > highest(best) { token } else { best });
             best.scores.clone()
         }
         _ => first.scores.clone(),

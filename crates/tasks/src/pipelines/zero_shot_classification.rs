@@ -103,7 +103,10 @@ impl ZeroShotClassification {
     /// [`TaskError::Folder`] for a model without that head.
     pub fn new(model: Arc<Pretrained>) -> Result<ZeroShotClassification, TaskError> {
         let Some(TaskHead::Classify { labels: logits }) = model.model.heads.task else {
-            return Err(wrong_head(&model, "a classifier of natural language inference, such as BertForSequenceClassification"));
+            return Err(wrong_head(
+                &model,
+                "a classifier of natural language inference, such as BertForSequenceClassification",
+            ));
         };
         let config = model.model.config();
         let is_entailment = |label: &str| label.to_lowercase().starts_with("entail");
@@ -181,7 +184,9 @@ impl ZeroShotClassification {
         answers = answers.with_cut(cut, limit(&self.model));
         if self.entailment.is_none() {
             let last = self.logits - 1;
-            answers.notes.push(format!("no label of the model begins with \"entail\"; its last label, {last}, is read as entailment"));
+            answers.notes.push(format!(
+                "no label of the model begins with \"entail\"; its last label, {last}, is read as entailment"
+            ));
         }
         Ok(answers)
     }
