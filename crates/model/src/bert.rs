@@ -561,6 +561,32 @@ impl Bert {
         let x = attention.norms.enter(pass, x);
         attention.qkv.apply(pass, &x, Activation::None)
     }
+
+    /// As [`queries_keys_values`](Self::queries_keys_values), after rotations by these positions `[T]`, as the attention
+    /// compares them.
+    pub(crate) fn rotated_queries_keys_values(
+        &self,
+        pass: &mut Pass,
+        number: usize,
+        x: &Var,
+        positions: &Tensor,
+    ) -> Var {
+        let qkv = self.queries_keys_values(pass, number, x);
+        match self.rotation(pass.device(), number, positions.count()) {
+            Some(rotation) => ops::rope(pass, &qkv, positions, &rotation, self.architecture.attention_heads),
+            None => qkv,
+        }
+    }
+
+    /// What is added to the attention scores of all layers.
+    pub(crate) fn distance_bias(&self) -> Option<&DistanceBias> {
+        self.distance_bias.as_ref()
+    }
+
+    /// The keys that a token sees in layer `number`.
+    pub(crate) fn visible(&self, number: usize) -> Visible {
+        Visible { causal: self.architecture.causal, window: self.architecture.window(number) }
+    }
 }
 
 /// What a layer uses in addition to its own parameters.

@@ -15,6 +15,7 @@
 //! | [`graph`] | [`ModelGraph`]: a model without the values of its parameters, with losses and outputs |
 //! | [`model`] | [`Model`]: a graph with the values of its parameters |
 //! | [`rtd_pair`] | [`RtdPair`]: ELECTRA's generator and discriminator, which share embeddings |
+//! | [`attention`] | the attention probabilities of heads |
 //! | [`distillation`] | [`Distillation`]: the losses of a student that learns from a teacher |
 //! | [`denoising`] | [`SentenceDecoder`]: predicts a text from the vector of a damaged copy |
 //! | [`layout`] | the layouts of Transformers' and sentence-transformers' folders |
@@ -54,6 +55,7 @@
 //! ```
 
 pub mod architecture;
+pub mod attention;
 mod bert;
 pub mod checkpoint;
 pub mod config;
@@ -81,6 +83,7 @@ mod testing;
 mod weights;
 
 pub use architecture::{Architecture, SharedParts};
+pub use attention::AttentionScores;
 pub use checkpoint::{LoadReport, read_tensors, write_tensors};
 pub use config::{Config, HiddenAct};
 pub use denoising::SentenceDecoder;

@@ -9,6 +9,8 @@
 //! | [`protocols`] | requests of each family of clients → answers |
 //! | [`http`] | what is around the handlers: ids, keys, limits, failures, connections |
 //! | [`log`] | events → lines on standard error |
+//! | [`runs`] | folders of training runs, read by the caller → their curves |
+//! | [`web`] | the page: a playground, the attention viewer, curves |
 //! | [`failure`] | why a request has no answer |
 //!
 //! [`serve`] starts a server and returns when it has stopped.
@@ -21,9 +23,11 @@ mod memory;
 pub mod log;
 pub mod models;
 pub mod protocols;
+pub mod runs;
 pub mod scheduler;
 mod server;
 pub mod settings;
+pub mod web;
 
 pub use models::served::Opening;
 pub use models::Spec;

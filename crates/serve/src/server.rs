@@ -23,9 +23,11 @@ use crate::http::layers::{REQUEST_ID, authorize, cors, give_form, observe, unkno
 use crate::http::listen::Listener;
 use crate::models::{Registry, Spec, Watch};
 use crate::protocols;
+use crate::runs::{self, RunSource};
 use crate::scheduler::Scheduler;
 use crate::scheduler::queue::Limits;
 use crate::settings::Settings;
+use crate::web;
 
 /// Maximum time of a batch: an arriving request waits at most for the end of one.
 const BATCH_TIME: Duration = Duration::from_millis(50);
@@ -87,7 +89,7 @@ pub enum ServeError {
 struct Document;
 
 /// All routes with what is around them.
-fn router(app: &Arc<App>) -> Result<Router, String> {
+fn router(app: &Arc<App>, runs: Option<Arc<dyn RunSource>>) -> Result<Router, String> {
     let (routes, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(protocols::tei::router())
         .merge(protocols::openai::router())
@@ -101,6 +103,8 @@ fn router(app: &Arc<App>) -> Result<Router, String> {
     document.info.version = app.version.to_owned();
     let routes = routes
         .with_state(Arc::clone(app))
+        .merge(web::router())
+        .merge(runs::router(runs))
         .merge(SwaggerUi::new("/docs").url("/api-doc/openapi.json", document))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method);
@@ -124,7 +128,8 @@ fn router(app: &Arc<App>) -> Result<Router, String> {
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid)))
 }
 
-/// Serves models until `control.stop` is set. `specs` gives the models, again after each `control.reload`. `started` receives the address.
+/// Serves models until `control.stop` is set. `specs` gives the models, again after each `control.reload`. `runs` are the
+/// training runs of the page. `started` receives the address.
 ///
 /// # Errors
 /// A model that cannot be opened, an address that is in use.
@@ -134,6 +139,7 @@ pub fn serve(
     version: &'static str,
     control: Control<'_>,
     specs: &(dyn Fn() -> Result<Vec<Spec>, String> + Sync),
+    runs: Option<Arc<dyn RunSource>>,
     started: &mut dyn FnMut(&str),
 ) -> Result<(), ServeError> {
     let limits = Limits { batch_tokens: settings.batch_tokens, batch_time: BATCH_TIME, shared_time: SHARED_TIME };
@@ -146,7 +152,7 @@ pub fn serve(
     let registry = Registry::open(device, specs().map_err(ServeError::Setting)?)?;
     let app = App::new(registry, scheduler, settings, metrics, version).map_err(ServeError::Setting)?;
     let app = Arc::new(app);
-    let routes = router(&app).map_err(ServeError::Setting)?;
+    let routes = router(&app, runs).map_err(ServeError::Setting)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(app.settings.max_requests + 16)

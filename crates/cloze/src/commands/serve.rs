@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use cloze_engine::Device;
 use cloze_hub::Contents;
+use cloze_serve::runs::RunSource;
 use cloze_serve::{ConfigFile, Control, Opening, Settings, Spec};
 use cloze_train::recipe::Precision;
 
@@ -15,6 +17,7 @@ use super::model::{HubArguments, model_in};
 use super::precision::resolve;
 use crate::failure::usage;
 use crate::interrupt::{self, GracefulStop};
+use crate::run_page::LiveRuns;
 use crate::terminal::Terminal;
 use crate::{help, program};
 
@@ -23,6 +26,7 @@ use crate::{help, program};
 #[command(after_help = help::examples(&[
     "cloze serve runs/stars",
     "cloze serve all-minilm=models/minilm ner=runs/ner --port 3000",
+    "cloze serve runs/stars --run runs",
     "cloze serve --config serve.toml --keys keys.txt --host 0.0.0.0",
     "curl localhost:8080/embed -d '{\"inputs\": \"hello\"}' -H 'content-type: application/json'",
 ]))]
@@ -95,6 +99,10 @@ pub struct Arguments {
     #[arg(long, value_parser = crate::values::named(&Precision::ALL))]
     precision: Option<Precision>,
 
+    /// Show the curves of training runs on the page /runs: a run's folder, or a folder of runs; repeatable
+    #[arg(long, value_name = "FOLDER")]
+    run: Vec<PathBuf>,
+
     /// Log each request
     #[arg(long)]
     log_requests: bool,
@@ -146,6 +154,10 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             settings.host
         ));
     }
+    let runs: Option<Arc<dyn RunSource>> = match &arguments.run[..] {
+        [] => None,
+        folders => Some(Arc::new(LiveRuns::open(folders)?)),
+    };
     if arguments.check {
         let registry = cloze_serve::models::Registry::open(device, found)?;
         terminal.note(&format!("{} models can be served", registry.all().len()));
@@ -155,7 +167,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let _graceful = GracefulStop::begin();
     let specs = || specs(arguments, &of_command, &device, terminal).map_err(|error| format!("{error:#}"));
     let mut started = |address: &str| terminal.note(&format!("serving at {address}"));
-    cloze_serve::serve(settings, device.clone(), crate::VERSION, control, &specs, &mut started)?;
+    cloze_serve::serve(settings, device.clone(), crate::VERSION, control, &specs, runs, &mut started)?;
     Ok(())
 }
 

@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::model::{Group, Kind, Run, Settings, Subject};
 
-const METRICS: &str = "metrics.jsonl";
+pub(super) const METRICS: &str = "metrics.jsonl";
 const RECIPE: &str = "recipe.toml";
-const FINETUNE: &str = "finetune.toml";
+pub(super) const FINETUNE: &str = "finetune.toml";
 const RESULTS: &str = "results.json";
 /// Generic folder names, which are shown with the name of the parent folder.
 const GENERIC: [&str; 6] = ["run", "out", "output", "results", "pretrain", "finetune"];

@@ -539,3 +539,73 @@ fn a_unix_socket_answers() {
     child.wait().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
+
+#[test]
+fn the_page_has_its_files_attention_and_growing_runs() {
+    let models = Models::new();
+    let runs = tempfile::tempdir().unwrap();
+    let run = runs.path().join("stars");
+    std::fs::create_dir(&run).unwrap();
+    let record = |step: u64| format!("{{\"kind\":\"train\",\"step\":{step},\"tokens\":{},\"mlm_loss\":5.5}}\n", 10 * step);
+    std::fs::write(run.join("metrics.jsonl"), record(1) + &record(2)).unwrap();
+    let keys = runs.path().join("keys");
+    std::fs::write(&keys, "secret\n").unwrap();
+    let folder = runs.path().display().to_string();
+    let server = Server::start(&[&models.path("mask"), "--run", &folder, "--keys", &keys.display().to_string()]);
+    let get = |path: &str| server.send("GET", path, "authorization: Bearer secret\r\n", b"");
+    let ask = |body: Value| {
+        let headers = "authorization: Bearer secret\r\ncontent-type: application/json\r\n";
+        server.send("POST", "/models/mask/pipeline/attention", headers, body.to_string().as_bytes())
+    };
+
+    // The page needs no key, its data does. Nothing may come from elsewhere.
+    for (path, kind) in [("/", "text/html"), ("/runs", "text/html"), ("/web/app.js", "text/javascript"), ("/web/style.css", "text/css")] {
+        let found = server.get(path);
+        assert_eq!(found.status, 200, "{path}");
+        assert!(found.header("content-type").unwrap().starts_with(kind), "{path}");
+        let policy = found.header("content-security-policy").unwrap();
+        assert!(policy.contains("default-src 'none'; script-src 'self'; style-src 'self'"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+    assert_eq!(server.get("/web/none.js").status, 404);
+    for path in ["/models", "/runs.json", "/runs/stars.json"] {
+        assert_eq!(server.get(path).status, 401, "{path}");
+    }
+    assert!(get("/models").json()["data"][0]["capabilities"].as_array().unwrap().contains(&json!("attention")));
+
+    let all = ask(json!({"inputs": ["a b [MASK]", "c"]}));
+    assert_eq!(all.status, 200, "{}", all.body);
+    let all = all.json();
+    let tokens: Vec<&str> = all["tokens"].as_array().unwrap().iter().map(|token| token["text"].as_str().unwrap()).collect();
+    assert_eq!(tokens, ["[CLS]", "a", "b", "[MASK]", "[SEP]", "c", "[SEP]"]);
+    assert_eq!((&all["layers"], &all["heads"], &all["layer_numbers"]), (&json!(2), &json!(4), &json!([0, 1])));
+    let rows: Vec<Vec<f64>> = serde_json::from_value(all["attention"][1][3].clone()).unwrap();
+    assert!(rows.len() == 7 && rows.iter().all(|row| row.len() == 7 && (row.iter().sum::<f64>() - 1.0).abs() < 1e-3));
+    let last = ask(json!({"inputs": ["a b [MASK]", "c"], "parameters": {"layers": [1]}})).json();
+    assert_eq!((&last["attention"][0], &last["entropy"][0]), (&all["attention"][1], &all["entropy"][1]));
+    for (body, expected) in [
+        (json!({"inputs": "a", "parameters": {"layers": [2]}}), "expected layers from 0 to 1, found 2"),
+        (json!({"inputs": "a b c", "parameters": {"max_tokens": 4}}), "expected at most 4 tokens with special tokens, found 5"),
+        (json!({"inputs": "a ".repeat(60)}), "the model 40 positions"),
+        (json!({"inputs": ["a", "b", "c"]}), "expected a text, or a list of two texts"),
+        (json!({"inputs": "a", "parameters": {"layer": 0}}), "unknown field `layer`"),
+    ] {
+        let found = ask(body);
+        assert_eq!(found.status, 400, "{}", found.body);
+        let message = found.json()["error"].as_str().unwrap().to_owned();
+        assert!(message.contains(expected), "{message}");
+    }
+
+    let list = get("/runs.json").json();
+    assert_eq!((&list["enabled"], &list["runs"][0]["name"], &list["runs"][0]["step"]), (&json!(true), &json!("stars"), &json!(2)));
+    let mut metrics = std::fs::File::options().append(true).open(run.join("metrics.jsonl")).unwrap();
+    metrics.write_all(record(3).as_bytes()).unwrap();
+    let more = get("/runs/stars.json?after=2").json();
+    assert_eq!((&more["training"]["step"], &more["training"]["tokens"]), (&json!([2, 3]), &json!([20, 30])));
+    assert_eq!((&more["measures"][0]["key"], &more["status"]), (&json!("mlm_loss"), &json!("running")));
+    let unknown = get("/runs/moon.json");
+    assert_eq!((unknown.status, unknown.json()["error"].as_str().unwrap().contains("there is no run \"moon\"")), (404, true));
+    let none = command(&["serve", &models.path("mask"), "--port", "0", "--run", &models.path("none")]).output().unwrap();
+    let message = String::from_utf8(none.stderr).unwrap();
+    assert!(none.status.code() == Some(1) && message.contains("expected the folder of a run, or a folder with runs"), "{message}");
+}

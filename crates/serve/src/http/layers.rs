@@ -13,6 +13,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::error::Protocol;
 use crate::app::App;
 use crate::failure::{Failure, Reason};
+use crate::web;
 
 /// The header with a request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,7 +46,7 @@ pub async fn give_form(request: Request, next: Next) -> Response {
 /// Refuses requests without a valid key, if there are keys.
 pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let is_open = OPEN.contains(&path) || path.starts_with("/web/") || path.starts_with("/docs/");
+    let is_open = OPEN.contains(&path) || web::is_public(path) || path.starts_with("/docs/");
     let given = request.headers().get(AUTHORIZATION).and_then(|given| given.to_str().ok());
     // The scheme's name is not case-sensitive (RFC 7235).
     let key = given.and_then(|given| {

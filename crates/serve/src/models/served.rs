@@ -151,6 +151,7 @@ impl Served {
         tasks.extend(zero_shot.is_some().then_some(Task::ZeroShot));
         let next_sentence = NextSentence::new(Arc::clone(&model)).ok();
         tasks.extend(next_sentence.is_some().then_some(Task::NextSentence));
+        tasks.push(Task::Attention);
         tasks.sort();
         let cost = Arc::new(first_cost(&model));
         Ok(Served {

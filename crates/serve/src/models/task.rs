@@ -33,6 +33,8 @@ pub enum Task {
     FillMask,
     /// Whether one text follows another.
     NextSentence,
+    /// What its heads attend to.
+    Attention,
 }
 
 impl Task {
@@ -55,6 +57,7 @@ impl Task {
             Task::Choose => "choose",
             Task::FillMask => "fill-mask",
             Task::NextSentence => "next-sentence",
+            Task::Attention => "attention",
         }
     }
 }

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::attention;
 use super::embeddings::{Numbers, Wanted, embed, similarities};
 use super::inputs::{Inputs, Texts, characters, kind};
 use super::rerank::scores;
@@ -115,7 +116,8 @@ impl Pipeline {
     fn named(name: &str) -> Result<Pipeline, Failure> {
         let found = Pipeline::ALL.iter().find(|(known, ..)| *known == name);
         found.map(|(_, pipeline, _)| *pipeline).ok_or_else(|| {
-            let names: Vec<&str> = Pipeline::ALL.iter().map(|(name, ..)| *name).collect();
+            let names = Pipeline::ALL.iter().map(|(name, ..)| *name).chain([attention::NAME]);
+            let names: Vec<&str> = names.collect();
             Failure::new(Reason::UnknownPath, format!("there is no task {name:?}; expected {}", names.join(", ")))
         })
     }
@@ -395,7 +397,7 @@ async fn model(
 }
 
 /// The answer of a task: `text-classification`, `token-classification`, `question-answering`, `fill-mask`, `zero-shot-classification`,
-/// `feature-extraction`, `sentence-similarity`, `text-ranking`, `next-sentence`, `multiple-choice`, `tokenize`, or `predict`, which answers as `cloze predict` does.
+/// `feature-extraction`, `sentence-similarity`, `text-ranking`, `next-sentence`, `multiple-choice`, `tokenize`, `attention`, or `predict`, which answers as `cloze predict` does.
 #[utoipa::path(post, path = "/models/{model}/pipeline/{task}", tag = "Hugging Face", request_body = Payload,
     params(("model" = String, Path, description = "The model's name"), ("task" = String, Path, description = "The task")),
     responses((status = 200, description = "The answer of the task", body = Value), Failures))]
@@ -404,7 +406,10 @@ async fn pipeline(
     Path((name, task)): Path<(String, String)>,
     Body(payload): Body<Payload>,
 ) -> Result<Response, Failure> {
-    let pipeline = Pipeline::named(&task)?;
     let model = app.registry.named(&name)?;
+    if task == attention::NAME {
+        return attention::respond(&app, &model, inputs(payload.inputs)?, payload.parameters, payload.priority).await;
+    }
+    let pipeline = Pipeline::named(&task)?;
     answer(&app, &model, Some(pipeline), payload).await
 }

@@ -7,12 +7,14 @@
 //! | [`rerank`] | Cohere, Jina, infinity, vLLM: `/v1/rerank`, `/v2/rerank`, `/score` |
 //! | [`infinity`] | infinity: `/classify`, `/models` |
 //! | [`hugging_face`] | Hugging Face's InferenceClient: `/models/NAME`, by task |
+//! | [`attention`] | the page's attention viewer, as a task of [`hugging_face`] |
 //! | [`kserve`] | KServe's Open Inference Protocol: `/v2/…` |
 //! | [`health`] | Kubernetes, SageMaker: `/healthz`, `/ping`, … |
 //! | [`cloud`] | SageMaker: `/invocations`; Vertex: `/vertex` |
 //!
 //! [`inputs`] has what their payloads share, [`embeddings`] what their answers share.
 
+pub mod attention;
 pub mod classes;
 pub mod cloud;
 pub mod embeddings;

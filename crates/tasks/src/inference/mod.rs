@@ -3,6 +3,7 @@
 //! | module | in → out |
 //! | --- | --- |
 //! | [`pretrained`] | a folder → a model with its tokenizer and its device |
+//! | [`attention`] | a text or a pair → its tokens and what each head attends to |
 //! | [`executor`] | examples → the network's numbers, at once or in a server's queue |
 //! | [`fill`] | a text with \[MASK\]s → the most probable tokens |
 //! | [`likelihood`] | sentences → their log-likelihoods |
@@ -12,6 +13,7 @@
 //!
 //! [`Embedder`](crate::embed::Embedder) converts texts to vectors with the same model.
 
+pub mod attention;
 pub mod executor;
 pub mod fill;
 pub mod likelihood;
@@ -20,6 +22,7 @@ pub mod next_sentence;
 pub mod predictor;
 pub mod pretrained;
 
+pub use attention::{Attention, AttentionOptions, attend};
 pub use executor::{Executor, Output};
 pub use fill::Filler;
 pub use next_sentence::NextSentence;

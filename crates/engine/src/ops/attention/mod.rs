@@ -33,7 +33,7 @@ impl Visible {
     pub const ALL: Visible = Visible { causal: false, window: None };
 
     /// The visible keys of token `row` of a sequence of `length` tokens.
-    pub(crate) fn keys(self, row: usize, length: usize) -> Range<usize> {
+    pub fn keys(self, row: usize, length: usize) -> Range<usize> {
         let (mut first, mut end) = (0, if self.causal { row + 1 } else { length });
         if let Some(window) = self.window {
             (first, end) = (row.saturating_sub(window), end.min(row.saturating_add(window + 1)));

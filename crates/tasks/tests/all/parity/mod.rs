@@ -4,6 +4,7 @@
 //! checked as well; a folder that cannot be checked is a failure.
 #![allow(clippy::print_stdout, reason = "prints the differences")]
 
+mod attention;
 mod compare;
 mod reference;
 mod ten_steps;
