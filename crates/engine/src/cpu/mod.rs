@@ -10,6 +10,7 @@ pub mod level;
 pub(crate) mod math;
 pub(crate) mod packed;
 pub mod pool;
+pub(crate) mod quantized;
 pub(crate) mod scores;
 pub(crate) mod sums;
 mod ticket_lock;
