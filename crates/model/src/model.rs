@@ -124,6 +124,13 @@ impl Model {
         self.graph.config.architectures = Some(vec![self.class_name().to_owned()]);
     }
 
+    /// Multiplies the weights of the encoder, and of the dense layers of pooler and heads, in int8 from now on, in passes
+    /// that do not record: see [`Parameters::quantize_weights`](cloze_engine::Parameters::quantize_weights). Embeddings, norms,
+    /// the products of attention, and output layers are not affected.
+    pub fn quantize(&mut self) {
+        self.params.quantize_weights(&self.graph.bert.int8_weights());
+    }
+
     /// Reorders the classifier's outputs: output `i` becomes what output `from[i]` was. Does nothing without a
     /// classifier. Panics unless `from` contains each output once.
     pub fn reorder_outputs(&mut self, from: &[usize]) {

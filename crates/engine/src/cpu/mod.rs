@@ -107,6 +107,10 @@ impl BackendInfo for Cpu {
         gemm::peak(self.level, &self.pool, precision_of(dtype))
     }
 
+    fn int8_peak(&self) -> f64 {
+        gemm::peak(self.level, &self.pool, Precision::Int8)
+    }
+
     fn bandwidths(&self) -> Bandwidths {
         bandwidth::bandwidths(self.level, &self.pool)
     }

@@ -103,20 +103,15 @@ impl Int8Rows {
     /// Quantizes a matrix of `columns` columns on all threads of `pool`, and adds `offset` to each int8.
     fn new<E: Real>(level: Level, pool: &Pool, from: &[E], columns: usize, offset: u8) -> Int8Rows {
         let (rows, stride) = (from.len() / columns.max(1), columns.next_multiple_of(LINE));
-        let mut quantized = Int8Rows {
-            bytes: Buffer::new(rows * stride),
-            rows,
-            stride,
-            scales: Buffer::new(rows * size_of::<f32>()),
-        };
+        let mut quantized =
+            Int8Rows { bytes: Buffer::new(rows * stride), rows, stride, scales: Buffer::new(rows * size_of::<f32>()) };
         let (to, scales) = quantized.parts_mut();
         let (to, scales) = (DisjointSlice::new(to), DisjointSlice::new(scales));
         let each = (TASK / columns.max(1)).max(1);
         pool.run(rows.div_ceil(each), &|task| {
             let rows = task * each..rows.min((task + 1) * each);
             // SAFETY: the rows of tasks are disjoint.
-            let (to, scales) =
-                unsafe { (to.part(rows.start * stride..rows.end * stride), scales.part(rows.clone())) };
+            let (to, scales) = unsafe { (to.part(rows.start * stride..rows.end * stride), scales.part(rows.clone())) };
             let from = &from[rows.start * columns..rows.end * columns];
             level.run(Quantize { from, columns, offset, to, stride, scales });
         });
@@ -180,12 +175,8 @@ impl Int8Weights {
         epilogue: &S,
     ) {
         let rows = Int8Rows::new(level, pool, x, columns, int8_offset(level));
-        let epilogue = Dequantize {
-            row_scales: rows.scales(),
-            scales: &self.scales,
-            excess: &self.excess,
-            then: epilogue,
-        };
+        let epilogue =
+            Dequantize { row_scales: rows.scales(), scales: &self.scales, excess: &self.excess, then: epilogue };
         self.packed.product(pool, rows.mat(), &epilogue);
     }
 }
@@ -233,7 +224,8 @@ impl Vectorized for Scale<'_> {
         let Scale { row_scales, scales, excess, acc, stride } = self;
         for (row_scale, acc) in row_scales.iter().zip(acc.chunks_exact_mut(stride)) {
             let vectors = acc.as_chunks_mut::<LANES>().0.iter_mut();
-            for ((acc, scales), excess) in vectors.zip(scales.as_chunks::<LANES>().0).zip(excess.as_chunks::<LANES>().0) {
+            for ((acc, scales), excess) in vectors.zip(scales.as_chunks::<LANES>().0).zip(excess.as_chunks::<LANES>().0)
+            {
                 let mut y = [0.0; LANES];
                 for lane in 0..LANES {
                     let sum = (acc[lane].to_bits() as i32).wrapping_sub(excess[lane]);

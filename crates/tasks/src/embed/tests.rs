@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use cloze_engine::DType;
 use cloze_model::{Heads, Model};
 use serde_json::{Value, json};
 

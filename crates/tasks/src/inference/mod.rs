@@ -3,6 +3,7 @@
 //! | module | in → out |
 //! | --- | --- |
 //! | [`pretrained`] | a folder → a model with its tokenizer and its device |
+//! | [`precision`] | f32, bf16 or int8 |
 //! | [`fill`] | a text with \[MASK\]s → the most probable tokens |
 //! | [`likelihood`] | sentences → their log-likelihoods |
 //! | [`minimal_pairs`] | pairs of an acceptable and an unacceptable sentence (BLiMP) → accuracies |
@@ -13,9 +14,11 @@
 pub mod fill;
 pub mod likelihood;
 pub mod minimal_pairs;
+pub mod precision;
 pub mod predictor;
 pub mod pretrained;
 
 pub use fill::Filler;
+pub use precision::Precision;
 pub use predictor::Predictor;
 pub use pretrained::Pretrained;

@@ -539,6 +539,46 @@ mod tests {
         acc
     }
 
+    /// The same for bytes, which take all values.
+    fn multiply_int8<T: Tiles>(blocks: usize, accumulate: bool) -> (Vec<i32>, Vec<i32>) {
+        let number = |i: usize| (i * 7919 + i / 251 * 31) as i8;
+        let a: Vec<i8> = (0..blocks * 2048).map(number).collect();
+        let b: Vec<i8> = (0..blocks * 2048).map(|i| number(i * 31 + 5)).collect();
+        let start: Vec<i32> = (0..1024).map(|i| i - 500).collect();
+        let mut expected = if accumulate { start.clone() } else { vec![0; 1024] };
+        for k in 0..blocks * 64 {
+            let (block, k) = (k / 64 * 2048, k % 64);
+            for row in 0..32 {
+                for col in 0..32 {
+                    let y = b[block + col / 16 * 1024 + k / 4 * 64 + col % 16 * 4 + k % 4];
+                    expected[row * 32 + col] += i32::from(a[block + row * 64 + k]) * i32::from(y);
+                }
+            }
+        }
+        let mut acc = start;
+        // SAFETY: as above.
+        unsafe {
+            T::configure();
+            let a = Rows { at: a.as_ptr().cast(), row_stride: 64, block_stride: 2048 };
+            T::multiply_int8(blocks, a, b.as_ptr().cast(), a, acc.as_mut_ptr(), accumulate);
+            T::release();
+        }
+        (acc, expected)
+    }
+
+    #[test]
+    fn tiles_multiply_int8() {
+        for (blocks, accumulate) in [(0, false), (0, true), (1, false), (3, true)] {
+            let (found, expected) = multiply_int8::<Emulated>(blocks, accumulate);
+            assert_eq!(found, expected, "emulated, {blocks} blocks, accumulate {accumulate}");
+            #[cfg(target_os = "linux")]
+            {
+                let (found, expected) = with_tiles(|| multiply_int8::<Hardware>(blocks, accumulate));
+                assert_eq!(found, expected, "{blocks} blocks, accumulate {accumulate}");
+            }
+        }
+    }
+
     #[test]
     fn emulated_tiles_multiply() {
         for blocks in [0, 1, 3] {
@@ -573,6 +613,7 @@ mod tests {
             unsafe {
                 Hardware::configure();
                 Hardware::spin(2);
+                Hardware::spin_int8(2);
                 Hardware::release();
             }
         });

@@ -103,7 +103,7 @@ impl Selected {
         }
     }
 
-    fn a_offset(self) -> u8 {
+    pub(super) fn a_offset(self) -> u8 {
         with_kernel!(self, K => <K as Kernel>::A_OFFSET)
     }
 }

@@ -67,7 +67,9 @@ impl<'a> Mat<'a> {
     /// It is not.
     pub(crate) fn contiguous_f32(self) -> (usize, &'a [f32]) {
         match self.data {
-            Slice::F32(data) if !self.transposed && self.stride == self.cols => (self.cols, &data[..self.rows * self.cols]),
+            Slice::F32(data) if !self.transposed && self.stride == self.cols => {
+                (self.cols, &data[..self.rows * self.cols])
+            }
             _ => panic!("expected a contiguous f32 matrix of {}×{}", self.rows, self.cols),
         }
     }
