@@ -66,7 +66,8 @@ fn inference_has_int8() {
     let (model, texts) = (folder.path("start"), folder.file("texts.txt", "a b c\nd e\nf\n"));
     let embed = |precision| {
         let out = folder.path(&format!("{precision}.npy"));
-        let words = ["embed", "--model", &model, "--input", &texts, "--out", &out, "--precision", precision, "--verbose"];
+        let words =
+            ["embed", "--model", &model, "--input", &texts, "--out", &out, "--precision", precision, "--verbose"];
         let output = cloze(&words);
         assert!(output.status.success(), "{}", text(&output.stderr));
         if precision == "int8" {
@@ -77,7 +78,8 @@ fn inference_has_int8() {
     let [f32, int8, again] = ["f32", "int8", "int8"].map(embed);
     assert_eq!((f32.len(), &int8), (int8.len(), &again));
     assert_ne!(f32, int8);
-    let similar = ["similar", "--model", &model, "--corpus", &texts, "--query", "a b c", "--precision", "int8", "--json"];
+    let similar =
+        ["similar", "--model", &model, "--corpus", &texts, "--query", "a b c", "--precision", "int8", "--json"];
     let found = json(&success(&similar));
     assert_eq!(found["results"][0]["text"], "a b c", "{found}");
     let filled = success(&["fill", "--model", &model, "--precision", "int8", "--json", "a [MASK] c"]);
@@ -93,8 +95,10 @@ fn predictions_have_int8() {
     let int8 = ["--precision", "int8", "--quiet"];
     let judged = json(&success(&[&["evaluate", "--model", &model, "--data", &rows, "--json"][..], &int8].concat()));
     assert_eq!((&judged["accuracy"], &judged["precision"]), (&1.0.into(), &Value::Null), "{judged}");
-    let predicted =
-        json_lines(&success_with(&[&["predict", "--model", &model, "--input", "-"][..], &int8].concat(), "anna paints .\n"));
+    let predicted = json_lines(&success_with(
+        &[&["predict", "--model", &model, "--input", "-"][..], &int8].concat(),
+        "anna paints .\n",
+    ));
     assert_eq!(predicted[0]["label"], "person", "{predicted:?}");
 }
 
@@ -110,7 +114,9 @@ fn training_refuses_int8() {
         let output = cloze(&[arguments, &int8].concat());
         let line = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{line}");
-        for part in ["invalid value 'int8'", "training and the losses of pre-training need f32 or bf16", "predict, embed"] {
+        for part in
+            ["invalid value 'int8'", "training and the losses of pre-training need f32 or bf16", "predict, embed"]
+        {
             assert!(line.contains(part), "{arguments:?}: {line}");
         }
     };

@@ -7,9 +7,9 @@ use cloze_engine::{DType, Device};
 use cloze_model::{Heads, Model, TaskHead};
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::{Embedder, Options};
+use cloze_tasks::inference::Precision;
 use cloze_tasks::inference::likelihood::{PseudoLikelihood, Scorer};
 use cloze_tasks::inference::minimal_pairs::{MinimalPair, report, score_pairs};
-use cloze_tasks::inference::Precision;
 use cloze_tasks::{Filler, Predictor, Pretrained, TaskError, TaskOptions};
 use cloze_testing::WORDS;
 use serde_json::{Value, json};
@@ -85,11 +85,13 @@ fn vectors_and_probabilities(model: &Arc<Pretrained>, dir: &Path) -> (Vec<f32>, 
 #[test]
 fn int8_changes_results_a_little_and_not_the_model() {
     let dir = tempfile::tempdir().unwrap();
-    let [exact, int8] = [Precision::F32, Precision::Int8].map(|precision| pretrained_in(dir.path(), precision, &|_| ()));
+    let [exact, int8] =
+        [Precision::F32, Precision::Int8].map(|precision| pretrained_in(dir.path(), precision, &|_| ()));
     assert_eq!((exact.precision(), int8.precision()), (Precision::F32, Precision::Int8));
     assert_ne!(pretrained_in(dir.path(), Precision::Auto, &|_| ()).precision(), Precision::Auto);
     assert_eq!(exact.model.params.read_all(), int8.model.params.read_all());
-    let [(exact, exact_rows), (int8, int8_rows)] = [&exact, &int8].map(|model| vectors_and_probabilities(model, dir.path()));
+    let [(exact, exact_rows), (int8, int8_rows)] =
+        [&exact, &int8].map(|model| vectors_and_probabilities(model, dir.path()));
     assert_ne!(exact, int8);
     let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
     let error = norm(&mut exact.iter().zip(&int8).map(|(x, y)| x - y)) / norm(&mut exact.iter().copied());
@@ -116,8 +118,8 @@ fn int8_keeps_numbers_that_are_not_finite() {
                 model.params.edit(id, |values| values[3] = value);
             })
         };
-        let [(exact, exact_rows), (int8, int8_rows)] =
-            [Precision::F32, Precision::Int8].map(|precision| vectors_and_probabilities(&broken(precision), dir.path()));
+        let [(exact, exact_rows), (int8, int8_rows)] = [Precision::F32, Precision::Int8]
+            .map(|precision| vectors_and_probabilities(&broken(precision), dir.path()));
         assert!(exact.iter().any(|x| !x.is_finite()), "{name}");
         for (exact, int8) in exact.iter().zip(&int8) {
             assert!(exact.is_finite() || !int8.is_finite(), "{name}: {exact}, {int8}");
