@@ -144,7 +144,8 @@ fn main() -> ExitCode {
     if let Some(level) = Device::forced_instruction_set() {
         terminal.detail(&format!("CLOZE_CPU selects {level}"));
     }
-    let handlers = interrupt::watch(arguments.command.interrupt_message(), arguments.command.reloads()).map_err(anyhow::Error::from);
+    let handlers = interrupt::watch(arguments.command.interrupt_message(), arguments.command.reloads())
+        .map_err(anyhow::Error::from);
     let outcome = handlers.and_then(|()| arguments.command.run(command(), &terminal)).and_then(|code| {
         // Writes what is still buffered.
         output::stdout().flush()?;

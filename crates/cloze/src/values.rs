@@ -1,6 +1,7 @@
 //! Parsers for option values.
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use cloze_train::recipe::Precision;
 
 /// Maximum number of threads, the same as the engine's.
 const MAX_THREADS: usize = 1024;
@@ -68,6 +69,22 @@ where
     PossibleValuesParser::new(names)
         .try_map(|given| all.iter().find(|(_, name, _)| *name == given).map(|(value, ..)| *value).ok_or("unknown name"))
 }
+
+/// Parses the precision of computations that int8 is not for: training, and the losses of pre-training.
+pub fn float_precision() -> impl TypedValueParser<Value = Precision> {
+    let names = Precision::ALL.iter().map(|(_, name, help)| PossibleValue::new(*name).help(*help));
+    let int8 = PossibleValue::new(INT8).hide(true);
+    PossibleValuesParser::new(names.chain([int8])).try_map(|given| {
+        let known = Precision::ALL.iter().find(|(_, name, _)| *name == given);
+        known.map(|(precision, ..)| *precision).ok_or(
+            "training and the losses of pre-training need f32 or bf16; int8 is for predictions and vectors \
+             (predict, embed, similar, rerank, fill, evaluate)",
+        )
+    })
+}
+
+/// The name of the precision that only inference has.
+const INT8: &str = "int8";
 
 #[cfg(test)]
 mod tests {

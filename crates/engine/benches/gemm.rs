@@ -1,6 +1,6 @@
 //! Benchmark of matrix products: GFLOP/s, and the fraction of the peak that is measured at the same time, on one thread
 //! and on two. In bf16, operands have the types of a training step: activations in bf16, weights and their gradients in
-//! f32. `cargo bench -p cloze-engine --bench gemm [-- FILTER]`; `CLOZE_CPU` sets the level.
+//! f32. In int8, both are int8, and the products are those of inference, without quantization. `cargo bench -p cloze-engine --bench gemm [-- FILTER]`; `CLOZE_CPU` sets the level.
 #![allow(clippy::print_stderr, clippy::print_stdout, unsafe_code, reason = "a benchmark program")]
 
 mod shared;
@@ -65,6 +65,7 @@ impl<T: FromLanes> Epilogue for Store<T> {
 enum Numbers {
     F32(Mapped<f32>),
     BF16(Mapped<bf16>),
+    Int8(Mapped<i8>),
 }
 
 impl Numbers {
@@ -73,6 +74,7 @@ impl Numbers {
         match precision {
             Precision::F32 => Numbers::F32(Mapped::of(values)),
             Precision::BF16 => Numbers::BF16(Mapped::of(values.map(bf16::from_f32))),
+            Precision::Int8 => Numbers::Int8(Mapped::of(values.map(|x| (127.0 * x) as i8))),
         }
     }
 
@@ -80,6 +82,7 @@ impl Numbers {
         let data = match self {
             Numbers::F32(values) => Slice::F32(values.slice()),
             Numbers::BF16(values) => Slice::BF16(values.slice()),
+            Numbers::Int8(values) => Slice::Int8(values.slice()),
         };
         Mat::new(data, rows, cols, stride)
     }
@@ -105,7 +108,7 @@ impl Bench {
         }
         let x = Numbers::new(tokens * inputs, precision);
         let dy = Numbers::new(tokens * outputs, precision);
-        let w = Numbers::new(outputs * inputs, Precision::F32);
+        let w = Numbers::new(outputs * inputs, if precision == Precision::Int8 { precision } else { Precision::F32 });
         let x = x.mat(tokens, inputs, inputs);
         let dy = dy.mat(tokens, outputs, outputs);
         let w = w.mat(outputs, inputs, inputs);
@@ -181,6 +184,9 @@ fn main() {
         (4096, 256, 1024),
         (307, 30522, 768),
     ];
+    for (tokens, outputs, inputs) in sizes {
+        bench.layer("forward", Precision::Int8, tokens, outputs, inputs);
+    }
     for precision in [Precision::F32, Precision::BF16] {
         for (tokens, outputs, inputs) in sizes {
             for kind in ["forward", "inputs", "weights"] {

@@ -31,6 +31,8 @@ pub(crate) trait BackendInfo: Send + Sync {
     fn explain(&self, dtype: DType) -> String;
     /// The measured peak of the matrix unit for operands of this type, in FLOP/s.
     fn matrix_peak(&self, dtype: DType) -> f64;
+    /// The measured peak of the matrix unit for int8, in operations per second.
+    fn int8_peak(&self) -> f64;
     /// The measured read bandwidth of the caches and of memory.
     fn bandwidths(&self) -> Bandwidths;
 }
@@ -132,6 +134,12 @@ impl Device {
     /// The measured peak of the matrix unit for operands of this type in FLOP/s. Each call measures for about 50 ms.
     pub fn matrix_peak(&self, dtype: DType) -> f64 {
         self.backend.matrix_peak(dtype)
+    }
+
+    /// The measured peak of the matrix unit for products of int8, in operations per second (two for each product and its
+    /// addition). Each call measures for about 50 ms.
+    pub fn int8_peak(&self) -> f64 {
+        self.backend.int8_peak()
     }
 
     /// The measured read bandwidth of L2, L3 and memory, all threads together. Each call measures for about a second.

@@ -32,8 +32,16 @@ impl DType {
     }
 }
 
-/// A Rust type that a tensor can store: plain numbers, for which all bit patterns are valid.
-pub(crate) trait Element: Copy + Send + Sync + 'static {
+/// Plain numbers, for which all bit patterns are valid.
+pub(crate) trait Plain: Copy + Send + Sync + 'static {}
+
+impl Plain for i8 {}
+impl Plain for i32 {}
+impl Plain for f32 {}
+impl Plain for bf16 {}
+
+/// A Rust type that a tensor can store.
+pub(crate) trait Element: Plain {
     const DTYPE: DType;
 }
 

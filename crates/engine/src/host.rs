@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use memmap2::MmapMut;
 
-use crate::dtype::Element;
+use crate::dtype::Plain;
 
 /// Size of a cache line and of the widest vector, in bytes.
 const ALIGNMENT: usize = 64;
@@ -151,14 +151,14 @@ impl Buffer {
     }
 
     /// The first `count` elements.
-    pub(crate) fn slice<E: Element>(&self, count: usize) -> &[E] {
+    pub(crate) fn slice<E: Plain>(&self, count: usize) -> &[E] {
         assert!(count * size_of::<E>() <= self.len, "{count} elements in {} bytes", self.len);
         // SAFETY: in bounds by the assertion, aligned to 64 bytes, initialised; any bits are a number.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), count) }
     }
 
     /// The first `count` elements, mutable.
-    pub(crate) fn slice_mut<E: Element>(&mut self, count: usize) -> &mut [E] {
+    pub(crate) fn slice_mut<E: Plain>(&mut self, count: usize) -> &mut [E] {
         assert!(count * size_of::<E>() <= self.len, "{count} elements in {} bytes", self.len);
         // SAFETY: as in `slice`; `&mut self` makes the access exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), count) }

@@ -5,9 +5,12 @@ use crate::device::WeightCache;
 use crate::random::{mix, truncated_normal};
 use crate::{DType, Device, Tensor};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
+
+/// The sum of more products of int8 could overflow an i32.
+pub(crate) const MAX_INT8_COLUMNS: usize = 1 << 17;
 
 /// How a parameter is initialised.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -112,7 +115,15 @@ impl ParametersBuilder {
             arena.edit(declared.range(), |part| declared.init.fill(device, seed, &declared.name, part));
         }
         let by_name = self.declared.iter().enumerate().map(|(i, d)| (d.name.clone(), ParamId(i))).collect();
-        Parameters { device: device.clone(), declared: self.declared, stacks: self.stacks, by_name, arena, cache: None }
+        Parameters {
+            device: device.clone(),
+            declared: self.declared,
+            stacks: self.stacks,
+            by_name,
+            arena,
+            cache: None,
+            quantized: HashSet::new(),
+        }
     }
 }
 
@@ -161,6 +172,8 @@ pub struct Parameters {
     arena: Tensor,
     /// What the device has computed from weights that do not change.
     cache: Option<WeightCache>,
+    /// The matrices that are multiplied in int8.
+    quantized: HashSet<ParamId>,
 }
 
 impl Parameters {
@@ -297,6 +310,27 @@ impl Parameters {
     /// not pay.
     pub fn cache_packed_weights(&mut self) {
         self.cache = Some(self.device.backend().weight_cache(self.declared.len() + self.stacks.len()));
+    }
+
+    /// As [`cache_packed_weights`](Self::cache_packed_weights); and passes that do not record multiply these matrices in
+    /// int8, in [`ops::linear`](crate::ops::linear). Each row of a matrix, and in each pass each row of its input, is
+    /// rounded to multiples of 1/127 of its largest magnitude. The copy in int8 has a quarter of the size of the matrix; it is
+    /// made at its first use. Recording passes, and the arena, keep the weights in f32.
+    ///
+    /// # Panics
+    /// A parameter is not a matrix, or has more than 2¹⁷ columns.
+    pub fn quantize_weights(&mut self, ids: &[ParamId]) {
+        for &id in ids {
+            let [_, columns] = *self.shape(id) else { panic!("{}: only matrices are quantized", self.name(id)) };
+            assert!(columns <= MAX_INT8_COLUMNS, "{}: {columns} columns are too many for int8", self.name(id));
+            self.quantized.insert(id);
+        }
+        self.cache_packed_weights();
+    }
+
+    /// Whether passes that do not record multiply this matrix in int8.
+    pub(crate) fn is_quantized(&self, id: ParamId) -> bool {
+        self.quantized.contains(&id)
     }
 
     /// The device's cache, if [`Parameters::cache_packed_weights`] was called.

@@ -345,6 +345,28 @@ impl Bert {
     }
 }
 
+impl Bert {
+    /// The matrices that are int8 in a quantized model: those of the encoder's dense layers, including the stacks that the
+    /// network multiplies by, and the dense layers of the pooler and the heads. Not the embeddings; not the output layers,
+    /// which are small (except for the vocabulary, whose logits would need more precision than the other products); not a
+    /// BiLSTM, whose rounding errors would add up over the tokens.
+    pub(crate) fn int8_weights(&self) -> Vec<ParamId> {
+        let of_layers = self.layers.iter().flat_map(|Layer { attention, feed_forward }| {
+            let stacks = attention.query_and_key_value.into_iter().flatten();
+            let attention = [attention.qkv, attention.output].into_iter().chain(stacks);
+            attention.chain([feed_forward.intermediate, feed_forward.output])
+        });
+        let others = [
+            self.embedding_projection,
+            self.pooler,
+            self.transform.as_ref().map(|transform| transform.dense),
+            self.rtd.as_ref().map(|head| head.dense),
+            self.task.as_ref().and_then(|task| task.dense),
+        ];
+        of_layers.chain(others.into_iter().flatten()).map(|dense| dense.weight).collect()
+    }
+}
+
 impl TaskLayers {
     fn declare(to: &mut Declarations, task: TaskHead, architecture: &Architecture) -> TaskLayers {
         let Architecture { hidden_size: h, layers, task_input, .. } = *architecture;

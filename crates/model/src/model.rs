@@ -124,6 +124,13 @@ impl Model {
         self.graph.config.architectures = Some(vec![self.class_name().to_owned()]);
     }
 
+    /// Multiplies the weights of the encoder, and of the dense layers of pooler and heads, in int8 from now on, in passes
+    /// that do not record: see [`Parameters::quantize_weights`](cloze_engine::Parameters::quantize_weights). Embeddings, norms,
+    /// the products of attention, and output layers are not affected.
+    pub fn quantize(&mut self) {
+        self.params.quantize_weights(&self.graph.bert.int8_weights());
+    }
+
     /// Reorders the classifier's outputs: output `i` becomes what output `from[i]` was. Does nothing without a
     /// classifier. Panics unless `from` contains each output once.
     pub fn reorder_outputs(&mut self, from: &[usize]) {
@@ -539,6 +546,60 @@ mod tests {
                 None => 0.0,
             };
             assert_eq!(rate, expected, "{role:?}");
+        }
+    }
+
+    /// Every matrix of a dense layer, directly or as a part of a stack; no embedding, output layer, bias or norm.
+    #[test]
+    fn dense_layers_are_quantized() {
+        let heads = |task| Heads { task: Some(task), ..Heads::PRETRAINING };
+        let choose = |model_type: &str, heads: Heads| {
+            let segments = if ["bert", "electra", "albert"].contains(&model_type) { 2 } else { 0 };
+            (Config { model_type: model_type.to_owned(), type_vocab_size: segments, ..small() }, heads)
+        };
+        let classify = TaskHead::Classify { labels: 3 };
+        for (config, heads) in [
+            (small(), heads(classify)),
+            (modern(), Heads { task: Some(classify), ..Heads::MLM }),
+            choose("roberta", Heads { task: Some(classify), ..Heads::MLM }),
+            choose("distilbert", Heads::of(classify)),
+            choose("albert", Heads::PRETRAINING),
+            choose("electra", Heads::RTD),
+            choose("mpnet", Heads::MLM),
+        ] {
+            let model_type = config.model_type.clone();
+            let mut model = Model::new(config, heads, &device(), 1).unwrap();
+            let quantized: Vec<_> = model.bert.int8_weights().iter().map(|id| model.params.range(*id)).collect();
+            for (id, role) in model.roles() {
+                let is_output = matches!(
+                    role.module,
+                    Module::Embedding(_)
+                        | Module::DistanceBias
+                        | Module::MlmDecoder
+                        | Module::NspHead
+                        | Module::RtdOutput
+                        | Module::Classifier
+                        | Module::SequenceClassifier
+                        | Module::SpanHead
+                );
+                let expected = model.params.shape(id).len() == 2 && !is_output;
+                let range = model.params.range(id);
+                let found = quantized.iter().any(|of| of.start <= range.start && range.end <= of.end);
+                assert_eq!(found, expected, "{model_type}: {role:?}");
+            }
+            let states = |model: &Model| {
+                let mut pass = Pass::inference(&device(), &model.params, DType::F32);
+                let mut inputs = Inputs::default();
+                inputs.push(&[2, 9, 4, 3], &[0; 4]);
+                inputs.push(&[2, 4, 12, 3, 30, 3], &[0; 6]);
+                let last = model.architecture().layers;
+                model.hidden_states(&mut pass, &inputs, &[last])[0].value().to_vec_f32()
+            };
+            let exact = states(&model);
+            model.quantize();
+            let found = states(&model);
+            let largest = exact.iter().zip(&found).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+            assert!(largest > 0.0 && largest < 0.1, "{model_type}: {largest}");
         }
     }
 

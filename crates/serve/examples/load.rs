@@ -97,7 +97,12 @@ fn ask(stream: &mut TcpStream, texts: &[String], buffer: &mut Vec<u8>) -> std::i
 }
 
 /// One client: sends texts made by `make` until `stop` is set. A refused client waits as long as it is told, at most a tenth of a second.
-fn client(address: SocketAddr, seed: u64, stop: &AtomicBool, make: &(dyn Fn(&mut Numbers) -> Vec<String> + Sync)) -> Seen {
+fn client(
+    address: SocketAddr,
+    seed: u64,
+    stop: &AtomicBool,
+    make: &(dyn Fn(&mut Numbers) -> Vec<String> + Sync),
+) -> Seen {
     let (mut seen, mut numbers, mut buffer) = (Seen::default(), Numbers(seed), Vec::new());
     let mut stream = None;
     while !stop.load(Ordering::Relaxed) {

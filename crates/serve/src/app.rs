@@ -212,7 +212,8 @@ impl App {
         };
         if found.is_ok() {
             metrics::histogram!("cloze_queue_seconds", "model" => name.clone()).record(times.queued.as_secs_f64());
-            metrics::histogram!("cloze_inference_seconds", "model" => name.clone()).record(times.computed.as_secs_f64());
+            metrics::histogram!("cloze_inference_seconds", "model" => name.clone())
+                .record(times.computed.as_secs_f64());
             metrics::counter!("cloze_request_tokens_total", "model" => name).increment(times.tokens);
         }
         Ok(Answered { value: found?, times })
@@ -246,7 +247,10 @@ impl App {
         });
         done.await.unwrap_or_else(|panic| {
             tracing::error!(model = model.name, %panic, "a request panicked");
-            Err(Failure::new(Reason::Backend, "the request could not be processed: internal error, see the server's log"))
+            Err(Failure::new(
+                Reason::Backend,
+                "the request could not be processed: internal error, see the server's log",
+            ))
         })
     }
 }
@@ -261,7 +265,10 @@ mod tests {
         let path = dir.path().join("keys");
         std::fs::write(&path, "# the team\nabc\n\n  def \n").unwrap();
         let keys = Keys::read(&path).unwrap();
-        assert_eq!(["abc", "def", "ab", "abcd", "", "# the team"].map(|key| keys.contains(key)), [true, true, false, false, false, false]);
+        assert_eq!(
+            ["abc", "def", "ab", "abcd", "", "# the team"].map(|key| keys.contains(key)),
+            [true, true, false, false, false, false]
+        );
         std::fs::write(&path, "# none\n").unwrap();
         assert!(Keys::read(&path).is_err_and(|error| error.contains("expected one key a line")));
     }

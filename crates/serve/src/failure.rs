@@ -83,10 +83,9 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Failure {
         let message = refusal.to_string();
         match refusal {
-            Refusal::Overloaded { wait, limit } => Failure {
-                retry_after: Some(retry_after(wait, limit)),
-                ..Failure::new(Reason::Overloaded, message)
-            },
+            Refusal::Overloaded { wait, limit } => {
+                Failure { retry_after: Some(retry_after(wait, limit)), ..Failure::new(Reason::Overloaded, message) }
+            }
             Refusal::Stopped => Failure::new(Reason::Unavailable, message),
             Refusal::Cancelled => Failure::new(Reason::TimedOut, message),
             Refusal::Panicked(_) => Failure::new(Reason::Backend, message),

@@ -19,8 +19,8 @@
 pub mod app;
 pub mod failure;
 pub mod http;
-mod memory;
 pub mod log;
+mod memory;
 pub mod models;
 pub mod protocols;
 pub mod runs;
@@ -29,7 +29,7 @@ mod server;
 pub mod settings;
 pub mod web;
 
-pub use models::served::Opening;
 pub use models::Spec;
+pub use models::served::Opening;
 pub use server::{Control, ServeError, serve};
 pub use settings::{ConfigFile, ConfigModel, Settings};

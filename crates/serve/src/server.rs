@@ -45,8 +45,7 @@ const READINESS_DELAY: Duration = Duration::from_millis(500);
 const TIME_BUCKETS: [f64; 15] =
     [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
 /// The bounds of histograms of numbers of tokens.
-const SIZE_BUCKETS: [f64; 13] =
-    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
+const SIZE_BUCKETS: [f64; 13] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
 /// Signals to a server, set by its process.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +110,10 @@ fn router(app: &Arc<App>, runs: Option<Arc<dyn RunSource>>) -> Result<Router, St
     let panicked = |panic: Box<dyn std::any::Any + Send>| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         tracing::error!(panic = message, "a handler panicked");
-        axum::response::IntoResponse::into_response(Failure::new(Reason::Backend, "internal error, see the server's log"))
+        axum::response::IntoResponse::into_response(Failure::new(
+            Reason::Backend,
+            "internal error, see the server's log",
+        ))
     };
     // The last one is the outermost.
     let mut routes = routes
@@ -194,11 +196,7 @@ async fn listen(settings: &Settings) -> Result<Listener, ServeError> {
 }
 
 /// Reads keys and models again when the process is told to, and models whose files change.
-async fn upkeep(
-    app: &Arc<App>,
-    control: Control<'_>,
-    specs: &(dyn Fn() -> Result<Vec<Spec>, String> + Sync),
-) {
+async fn upkeep(app: &Arc<App>, control: Control<'_>, specs: &(dyn Fn() -> Result<Vec<Spec>, String> + Sync)) {
     let (mut watch, mut looked) = (Watch::default(), tokio::time::Instant::now());
     loop {
         tokio::time::sleep(TICK).await;

@@ -15,8 +15,8 @@ use cloze_tasks::embed::vectors::{
     self, Precision as Quantization, QuantizedWriter, Ranges, StoredMatrix, Vectors, Writer, ranges_path,
 };
 use cloze_tasks::embed::{Embedder, Options, PoolChoice, Source, Summary};
+use cloze_tasks::inference::Precision;
 use cloze_tasks::{Long, TaskError};
-use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
 use super::failures::Failures;
@@ -142,7 +142,7 @@ pub struct VectorArguments {
     #[command(flatten)]
     special_tokens: SpecialTokensArgument,
 
-    /// Precision of the activations; bf16 is faster on CPUs with bf16 instructions, and changes the third digit
+    /// Number format of the matrix products; bf16 and int8 are faster on most CPUs, and change the third or second digit
     #[arg(long, default_value = "f32", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
 }
@@ -258,7 +258,7 @@ impl VectorArguments {
         options.special_tokens = self.special_tokens.given();
         let model = self.model.find_with_pooling(terminal)?;
         let device = Device::cpu(terminal.threads)?;
-        let precision = resolve(self.precision, &device, terminal).dtype(&device);
+        let precision = resolve(self.precision, &device, terminal);
         let embedder = Embedder::open(&model, device, precision, &options)?;
         let of_prompts = purposes.iter().filter_map(|&purpose| embedder.prompt_note(purpose));
         embedder.notes.iter().map(String::as_str).chain(of_prompts).for_each(|note| terminal.note(note));

@@ -94,7 +94,7 @@ pub struct PretrainArguments {
     whole_word: bool,
 
     /// Precision of the activations
-    #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
+    #[arg(long, default_value = "auto", value_parser = crate::values::float_precision())]
     precision: Precision,
 
     /// Print the result as one JSON object
@@ -134,7 +134,8 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     if arguments.whole_word {
         options.masking.unit = MaskingUnit::WholeWord;
     }
-    options.precision = resolve(arguments.precision, &device, terminal);
+    resolve(arguments.precision, &device, terminal);
+    options.precision = arguments.precision.resolved(&device);
     let bar = terminal.progress_fraction("evaluating");
     let progress = |fraction: f64| bar.set_fraction(fraction, "held-out documents");
     let evaluation = evaluate_folder(&model, &arguments.data, &device, &options, progress)?;

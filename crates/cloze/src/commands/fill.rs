@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use cloze_engine::Device;
 use cloze_tasks::datasets::format::display_name;
+use cloze_tasks::inference::Precision;
 use cloze_tasks::inference::fill::{Candidate, Filler};
 use cloze_tasks::lines::Lines;
 use cloze_tasks::{Pretrained, TaskError};
-use cloze_train::recipe::Precision;
 use serde_json::json;
 
 use super::failures::{Failures, blank_line_error, next_line, write_failure};
@@ -41,7 +41,7 @@ pub struct Arguments {
     #[command(flatten)]
     special_tokens: SpecialTokensArgument,
 
-    /// Precision of the activations
+    /// Number format of the matrix products
     #[arg(long, default_value = "f32", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
 
@@ -57,7 +57,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find(terminal)?;
     let device = Device::cpu(terminal.threads)?;
-    let precision = resolve(arguments.precision, &device, terminal).dtype(&device);
+    let precision = resolve(arguments.precision, &device, terminal);
     let mut pretrained = Pretrained::open(&model, device, precision)?;
     if let Some(reading) = arguments.special_tokens.given() {
         pretrained.tokenizer = pretrained.tokenizer.with_special_tokens(reading);

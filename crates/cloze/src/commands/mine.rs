@@ -13,12 +13,12 @@ use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::texts::{Text, Texts};
 use cloze_tasks::embed::vectors::Vectors;
+use cloze_tasks::inference::Precision;
 use cloze_tasks::mining::output::{self, Layout};
 use cloze_tasks::mining::pairs::read_pairs;
 use cloze_tasks::mining::{self, Candidates, Mined, Options, PairTexts, Rescored, Sampling, Summary};
 use cloze_tasks::rerank::{self, CrossEncoder};
 use cloze_tasks::{TaskError, embed};
-use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
 use super::embed::{SearchArguments, ShorteningArguments, VectorArguments, warn_about_texts};
@@ -248,11 +248,10 @@ impl Rescorer {
     fn open(named: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<Rescorer> {
         let dir = HubArguments::default().find(named, Contents::Vectors, terminal)?;
         let device = Device::cpu(terminal.threads)?;
-        let precision = Precision::F32.dtype(&device);
         let mut options = rerank::Options::default();
         options.max_len = arguments.rescore_max_len;
         // Its option is not the `max_len` of the vectors.
-        let encoder = CrossEncoder::open(&dir, device, precision, &options).map_err(|error| match error {
+        let encoder = CrossEncoder::open(&dir, device, Precision::F32, &options).map_err(|error| match error {
             TaskError::Setting { problem, .. } => usage(format!("--rescore-max-len: {problem}")),
             other => other.into(),
         })?;

@@ -9,10 +9,10 @@ use cloze_tasks::TaskError;
 use cloze_tasks::datasets::format::{FORMATS, Format, display_name};
 use cloze_tasks::embed::modules::Activation;
 use cloze_tasks::embed::texts::{Text, Texts};
+use cloze_tasks::inference::Precision;
 use cloze_tasks::input::{Object, object_of_line};
 use cloze_tasks::lines::Lines;
 use cloze_tasks::rerank::{CrossEncoder, Options, Scored, order};
-use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
 use super::embed::prompt;
@@ -115,7 +115,7 @@ pub struct CrossEncoderArguments {
     #[command(flatten)]
     special_tokens: SpecialTokensArgument,
 
-    /// Precision of the activations; bf16 is faster on CPUs with bf16 instructions, and changes the third digit
+    /// Number format of the matrix products; bf16 and int8 are faster on most CPUs, and change the third or second digit
     #[arg(long, default_value = "f32", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
 }
@@ -125,7 +125,7 @@ impl CrossEncoderArguments {
     pub fn open(&self, terminal: &Terminal) -> Result<CrossEncoder> {
         let model = self.model.find_with_pooling(terminal)?;
         let device = Device::cpu(terminal.threads)?;
-        let precision = resolve(self.precision, &device, terminal).dtype(&device);
+        let precision = resolve(self.precision, &device, terminal);
         let mut options = Options::default();
         options.max_len = self.max_len;
         options.prompt = prompt(self.prompt.as_ref(), self.prompt_name.as_ref());

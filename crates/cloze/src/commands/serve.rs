@@ -11,10 +11,9 @@ use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_serve::runs::RunSource;
 use cloze_serve::{ConfigFile, Control, Opening, Settings, Spec};
-use cloze_train::recipe::Precision;
+use cloze_tasks::inference::Precision;
 
 use super::model::{HubArguments, model_in};
-use super::precision::resolve;
 use crate::failure::usage;
 use crate::interrupt::{self, GracefulStop};
 use crate::run_page::LiveRuns;
@@ -133,18 +132,12 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let device = Device::cpu(terminal.threads)?;
     let chosen = arguments.precision.unwrap_or(Precision::F32);
     let others = arguments.precision.unwrap_or_default();
-    let of_command = Opening {
-        vectors: chosen.dtype(&device),
-        others: others.dtype(&device),
-        max_len: arguments.max_len,
-        prompt: None,
-    };
-    let found = specs(arguments, &of_command, &device, terminal)?;
+    let of_command = Opening { vectors: chosen, others: others, max_len: arguments.max_len, prompt: None };
+    let found = specs(arguments, &of_command, terminal)?;
     if found.is_empty() {
         return Err(usage("no model; name one, as in: cloze serve runs/stars, or list models in a --config file"));
     }
-    // Says what was chosen.
-    resolve(others, &device, terminal);
+    terminal.detail(&device.describe());
     let format = if arguments.log_json { cloze_serve::log::Format::Json } else { cloze_serve::log::Format::Text };
     cloze_serve::log::start(format, arguments.log_requests, terminal.is_quiet());
     let is_public = settings.socket.is_none() && !settings.host.is_loopback();
@@ -165,7 +158,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     }
     let control = Control { stop: interrupt::stop(), reload: interrupt::reload() };
     let _graceful = GracefulStop::begin();
-    let specs = || specs(arguments, &of_command, &device, terminal).map_err(|error| format!("{error:#}"));
+    let specs = || specs(arguments, &of_command, terminal).map_err(|error| format!("{error:#}"));
     let mut started = |address: &str| terminal.note(&format!("serving at {address}"));
     cloze_serve::serve(settings, device.clone(), crate::VERSION, control, &specs, runs, &mut started)?;
     Ok(())
@@ -200,7 +193,7 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
 }
 
 /// The models of the command line and of the file of settings.
-fn specs(arguments: &Arguments, opening: &Opening, device: &Device, terminal: &Terminal) -> Result<Vec<Spec>> {
+fn specs(arguments: &Arguments, opening: &Opening, terminal: &Terminal) -> Result<Vec<Spec>> {
     let mut named: Vec<Named> = arguments.models.iter().map(|model| on_command_line(model)).collect();
     if let Some(file) = &arguments.config {
         for model in ConfigFile::read(file).map_err(usage)?.model {
@@ -232,7 +225,7 @@ fn specs(arguments: &Arguments, opening: &Opening, device: &Device, terminal: &T
         }
         let mut own = opening.clone();
         if let Some(precision) = model.precision {
-            (own.vectors, own.others) = (precision.dtype(device), precision.dtype(device));
+            (own.vectors, own.others) = (precision, precision);
         }
         own.max_len = model.max_len.or(own.max_len);
         own.prompt = model.prompt;

@@ -158,9 +158,10 @@ fn close(a: &Value, b: &Value) -> bool {
 /// A server with all models, and their folder.
 fn all() -> (Models, Server) {
     let models = Models::new();
-    let paths: Vec<String> = ["embed", "classify", "multi-label", "regress", "rerank", "nli", "tag", "answer", "choose", "mask"]
-        .map(|name| models.path(name))
-        .to_vec();
+    let paths: Vec<String> =
+        ["embed", "classify", "multi-label", "regress", "rerank", "nli", "tag", "answer", "choose", "mask"]
+            .map(|name| models.path(name))
+            .to_vec();
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
     let server = Server::start(&[&paths[..], &["--precision", "f32"]].concat());
     (models, server)
@@ -181,7 +182,8 @@ fn every_task_answers_as_its_command_does() {
     for (name, rows) in rows {
         let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
         let model = models.path(name);
-        let arguments = ["predict", "--model", &model, "--input", "-", "--format", "jsonl", "--precision", "f32", "--quiet"];
+        let arguments =
+            ["predict", "--model", &model, "--input", "-", "--format", "jsonl", "--precision", "f32", "--quiet"];
         let expected = json_lines(&success_with(&arguments, &lines));
         let found = server.ask(&format!("/models/{name}/pipeline/predict"), &json!({"inputs": rows}));
         for (number, (found, expected)) in found.as_array().unwrap().iter().zip(&expected).enumerate() {
@@ -214,7 +216,17 @@ fn every_task_answers_as_its_command_does() {
     assert!(close(&features, &expected));
 
     // Relevance.
-    let ranked = success(&["rerank", "--model", &models.path("rerank"), "--documents", &file, "--query", "a", "--json", "--quiet"]);
+    let ranked = success(&[
+        "rerank",
+        "--model",
+        &models.path("rerank"),
+        "--documents",
+        &file,
+        "--query",
+        "a",
+        "--json",
+        "--quiet",
+    ]);
     let first = json_lines(&ranked)[0].clone();
     let found = server.ask("/rerank", &json!({"query": "a", "texts": texts}));
     assert!(close(&found[0]["score"], first.get("score").unwrap()), "{found} and {first}");
@@ -283,7 +295,10 @@ fn every_protocol_has_its_forms() {
     assert!(server.ask("/v1/rerank", &documents)["results"][0]["document"]["text"].is_string());
     let infinity = server.ask("/rerank", &json!({"query": "a", "documents": ["b", "c"]}));
     assert_eq!(infinity["object"], "rerank");
-    assert_eq!(server.ask("/score", &json!({"queries": "a", "documents": ["b", "c"]}))["data"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        server.ask("/score", &json!({"queries": "a", "documents": ["b", "c"]}))["data"].as_array().unwrap().len(),
+        2
+    );
     let found = server.ask("/classify", &json!({"input": ["a", "b"], "model": "classify"}));
     assert_eq!(found["data"][1].as_array().unwrap().len(), 3);
     // KServe, clouds, probes.
@@ -328,7 +343,10 @@ fn failures_have_the_form_of_the_protocol_and_affect_nothing_else() {
     let nested = server.post("/v1/embeddings", &json!({"input": "a", "model": "none"}));
     assert_eq!((nested.status, &nested.json()["error"]["code"]), (404, &json!("model_not_found")));
     assert!(nested.json()["error"]["message"].as_str().unwrap().contains("\"embed\""));
-    assert_eq!(server.post("/v2/rerank", &json!({"query": 1, "documents": []})).json()["message"].as_str().map(str::is_empty), Some(false));
+    assert_eq!(
+        server.post("/v2/rerank", &json!({"query": 1, "documents": []})).json()["message"].as_str().map(str::is_empty),
+        Some(false)
+    );
     let mask = server.post("/models/mask/pipeline/fill-mask", &json!({"inputs": "a b"}));
     assert!(mask.status == 400 && mask.json()["error"].as_str().unwrap().contains("[MASK]"), "{}", mask.body);
     assert_eq!(server.get("/embed").status, 405);
@@ -340,7 +358,11 @@ fn failures_have_the_form_of_the_protocol_and_affect_nothing_else() {
     let answer = server.exchange(head.as_bytes());
     assert!(answer.status == 413 && answer.body.contains("--max-body"), "{}", answer.body);
     let many = server.post("/embed", &json!({"inputs": vec!["a"; 4097]}));
-    assert!(many.status == 413 && many.body.contains("4097 inputs, the limit of this server is 4096 (--max-inputs)"), "{}", many.body);
+    assert!(
+        many.status == 413 && many.body.contains("4097 inputs, the limit of this server is 4096 (--max-inputs)"),
+        "{}",
+        many.body
+    );
     // Not HTTP.
     assert_eq!(server.exchange(b"hello\r\n\r\n").status, 400);
 
@@ -400,7 +422,10 @@ fn keys_are_needed_and_read_again() {
         let header = format!("content-type: application/json\r\nAuthorization: {key}\r\n");
         server.send("POST", "/embed", &header, br#"{"inputs": "a"}"#).status
     };
-    assert_eq!([status("Bearer one"), status("bearer two"), status("Bearer three"), status("Basic one")], [200, 200, 401, 401]);
+    assert_eq!(
+        [status("Bearer one"), status("bearer two"), status("Bearer three"), status("Basic one")],
+        [200, 200, 401, 401]
+    );
     let refused = server.post("/v1/embeddings", &json!({"input": "a"}));
     assert_eq!((refused.status, &refused.json()["error"]["code"]), (401, &json!("invalid_api_key")));
     assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
@@ -546,7 +571,8 @@ fn the_page_has_its_files_attention_and_growing_runs() {
     let runs = tempfile::tempdir().unwrap();
     let run = runs.path().join("stars");
     std::fs::create_dir(&run).unwrap();
-    let record = |step: u64| format!("{{\"kind\":\"train\",\"step\":{step},\"tokens\":{},\"mlm_loss\":5.5}}\n", 10 * step);
+    let record =
+        |step: u64| format!("{{\"kind\":\"train\",\"step\":{step},\"tokens\":{},\"mlm_loss\":5.5}}\n", 10 * step);
     std::fs::write(run.join("metrics.jsonl"), record(1) + &record(2)).unwrap();
     let keys = runs.path().join("keys");
     std::fs::write(&keys, "secret\n").unwrap();
@@ -559,7 +585,9 @@ fn the_page_has_its_files_attention_and_growing_runs() {
     };
 
     // The page needs no key, its data does. Nothing may come from elsewhere.
-    for (path, kind) in [("/", "text/html"), ("/runs", "text/html"), ("/web/app.js", "text/javascript"), ("/web/style.css", "text/css")] {
+    for (path, kind) in
+        [("/", "text/html"), ("/runs", "text/html"), ("/web/app.js", "text/javascript"), ("/web/style.css", "text/css")]
+    {
         let found = server.get(path);
         assert_eq!(found.status, 200, "{path}");
         assert!(found.header("content-type").unwrap().starts_with(kind), "{path}");
@@ -576,7 +604,8 @@ fn the_page_has_its_files_attention_and_growing_runs() {
     let all = ask(json!({"inputs": ["a b [MASK]", "c"]}));
     assert_eq!(all.status, 200, "{}", all.body);
     let all = all.json();
-    let tokens: Vec<&str> = all["tokens"].as_array().unwrap().iter().map(|token| token["text"].as_str().unwrap()).collect();
+    let tokens: Vec<&str> =
+        all["tokens"].as_array().unwrap().iter().map(|token| token["text"].as_str().unwrap()).collect();
     assert_eq!(tokens, ["[CLS]", "a", "b", "[MASK]", "[SEP]", "c", "[SEP]"]);
     assert_eq!((&all["layers"], &all["heads"], &all["layer_numbers"]), (&json!(2), &json!(4), &json!([0, 1])));
     let rows: Vec<Vec<f64>> = serde_json::from_value(all["attention"][1][3].clone()).unwrap();
@@ -585,7 +614,10 @@ fn the_page_has_its_files_attention_and_growing_runs() {
     assert_eq!((&last["attention"][0], &last["entropy"][0]), (&all["attention"][1], &all["entropy"][1]));
     for (body, expected) in [
         (json!({"inputs": "a", "parameters": {"layers": [2]}}), "expected layers from 0 to 1, found 2"),
-        (json!({"inputs": "a b c", "parameters": {"max_tokens": 4}}), "expected at most 4 tokens with special tokens, found 5"),
+        (
+            json!({"inputs": "a b c", "parameters": {"max_tokens": 4}}),
+            "expected at most 4 tokens with special tokens, found 5",
+        ),
         (json!({"inputs": "a ".repeat(60)}), "the model 40 positions"),
         (json!({"inputs": ["a", "b", "c"]}), "expected a text, or a list of two texts"),
         (json!({"inputs": "a", "parameters": {"layer": 0}}), "unknown field `layer`"),
@@ -597,15 +629,25 @@ fn the_page_has_its_files_attention_and_growing_runs() {
     }
 
     let list = get("/runs.json").json();
-    assert_eq!((&list["enabled"], &list["runs"][0]["name"], &list["runs"][0]["step"]), (&json!(true), &json!("stars"), &json!(2)));
+    assert_eq!(
+        (&list["enabled"], &list["runs"][0]["name"], &list["runs"][0]["step"]),
+        (&json!(true), &json!("stars"), &json!(2))
+    );
     let mut metrics = std::fs::File::options().append(true).open(run.join("metrics.jsonl")).unwrap();
     metrics.write_all(record(3).as_bytes()).unwrap();
     let more = get("/runs/stars.json?after=2").json();
     assert_eq!((&more["training"]["step"], &more["training"]["tokens"]), (&json!([2, 3]), &json!([20, 30])));
     assert_eq!((&more["measures"][0]["key"], &more["status"]), (&json!("mlm_loss"), &json!("running")));
     let unknown = get("/runs/moon.json");
-    assert_eq!((unknown.status, unknown.json()["error"].as_str().unwrap().contains("there is no run \"moon\"")), (404, true));
-    let none = command(&["serve", &models.path("mask"), "--port", "0", "--run", &models.path("none")]).output().unwrap();
+    assert_eq!(
+        (unknown.status, unknown.json()["error"].as_str().unwrap().contains("there is no run \"moon\"")),
+        (404, true)
+    );
+    let none =
+        command(&["serve", &models.path("mask"), "--port", "0", "--run", &models.path("none")]).output().unwrap();
     let message = String::from_utf8(none.stderr).unwrap();
-    assert!(none.status.code() == Some(1) && message.contains("expected the folder of a run, or a folder with runs"), "{message}");
+    assert!(
+        none.status.code() == Some(1) && message.contains("expected the folder of a run, or a folder with runs"),
+        "{message}"
+    );
 }

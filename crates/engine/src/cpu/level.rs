@@ -103,6 +103,66 @@ impl Level {
     }
 }
 
+/// The instructions with which a level multiplies int8. Some levels have several, or none of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Int8 {
+    /// Those of the baseline.
+    Portable,
+    /// `sdot` of NEON (the extension dotprod).
+    #[cfg(target_arch = "aarch64")]
+    Dot,
+    /// AVX2's products of bytes, in 16 bits.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// `vpdpbusd` of 32 bytes (AVX-VNNI).
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    /// `vpdpbusd` of 64 bytes (AVX-512 VNNI).
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    /// `tdpbssd` (AMX-INT8).
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
+}
+
+impl Int8 {
+    /// The fastest instructions of this machine that belong to a level, which it has.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn of(level: Level) -> Int8 {
+        match level {
+            Level::Amx if has_int8_tiles() => Int8::Tiles,
+            Level::Amx | Level::Avx512BF16 | Level::Avx512 if is_x86_feature_detected!("avx512vnni") => {
+                Int8::Avx512Vnni
+            }
+            Level::Portable | Level::Neon => Int8::Portable,
+            _ if is_x86_feature_detected!("avxvnni") => Int8::AvxVnni,
+            _ => Int8::Avx2,
+        }
+    }
+
+    /// The fastest instructions of this machine that belong to a level, which it has.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn of(level: Level) -> Int8 {
+        match level {
+            Level::Neon if std::arch::is_aarch64_feature_detected!("dotprod") => Int8::Dot,
+            _ => Int8::Portable,
+        }
+    }
+
+    /// The instructions of the baseline.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pub(crate) fn of(_: Level) -> Int8 {
+        Int8::Portable
+    }
+}
+
+/// Whether the CPU's tiles multiply int8. The result is cached: `cpuid` is slow on virtual machines.
+#[cfg(target_arch = "x86_64")]
+fn has_int8_tiles() -> bool {
+    static INT8: OnceLock<bool> = OnceLock::new();
+    *INT8.get_or_init(|| std::arch::x86_64::__cpuid_count(7, 0).edx & 1 << 25 != 0)
+}
+
 impl PartialOrd for Level {
     fn partial_cmp(&self, other: &Level) -> Option<Ordering> {
         let x86 = |level| !matches!(level, Level::Portable | Level::Neon);

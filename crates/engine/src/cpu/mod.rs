@@ -10,6 +10,7 @@ pub mod level;
 pub(crate) mod math;
 pub(crate) mod packed;
 pub mod pool;
+pub(crate) mod quantized;
 pub(crate) mod scores;
 pub(crate) mod sums;
 mod ticket_lock;
@@ -104,6 +105,10 @@ impl BackendInfo for Cpu {
 
     fn matrix_peak(&self, dtype: DType) -> f64 {
         gemm::peak(self.level, &self.pool, precision_of(dtype))
+    }
+
+    fn int8_peak(&self) -> f64 {
+        gemm::peak(self.level, &self.pool, Precision::Int8)
     }
 
     fn bandwidths(&self) -> Bandwidths {

@@ -17,7 +17,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Body<T>, Failure> {
-        let kind = request.headers().get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
+        let kind =
+            request.headers().get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
         // Not text/plain, which any web page may send to a server on the user's machine.
         if let Some(kind) = kind.filter(|kind| !kind.to_ascii_lowercase().contains("json")) {
             let message = format!("expected the content type application/json, found {kind}");
@@ -44,7 +45,9 @@ pub async fn read(request: Request, most: usize) -> Result<Bytes, Failure> {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         match cause.contains("length limit") {
             true => too_large("more bytes"),
-            false => Failure::new(Reason::TimedOut, "the body of the request did not arrive in time, or not completely"),
+            false => {
+                Failure::new(Reason::TimedOut, "the body of the request did not arrive in time, or not completely")
+            }
         }
     })
 }
@@ -88,7 +91,10 @@ mod tests {
     fn mistakes_are_one_line_with_their_place() {
         assert!(parse::<Example>(br#"{"inputs": ["a"]}"#).is_ok());
         assert_eq!(message(b""), "expected a JSON object as the body of the request, found nothing");
-        assert!(message(br#"{"inputs": ["a", 3]}"#).starts_with("\"inputs[1]\": invalid type: integer `3`, expected a string"));
+        assert!(
+            message(br#"{"inputs": ["a", 3]}"#)
+                .starts_with("\"inputs[1]\": invalid type: integer `3`, expected a string")
+        );
         assert!(message(br#"{"inputs": ["#).starts_with("the body is not JSON: EOF while parsing"));
         assert!(message(b"{\"inputs\": []} x").starts_with("the body is not JSON: trailing characters"));
         assert_eq!(message(b"{\"a\xff\": 1}"), "expected UTF-8, found an invalid byte at 3 of the body");

@@ -32,7 +32,9 @@ impl Protocol {
             }
             "/v2/rerank" => Protocol::Cohere,
             "/v1/rerank" => Protocol::Jina,
-            _ if path.starts_with("/v2") || path.starts_with("/models/") || path.starts_with("/runs") => Protocol::Error,
+            _ if path.starts_with("/v2") || path.starts_with("/models/") || path.starts_with("/runs") => {
+                Protocol::Error
+            }
             _ if path.starts_with("/v1/") => Protocol::OpenAi,
             _ => Protocol::Tei,
         }

@@ -22,8 +22,18 @@ pub const REQUEST_TARGET: &str = "cloze_serve::request";
 
 /// Paths that need no key: the probes of orchestrators, and the page that asks for the key.
 const OPEN: [&str; 12] = [
-    "/", "/health", "/healthz", "/livez", "/readyz", "/ping", "/v2", "/v2/health/live", "/v2/health/ready", "/ready",
-    "/favicon.ico", "/docs",
+    "/",
+    "/health",
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/ping",
+    "/v2",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/ready",
+    "/favicon.ico",
+    "/docs",
 ];
 
 /// Gives failures the status and form of the path's protocol.
@@ -134,6 +144,7 @@ pub async fn unknown_path(request: Request) -> Failure {
 
 /// The failure of a method that a path does not have.
 pub async fn wrong_method(request: Request) -> Failure {
-    let message = format!("{} does not have the method {}; /docs lists what it has", request.uri().path(), request.method());
+    let message =
+        format!("{} does not have the method {}; /docs lists what it has", request.uri().path(), request.method());
     Failure::new(Reason::WrongMethod, message)
 }

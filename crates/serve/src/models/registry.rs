@@ -72,7 +72,7 @@ impl Registry {
             folder = %spec.dir.display(),
             class = served.model.model.class_name(),
             tasks = served.tasks().iter().map(|task| task.name()).collect::<Vec<_>>().join(","),
-            dtype = served.model.precision.name(),
+            dtype = served.model.precision().name(),
             milliseconds = served.took.as_millis() as u64,
             "model loaded"
         );
@@ -181,7 +181,8 @@ impl Registry {
         }
         for spec in &now {
             let open = self.models.load().by_name.get(&spec.name).cloned();
-            let is_current = specs.contains(spec) && open.is_some_and(|open| open.fingerprint == Fingerprint::of(&spec.dir));
+            let is_current =
+                specs.contains(spec) && open.is_some_and(|open| open.fingerprint == Fingerprint::of(&spec.dir));
             if !is_current {
                 self.try_open(spec);
             }

@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use cloze_engine::{DType, Device};
-use cloze_model::{Config, Layout, TaskHead};
+use cloze_engine::Device;
+use cloze_model::{Config, Layout, Model, TaskHead};
 use cloze_tasks::embed::prompts::{Prompt, Purpose};
 use cloze_tasks::embed::{Embedder, Options};
 use cloze_tasks::example::{Example, Target};
+use cloze_tasks::inference::Precision;
 use cloze_tasks::inference::predictor::kind_of;
 use cloze_tasks::kinds::{self, Kind};
-use cloze_tasks::rerank::{self, CrossEncoder};
 use cloze_tasks::pipelines::{
     FillMask, QuestionAnswering, TextClassification, TokenClassification, ZeroShotClassification,
 };
+use cloze_tasks::rerank::{self, CrossEncoder};
 use cloze_tasks::{NextSentence, Output, Predictor, Pretrained, TaskError, TaskOptions};
+use cloze_text::Tokenizer;
 
 use super::task::Task;
 use crate::failure::{Failure, Reason};
@@ -30,10 +32,10 @@ const MAX_EMBEDDERS: usize = 64;
 /// How a model is opened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Opening {
-    /// The type of the activations of models that embed and of rerankers, whose numbers are compared with other programs'.
-    pub vectors: DType,
+    /// The precision of models that embed and of rerankers, whose numbers are compared with other programs'.
+    pub vectors: Precision,
     /// That of other models.
-    pub others: DType,
+    pub others: Precision,
     /// Maximum number of tokens of a sequence; none: the folder's.
     pub max_len: Option<usize>,
     /// The name of the prompt before each text; none: the folder's default.
@@ -83,25 +85,19 @@ impl Served {
     ///
     /// # Errors
     /// Those of [`Pretrained::open`] and of the model's tasks.
-    pub fn open(
-        name: &str,
-        dir: &Path,
-        device: &Device,
-        opening: &Opening,
-        version: u64,
-    ) -> Result<Served, TaskError> {
+    pub fn open(name: &str, dir: &Path, device: &Device, opening: &Opening, version: u64) -> Result<Served, TaskError> {
         let begin = Instant::now();
         let fingerprint = Fingerprint::of(dir);
         let folder = Layout::of(dir)?.model;
         let folder = if dir.join("config.json").is_file() { dir.to_owned() } else { folder };
-        let mut model = Pretrained::open(&folder, device.clone(), opening.vectors)?;
+        let model = Model::load(&folder, device)?;
+        let compares = is_scorer(&model) || (model.heads.task.is_none() && !model.heads.mlm);
+        let precision = if compares { opening.vectors } else { opening.others };
+        let model = Pretrained::new(model, Tokenizer::open(&folder)?, device.clone(), precision, &folder)?;
         let kind = match model.model.heads.task {
             Some(_) => Some(kind_of(&model, None)?.0),
             None => None,
         };
-        if (kind.is_some() && !is_scorer(&model)) || model.model.heads.mlm {
-            model.precision = opening.others;
-        }
         let is_encoder = kind.is_none() && !model.model.architecture().causal;
         let model = Arc::new(model);
         let mut tasks = Vec::new();
@@ -115,7 +111,7 @@ impl Served {
             false => None,
         };
         let cross_encoder = match kind {
-            Some(_) if is_scorer(&model) => {
+            Some(_) if is_scorer(&model.model) => {
                 let mut options = rerank::Options::default();
                 options.max_len = opening.max_len;
                 let cross_encoder = CrossEncoder::new(Arc::clone(&model), dir, &options)?;
@@ -185,9 +181,12 @@ impl Served {
     /// The names of its labels; empty if it has none.
     pub fn labels(&self) -> Vec<String> {
         match self.model.model.heads.task {
-            Some(head) => self.model.model.config().labels().unwrap_or_else(|| {
-                (0..head.logits()).map(|number| format!("LABEL_{number}")).collect()
-            }),
+            Some(head) => self
+                .model
+                .model
+                .config()
+                .labels()
+                .unwrap_or_else(|| (0..head.logits()).map(|number| format!("LABEL_{number}")).collect()),
             None => Vec::new(),
         }
     }
@@ -311,9 +310,8 @@ impl Served {
 }
 
 /// Whether a classifier's single output is a score of relevance, as text-embeddings-inference assumes of every one that is not a regression.
-fn is_scorer(model: &Pretrained) -> bool {
-    let is_one = model.model.heads.task == Some(TaskHead::Classify { labels: 1 });
-    is_one && model.model.config().problem_type() != Some("regression")
+fn is_scorer(model: &Model) -> bool {
+    model.heads.task == Some(TaskHead::Classify { labels: 1 }) && model.config().problem_type() != Some("regression")
 }
 
 fn task_of(kind: &Kind) -> Option<Task> {
@@ -336,12 +334,7 @@ fn is_inference_of_language(config: &Config) -> bool {
     labels.len() > 1 && labels.iter().any(|label| label.to_lowercase().starts_with("entail"))
 }
 
-fn embedder(
-    model: &Arc<Pretrained>,
-    dir: &Path,
-    opening: &Opening,
-    variant: &Variant,
-) -> Result<Embedder, TaskError> {
+fn embedder(model: &Arc<Pretrained>, dir: &Path, opening: &Opening, variant: &Variant) -> Result<Embedder, TaskError> {
     let mut options = Options::default();
     options.max_len = opening.max_len;
     options.truncate_left = variant.truncate_left;

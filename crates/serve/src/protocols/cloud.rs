@@ -51,7 +51,8 @@ pub struct VertexRequest {
 async fn vertex(State(app): State<Arc<App>>, Body(request): Body<VertexRequest>) -> Result<Response, Failure> {
     app.check_inputs(request.instances.len())?;
     let of_model = |payload: Payload| {
-        let model = app.registry.find(payload.model.as_deref(), &[]).or_else(|failure| super::tei::first(&app, failure))?;
+        let model =
+            app.registry.find(payload.model.as_deref(), &[]).or_else(|failure| super::tei::first(&app, failure))?;
         Ok((model, None, payload))
     };
     let payloads = request.instances.into_iter().map(of_model).collect::<Result<Vec<_>, Failure>>()?;

@@ -63,9 +63,7 @@ impl NumberType {
     pub fn base64(self, vector: &[f32]) -> String {
         let bytes: Vec<u8> = match self {
             NumberType::Float32 => vector.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            NumberType::Float16 => {
-                vector.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect()
-            }
+            NumberType::Float16 => vector.iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect(),
             NumberType::Bfloat16 => {
                 vector.iter().flat_map(|value| half::bf16::from_f32(*value).to_le_bytes()).collect()
             }

@@ -198,7 +198,8 @@ pub async fn value(
                 dimensions: payload.dimensions,
                 priority,
             };
-            embed(app, model, given, wanted, |vectors, _| Ok(json!(vectors.rows().map(Numbers).collect::<Vec<_>>()))).await
+            embed(app, model, given, wanted, |vectors, _| Ok(json!(vectors.rows().map(Numbers).collect::<Vec<_>>())))
+                .await
         }
         Pipeline::SentenceSimilarity => {
             let found: super::tei::SimilarityInputs = inputs(payload.inputs)?;
@@ -215,7 +216,8 @@ pub async fn value(
                 }
             };
             let found = scores(app, model, query, texts, (false, payload.truncate), priority).await?;
-            let ranks = order(&found.value).into_iter().map(|index| json!({"index": index, "score": found.value[index]}));
+            let ranks =
+                order(&found.value).into_iter().map(|index| json!({"index": index, "score": found.value[index]}));
             Ok(Answered { value: ranks.collect(), times: found.times })
         }
         Pipeline::NextSentence => {
@@ -238,7 +240,10 @@ pub async fn value(
                 let shares: Vec<f32> = shares.filter_map(|share| share.as_f64().map(|share| share as f32)).collect();
                 order(&shares).into_iter().map(|index| json!({"index": index, "score": shares[index]})).collect()
             };
-            Ok(Answered { value: one_or_more(found.value.into_iter().map(ranked).collect(), is_list), times: found.times })
+            Ok(Answered {
+                value: one_or_more(found.value.into_iter().map(ranked).collect(), is_list),
+                times: found.times,
+            })
         }
         Pipeline::Predict => {
             let (rows, is_list) = rows(payload.inputs)?;
@@ -309,7 +314,8 @@ fn rows(given: Value) -> Result<(Vec<Value>, bool), Failure> {
         Value::Array(list) => Ok((list, true)),
         one @ (Value::String(_) | Value::Object(_)) => Ok((vec![one], false)),
         other => {
-            let message = format!("inputs: expected a row (a string or an object) or a list of them, found {}", kind(&other));
+            let message =
+                format!("inputs: expected a row (a string or an object) or a list of them, found {}", kind(&other));
             Err(Failure::validation(message))
         }
     }

@@ -48,7 +48,10 @@ pub struct ClassifyRequest {
 /// The labels of texts with their scores, best first.
 #[utoipa::path(post, path = "/classify", tag = "infinity", request_body = ClassifyRequest,
     responses((status = 200, description = "The labels of each text", body = Value), Failures))]
-async fn classify_texts(State(app): State<Arc<App>>, Body(request): Body<ClassifyRequest>) -> Result<Response, Failure> {
+async fn classify_texts(
+    State(app): State<Arc<App>>,
+    Body(request): Body<ClassifyRequest>,
+) -> Result<Response, Failure> {
     let model = app.registry.find(request.model.as_deref(), &Task::CLASSIFIERS)?;
     let texts = request.input.texts;
     let size = characters(&texts);

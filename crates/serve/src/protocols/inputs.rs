@@ -110,9 +110,7 @@ impl<'de> Deserialize<'de> for Texts {
             Value::Array(list) => {
                 all(list, text).map(|texts| Texts { texts, is_list: true }).map_err(de::Error::custom)
             }
-            other => {
-                Err(de::Error::custom(format!("expected a string or a list of strings, found {}", kind(&other))))
-            }
+            other => Err(de::Error::custom(format!("expected a string or a list of strings, found {}", kind(&other)))),
         }
     }
 }
@@ -184,7 +182,9 @@ pub fn is_left(direction: Option<&str>) -> Result<Option<bool>, Failure> {
         None => Ok(None),
         Some("Right" | "right") => Ok(Some(false)),
         Some("Left" | "left") => Ok(Some(true)),
-        Some(other) => Err(Failure::validation(format!("truncation_direction: expected Left or Right, found {other:?}"))),
+        Some(other) => {
+            Err(Failure::validation(format!("truncation_direction: expected Left or Right, found {other:?}")))
+        }
     }
 }
 
@@ -226,7 +226,10 @@ mod tests {
     #[test]
     fn documents_are_strings_or_objects() {
         let documents = |value: Value| serde_json::from_value::<Documents>(value).map_err(|error| error.to_string());
-        assert_eq!(documents(json!(["a", {"text": "b", "id": 1}])), Ok(Documents(vec!["a".to_owned(), "b".to_owned()])));
+        assert_eq!(
+            documents(json!(["a", {"text": "b", "id": 1}])),
+            Ok(Documents(vec!["a".to_owned(), "b".to_owned()]))
+        );
         assert!(documents(json!(["a", {"id": 1}])).unwrap_err().starts_with("[1]: "));
     }
 }

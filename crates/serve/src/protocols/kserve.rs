@@ -184,7 +184,11 @@ async fn infer_with(app: &Arc<App>, model: &Arc<Served>, request: InferRequest) 
     let first = texts(first)?;
     app.check_inputs(first.len())?;
     if let Some(found) = pair.as_ref().filter(|pair| pair.len() != first.len()) {
-        return Err(Failure::validation(format!("expected {} values of \"{PAIR}\", found {}", first.len(), found.len())));
+        return Err(Failure::validation(format!(
+            "expected {} values of \"{PAIR}\", found {}",
+            first.len(),
+            found.len()
+        )));
     }
     let (outputs, times) = if model.tasks().contains(&Task::Embed) && pair.is_none() {
         let found = embed(app, model, Inputs::Texts(first), Wanted::default(), |vectors, _| {
@@ -259,7 +263,9 @@ async fn load(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<J
     let own = Arc::clone(&app);
     let loaded = tokio::task::spawn_blocking(move || own.registry.load(&name)).await;
     let model = loaded.map_err(|error| Failure::new(crate::failure::Reason::Backend, error.to_string()))??;
-    Ok(Json(json!({"name": model.name, "version": model.version.to_string(), "load_seconds": model.took.as_secs_f64()})))
+    Ok(Json(
+        json!({"name": model.name, "version": model.version.to_string(), "load_seconds": model.took.as_secs_f64()}),
+    ))
 }
 
 /// Unloads a model. Running requests finish on it.

@@ -93,12 +93,10 @@ struct Usage {
 /// Vectors of texts, each with the norm 1 if the model's folder says so.
 #[utoipa::path(post, path = "/v1/embeddings", tag = "OpenAI", request_body = EmbeddingsRequest,
     responses((status = 200, description = "A vector for each text", body = Value), Failures))]
-async fn embeddings(
-    State(app): State<Arc<App>>,
-    Body(request): Body<EmbeddingsRequest>,
-) -> Result<Response, Failure> {
+async fn embeddings(State(app): State<Arc<App>>, Body(request): Body<EmbeddingsRequest>) -> Result<Response, Failure> {
     let model = app.registry.find(request.model.as_deref(), &[Task::Embed])?;
-    let EmbeddingsRequest { input, encoding_format, embed_dtype, dimensions, prompt_name, truncate, priority, .. } = request;
+    let EmbeddingsRequest { input, encoding_format, embed_dtype, dimensions, prompt_name, truncate, priority, .. } =
+        request;
     let wanted = Wanted { prompt_name, truncate, dimensions, priority, ..Wanted::default() };
     let name = model.name.clone();
     let found = embed(&app, &model, input, wanted, move |vectors, call| {

@@ -220,8 +220,10 @@ async fn score(State(app): State<Arc<App>>, Body(request): Body<ScoreRequest>) -
         1 => documents.into_iter().map(|document| (queries[0].clone(), document)).collect(),
         count if count == documents.len() => queries.into_iter().zip(documents).collect(),
         count => {
-            let message =
-                format!("expected one query, or as many as documents, found {count} queries and {} documents", documents.len());
+            let message = format!(
+                "expected one query, or as many as documents, found {count} queries and {} documents",
+                documents.len()
+            );
             return Err(Failure::validation(message));
         }
     };

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::embeddings::{Numbers, Wanted, embed, similarities, token_embeddings};
 use super::classes::classify;
+use super::embeddings::{Numbers, Wanted, embed, similarities, token_embeddings};
 use super::inputs::{Inputs, Pairs, Texts, characters};
 use super::rerank::scores;
 use crate::app::App;
@@ -70,7 +70,9 @@ fn yes() -> bool {
 impl EmbedRequest {
     /// The inputs, and how they are embedded.
     pub fn split(self) -> (Inputs, Wanted) {
-        let EmbedRequest { inputs, truncate, truncation_direction, prompt_name, normalize, dimensions, priority, .. } = self;
+        let EmbedRequest {
+            inputs, truncate, truncation_direction, prompt_name, normalize, dimensions, priority, ..
+        } = self;
         (inputs, Wanted { prompt_name, truncate, truncation_direction, normalize, dimensions, priority })
     }
 }
@@ -81,10 +83,9 @@ impl EmbedRequest {
 async fn embed_texts(State(app): State<Arc<App>>, Body(request): Body<EmbedRequest>) -> Result<Response, Failure> {
     let model = app.registry.find(request.model.as_deref(), &[Task::Embed])?;
     let (inputs, wanted) = request.split();
-    let found = embed(&app, &model, inputs, wanted, |vectors, _| {
-        json_of(&vectors.rows().map(Numbers).collect::<Vec<_>>())
-    })
-    .await?;
+    let found =
+        embed(&app, &model, inputs, wanted, |vectors, _| json_of(&vectors.rows().map(Numbers).collect::<Vec<_>>()))
+            .await?;
     Ok(timed(&found.times, found.value))
 }
 
@@ -183,8 +184,18 @@ pub struct Rank {
 #[utoipa::path(post, path = "/rerank", tag = "text-embeddings-inference", request_body = RerankRequest,
     responses((status = 200, description = "The texts, most relevant first", body = Vec<Rank>), Failures))]
 async fn rerank(State(app): State<Arc<App>>, Body(request): Body<RerankRequest>) -> Result<Response, Failure> {
-    let RerankRequest { query, texts, documents, model, raw_scores, return_text, return_documents, top_n, priority, truncate } =
-        request;
+    let RerankRequest {
+        query,
+        texts,
+        documents,
+        model,
+        raw_scores,
+        return_text,
+        return_documents,
+        top_n,
+        priority,
+        truncate,
+    } = request;
     let model = app.registry.find(model.as_deref(), &[Task::Rerank])?;
     match (texts, documents) {
         (Some(texts), None) => {
@@ -199,9 +210,12 @@ async fn rerank(State(app): State<Arc<App>>, Body(request): Body<RerankRequest>)
             Ok(timed(&found.times, json_of(&ranks)?))
         }
         (None, Some(documents)) => {
-            super::rerank::of_infinity(&app, &model, query, documents, (raw_scores, return_documents, top_n), priority).await
+            super::rerank::of_infinity(&app, &model, query, documents, (raw_scores, return_documents, top_n), priority)
+                .await
         }
-        _ => Err(Failure::validation("expected \"texts\" (as text-embeddings-inference) or \"documents\" (as infinity)")),
+        _ => {
+            Err(Failure::validation("expected \"texts\" (as text-embeddings-inference) or \"documents\" (as infinity)"))
+        }
     }
 }
 
@@ -289,7 +303,9 @@ async fn tokenize(State(app): State<Arc<App>>, Body(request): Body<TokenizeReque
     let size = characters(&texts);
     let found = app.compute(&model, (Priority::Auto, size), move |model, _| {
         let prompt = match &prompt_name {
-            Some(name) => model.embedder(Some(name), None)?.prompt(cloze_tasks::embed::prompts::Purpose::Text).to_owned(),
+            Some(name) => {
+                model.embedder(Some(name), None)?.prompt(cloze_tasks::embed::prompts::Purpose::Text).to_owned()
+            }
             None => String::new(),
         };
         let tokens = |text: &String| tokens(model, &format!("{prompt}{text}"), add_special_tokens);
@@ -393,7 +409,7 @@ async fn info(State(app): State<Arc<App>>) -> Json<Value> {
     Json(json!({
         "model_id": first.map(|model| model.dir.display().to_string()),
         "model_sha": null,
-        "model_dtype": first.map(|model| model.model.precision.name()),
+        "model_dtype": first.map(|model| model.model.precision().name()),
         "served_model_name": first.map(|model| model.name.clone()),
         "model_type": first.map(|model| model_type(model)),
         "max_concurrent_requests": settings.max_requests,
@@ -444,7 +460,7 @@ pub fn describe(model: &Served) -> Value {
         "owned_by": "cloze",
         "capabilities": model.tasks(),
         "class": model.model.model.class_name(),
-        "dtype": model.model.precision.name(),
+        "dtype": model.model.precision().name(),
         "labels": model.labels(),
         "layers": architecture.layers,
         "heads": architecture.attention_heads,

@@ -187,11 +187,7 @@ impl Shared {
             self.admit(&state, &call.cost, tokens, call.ticket.priority)?;
         }
         call.ticket.add_tokens(tokens);
-        let key = Computation {
-            model: Arc::clone(&call.model),
-            cost: Arc::clone(&call.cost),
-            output: output.clone(),
-        };
+        let key = Computation { model: Arc::clone(&call.model), cost: Arc::clone(&call.cost), output: output.clone() };
         let work = Work { examples: examples.iter().map(|example| (*example).clone()).collect(), reply };
         let ticket = Arc::clone(&call.ticket);
         state.queue.push(Job { key, lengths, work, ticket, arrived: Instant::now() }, &self.limits);
@@ -275,8 +271,7 @@ fn tokens_of(part: &Part<Computation, Work>) -> usize {
 fn run_batch(parts: &[Part<Computation, Work>]) {
     let Some(first) = parts.first() else { return };
     let (key, begin) = (&first.job.key, Instant::now());
-    let examples: Vec<&Example> =
-        parts.iter().flat_map(|part| &part.job.work.examples[part.units.clone()]).collect();
+    let examples: Vec<&Example> = parts.iter().flat_map(|part| &part.job.work.examples[part.units.clone()]).collect();
     let found = catch_unwind(AssertUnwindSafe(|| key.model.compute(&key.output, &examples)));
     let (time, tokens) = (begin.elapsed(), parts.iter().map(tokens_of).sum());
     match found {
@@ -316,11 +311,8 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        batch_tokens: 4096,
-        batch_time: Duration::from_millis(50),
-        shared_time: Duration::from_millis(10),
-    };
+    const LIMITS: Limits =
+        Limits { batch_tokens: 4096, batch_time: Duration::from_millis(50), shared_time: Duration::from_millis(10) };
 
     fn model() -> Arc<Pretrained> {
         let dir = tempfile::tempdir().unwrap();

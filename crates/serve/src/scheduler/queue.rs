@@ -212,11 +212,8 @@ mod tests {
         }
     }
 
-    const LIMITS: Limits = Limits {
-        batch_tokens: 100,
-        batch_time: Duration::from_millis(50),
-        shared_time: Duration::from_millis(10),
-    };
+    const LIMITS: Limits =
+        Limits { batch_tokens: 100, batch_time: Duration::from_millis(50), shared_time: Duration::from_millis(10) };
 
     /// Each token takes a millisecond.
     fn job(number: u32, lengths: &[usize], priority: Priority, arrived: Instant) -> Job<Computation, u32> {

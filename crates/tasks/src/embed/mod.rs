@@ -33,11 +33,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cloze_engine::{DType, Device};
+use cloze_engine::Device;
 use cloze_text::{Sequence, SpecialTokens};
 
 use crate::example::{Example, Target};
 use crate::inference::executor::{Executor, Output};
+use crate::inference::precision::Precision;
 use crate::inference::pretrained::Pretrained;
 use crate::long::{Long, PooledWindows};
 use crate::sequence::spans;
@@ -242,7 +243,12 @@ impl Embedder {
     ///
     /// # Errors
     /// Those of [`Pretrained::open_encoder`] and of [`new`](Self::new).
-    pub fn open(dir: &Path, device: Device, precision: DType, options: &Options) -> Result<Embedder, TaskError> {
+    pub fn open(
+        dir: &Path,
+        device: Device,
+        precision: impl Into<Precision>,
+        options: &Options,
+    ) -> Result<Embedder, TaskError> {
         let settings = folder::read(dir)?;
         // Unsupported settings are reported before the weights are read.
         let chain = chain(&settings, options)?;

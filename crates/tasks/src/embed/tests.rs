@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use cloze_engine::DType;
 use cloze_model::{Heads, Inputs, Model};
 use serde_json::{Value, json};
 
@@ -110,12 +111,12 @@ fn the_last_four_layers_are_concatenated() {
     let message = open(dir.path(), &last4).err().unwrap().to_string();
     assert!(message.contains("the model has 3"), "{message}");
     let opened = open(dir.path(), &Options::default()).unwrap().model;
-    let Pretrained { model, device, precision, .. } = &*opened;
+    let Pretrained { model, device, .. } = &*opened;
     let mut config = model.config().clone();
     config.num_hidden_layers = 3;
     let model = Model::new(config, model.heads, device, 5).unwrap();
     let tokenizer = cloze_text::Tokenizer::open(dir.path()).unwrap();
-    let model = Pretrained::new(model, tokenizer, device.clone(), *precision, dir.path()).unwrap();
+    let model = Pretrained::new(model, tokenizer, device.clone(), opened.precision(), dir.path()).unwrap();
     let embedder = Embedder::new(Arc::new(model), dir.path(), &last4).unwrap();
     assert_eq!(embedder.width(), 4 * 32);
     let found = embed(&embedder, &TEXTS[..1]).remove(0);

@@ -5,6 +5,7 @@
 //! | [`pretrained`] | a folder → a model with its tokenizer and its device |
 //! | [`attention`] | a text or a pair → its tokens and what each head attends to |
 //! | [`executor`] | examples → the network's numbers, at once or in a server's queue |
+//! | [`precision`] | f32, bf16 or int8 |
 //! | [`fill`] | a text with \[MASK\]s → the most probable tokens |
 //! | [`likelihood`] | sentences → their log-likelihoods |
 //! | [`minimal_pairs`] | pairs of an acceptable and an unacceptable sentence (BLiMP) → accuracies |
@@ -19,6 +20,7 @@ pub mod fill;
 pub mod likelihood;
 pub mod minimal_pairs;
 pub mod next_sentence;
+pub mod precision;
 pub mod predictor;
 pub mod pretrained;
 
@@ -26,5 +28,6 @@ pub use attention::{Attention, AttentionOptions, attend};
 pub use executor::{Executor, Output};
 pub use fill::Filler;
 pub use next_sentence::NextSentence;
+pub use precision::Precision;
 pub use predictor::Predictor;
 pub use pretrained::Pretrained;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cloze_engine::{DType, Device};
+use cloze_engine::Device;
 use cloze_model::TaskHead;
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ use crate::datasets::LabelsNeeded;
 use crate::datasets::format::{DataFile, DetectedFormat, Format};
 use crate::datasets::table::{Row, Table};
 use crate::inference::executor::Executor;
+use crate::inference::precision::Precision;
 use crate::inference::pretrained::Pretrained;
 use crate::kinds::{self, Kind};
 use crate::long::LongRows;
@@ -49,7 +50,7 @@ impl Predictor {
     ///
     /// # Errors
     /// Those of [`Pretrained::open`] and of [`new`](Self::new).
-    pub fn open(dir: &Path, device: Device, precision: DType) -> Result<Predictor, TaskError> {
+    pub fn open(dir: &Path, device: Device, precision: impl Into<Precision>) -> Result<Predictor, TaskError> {
         Predictor::new(Arc::new(Pretrained::open(dir, device, precision)?), None, TaskOptions::default())
     }
 

@@ -12,6 +12,7 @@ use cloze_text::Tokenizer;
 use crate::TaskError;
 use crate::example::Example;
 use crate::forward::{check_fit, run_batches};
+use crate::inference::precision::Precision;
 use crate::long::{LongRows, TextWindows};
 
 /// A model for inference, with its tokenizer and its device. Open it once and share it with an [`Arc`](std::sync::Arc):
@@ -21,14 +22,15 @@ use crate::long::{LongRows, TextWindows};
 /// several concurrent passes. Other threads can tokenize text in the meantime. Outputs do not depend on concurrent
 /// passes.
 pub struct Pretrained {
-    /// The model. Packed copies of its weights are made when it is opened.
+    /// The model. Packed copies of its weights are made when they are first used.
     pub model: Model,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// The device.
     pub device: Device,
-    /// The data type of the activations.
-    pub precision: DType,
+    precision: Precision,
+    /// The type of the activations.
+    activations: DType,
     dir: PathBuf,
     /// Held during a forward pass.
     turn: Mutex<()>,
@@ -47,7 +49,7 @@ impl Pretrained {
     ///
     /// # Errors
     /// A folder that cannot be read, a tokenizer with more tokens than the model has embeddings.
-    pub fn open(dir: &Path, device: Device, precision: DType) -> Result<Pretrained, TaskError> {
+    pub fn open(dir: &Path, device: Device, precision: impl Into<Precision>) -> Result<Pretrained, TaskError> {
         let model = Model::load(dir, &device)?;
         Pretrained::new(model, Tokenizer::open(dir)?, device, precision, dir)
     }
@@ -60,7 +62,7 @@ impl Pretrained {
     pub fn open_encoder(
         dir: &Path,
         device: Device,
-        precision: DType,
+        precision: impl Into<Precision>,
     ) -> Result<(Pretrained, Option<String>), TaskError> {
         let (model, report) = Model::load_encoder(dir, &device)?;
         let pretrained = Pretrained::new(model, Tokenizer::open(dir)?, device, precision, dir)?;
@@ -75,12 +77,17 @@ impl Pretrained {
         mut model: Model,
         tokenizer: Tokenizer,
         device: Device,
-        precision: DType,
+        precision: impl Into<Precision>,
         dir: &Path,
     ) -> Result<Pretrained, TaskError> {
         model.check_tokenizer(dir, tokenizer.vocab_size(), tokenizer.template().segments(false))?;
-        model.params.cache_packed_weights();
+        let precision = precision.into().resolved(&device);
+        match precision {
+            Precision::Int8 => model.quantize(),
+            _ => model.params.cache_packed_weights(),
+        }
         Ok(Pretrained {
+            activations: precision.activations(&device),
             model,
             tokenizer,
             device,
@@ -89,6 +96,11 @@ impl Pretrained {
             turn: Mutex::new(()),
             long_rows: Mutex::default(),
         })
+    }
+
+    /// The precision; it is not [`Precision::Auto`].
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The model's folder.
@@ -110,7 +122,7 @@ impl Pretrained {
     pub fn forward<T>(&self, compute: impl FnOnce(&Model, &mut Pass<'_>) -> T) -> T {
         // A pass that panicked leaves no state that could affect another pass.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        compute(&self.model, &mut Pass::inference(&self.device, &self.model.params, self.precision))
+        compute(&self.model, &mut Pass::inference(&self.device, &self.model.params, self.activations))
     }
 
     /// The logits of every example, in order, and the summed loss of the examples with a target. `progress` receives

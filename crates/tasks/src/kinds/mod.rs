@@ -31,7 +31,6 @@ use std::path::Path;
 use cloze_model::{Config, TaskHead};
 
 pub use description::Description;
-pub(crate) use labelled_texts::labels_of;
 pub use kind::Kind;
 use kind::Mismatch;
 pub(crate) use labelled_texts::labels_of;

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cloze_engine::{DType, Device};
+use cloze_engine::Device;
 use cloze_model::TaskHead;
 use cloze_text::SpecialTokens;
 
@@ -25,6 +25,7 @@ use crate::embed::modules::Activation;
 use crate::embed::prompts::{Prompt, Purpose};
 use crate::example::{Example, Target};
 use crate::inference::executor::{Executor, Output};
+use crate::inference::precision::Precision;
 use crate::inference::pretrained::Pretrained;
 use crate::{TaskError, parallel};
 use folder::FolderSettings;
@@ -90,7 +91,12 @@ impl CrossEncoder {
     ///
     /// # Errors
     /// Those of [`Pretrained::open`] and of [`new`](Self::new).
-    pub fn open(dir: &Path, device: Device, precision: DType, options: &Options) -> Result<CrossEncoder, TaskError> {
+    pub fn open(
+        dir: &Path,
+        device: Device,
+        precision: impl Into<Precision>,
+        options: &Options,
+    ) -> Result<CrossEncoder, TaskError> {
         let settings = folder::read(dir)?;
         let mut model = Pretrained::open(&settings.layout.model, device, precision)?;
         if let Some(how) = options.special_tokens {

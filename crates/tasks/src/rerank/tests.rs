@@ -1,5 +1,6 @@
 //! Comparison with sentence-transformers' CrossEncoder. `fixtures/rerank/make.py` generates the reference.
 
+use cloze_engine::DType;
 use cloze_model::Heads;
 use serde::Deserialize;
 use serde_json::{Value, json};

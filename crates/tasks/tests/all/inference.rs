@@ -7,6 +7,7 @@ use cloze_engine::{DType, Device};
 use cloze_model::{Heads, Model, TaskHead};
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::{Embedder, Options};
+use cloze_tasks::inference::Precision;
 use cloze_tasks::inference::likelihood::{PseudoLikelihood, Scorer};
 use cloze_tasks::inference::minimal_pairs::{MinimalPair, report, score_pairs};
 use cloze_tasks::{Filler, Predictor, Pretrained, TaskError, TaskOptions};
@@ -15,6 +16,11 @@ use serde_json::{Value, json};
 
 /// A random model with all heads.
 fn pretrained(dir: &Path) -> Arc<Pretrained> {
+    pretrained_in(dir, DType::F32.into(), &|_| ())
+}
+
+/// The same in a precision, after `change`.
+fn pretrained_in(dir: &Path, precision: Precision, change: &dyn Fn(&mut Model)) -> Arc<Pretrained> {
     let device = Device::cpu(Some(2)).unwrap();
     let mut config = cloze_testing::config();
     config.max_position_embeddings = 64;
@@ -22,8 +28,9 @@ fn pretrained(dir: &Path) -> Arc<Pretrained> {
     config.set_labels(&["fox", "owl", "person"].map(str::to_owned));
     let mut heads = Heads::PRETRAINING;
     heads.task = Some(TaskHead::Classify { labels: 3 });
-    let model = Model::new(config, heads, &device, 7).unwrap();
-    Arc::new(Pretrained::new(model, cloze_testing::tokenizer(&[]), device, DType::F32, dir).unwrap())
+    let mut model = Model::new(config, heads, &device, 7).unwrap();
+    change(&mut model);
+    Arc::new(Pretrained::new(model, cloze_testing::tokenizer(&[]), device, precision, dir).unwrap())
 }
 
 /// A text of `length` words, different for each number.
@@ -63,6 +70,66 @@ fn eight_threads_give_the_same_bits_as_one() {
             });
         }
     });
+}
+
+/// The vectors and the probabilities of `model` for some texts.
+fn vectors_and_probabilities(model: &Arc<Pretrained>, dir: &Path) -> (Vec<f32>, Vec<Result<Value, TaskError>>) {
+    let embedder = Embedder::new(Arc::clone(model), dir, &Options::default()).unwrap();
+    let predictor = Predictor::new(Arc::clone(model), None, TaskOptions::default()).unwrap();
+    let texts: Vec<String> = (0..20).map(|number| text(number, 1 + 2 * number)).collect();
+    let vectors = embedder.embed(&texts, Purpose::Text, &mut |_| ()).unwrap().vectors;
+    let rows: Vec<Value> = texts.iter().map(|text| json!(text)).collect();
+    (vectors.values().to_vec(), predictor.predict(&rows))
+}
+
+#[test]
+fn int8_changes_results_a_little_and_not_the_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let [exact, int8] =
+        [Precision::F32, Precision::Int8].map(|precision| pretrained_in(dir.path(), precision, &|_| ()));
+    assert_eq!((exact.precision(), int8.precision()), (Precision::F32, Precision::Int8));
+    assert_ne!(pretrained_in(dir.path(), Precision::Auto, &|_| ()).precision(), Precision::Auto);
+    assert_eq!(exact.model.params.read_all(), int8.model.params.read_all());
+    let [(exact, exact_rows), (int8, int8_rows)] =
+        [&exact, &int8].map(|model| vectors_and_probabilities(model, dir.path()));
+    assert_ne!(exact, int8);
+    let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|x| x * x).sum::<f32>().sqrt();
+    let error = norm(&mut exact.iter().zip(&int8).map(|(x, y)| x - y)) / norm(&mut exact.iter().copied());
+    assert!(error < 0.05, "{error}");
+    for (exact, int8) in exact_rows.iter().zip(&int8_rows) {
+        let score = |row: &Result<Value, TaskError>| row.as_ref().unwrap()["score"].as_f64().unwrap();
+        assert!((score(exact) - score(int8)).abs() < 0.05, "{exact:?}, {int8:?}");
+    }
+}
+
+/// A number that is not finite is never rounded to a number: predictions are errors, and vectors are not numbers, as in f32.
+#[test]
+fn int8_keeps_numbers_that_are_not_finite() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, value) in [
+        ("bert.encoder.layer.0.attention.output.dense.weight", f32::NAN),
+        ("bert.encoder.layer.0.output.dense.weight", f32::INFINITY),
+        ("bert.encoder.layer.0.attention.self.value.weight", f32::NEG_INFINITY),
+        ("bert.embeddings.LayerNorm.bias", f32::NAN),
+    ] {
+        let broken = |precision| {
+            pretrained_in(dir.path(), precision, &|model| {
+                let id = model.params.find(name).unwrap_or_else(|| panic!("{name}"));
+                model.params.edit(id, |values| values[3] = value);
+            })
+        };
+        let [(exact, exact_rows), (int8, int8_rows)] = [Precision::F32, Precision::Int8]
+            .map(|precision| vectors_and_probabilities(&broken(precision), dir.path()));
+        assert!(exact.iter().any(|x| !x.is_finite()), "{name}");
+        for (exact, int8) in exact.iter().zip(&int8) {
+            assert!(exact.is_finite() || !int8.is_finite(), "{name}: {exact}, {int8}");
+        }
+        for (exact, int8) in exact_rows.iter().zip(&int8_rows) {
+            let describe = |row: &Result<Value, TaskError>| row.as_ref().map_err(ToString::to_string).err();
+            assert_eq!(describe(exact), describe(int8), "{name}");
+            assert_eq!(exact.as_ref().unwrap()["score"].is_null(), int8.as_ref().unwrap()["score"].is_null(), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Result, ensure};
 use cloze_engine::Device;
-use cloze_train::recipe::Precision;
+use cloze_tasks::inference::Precision;
 use serde_json::{Value, json};
 
 use super::measure::{Shape, WARM_UP, measure, median};
@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
                     bar.set((done + step) as u64, &setting.name);
                 })?;
                 done += WARM_UP + steps;
-                setting.name = format!("{}, {}", measured.instruction_set, measured.dtype.name());
+                setting.name = format!("{}, {}", measured.instruction_set, measured.precision.name());
                 setting.rates.push(measured.tokens_per_s);
             }
         }

@@ -12,12 +12,14 @@ use cloze_engine::{
 use cloze_model::family::BERT;
 use cloze_model::losses::RTD;
 use cloze_model::{Class, Config, FAMILIES, FlopsOf, Heads, Inputs, LossScale, Model, PretrainLabels, RtdPair};
+use cloze_tasks::inference::Precision;
 use cloze_text::Special;
 use cloze_train::Recipe;
 use cloze_train::objective::{Objective, ReplacedTokens};
-use cloze_train::recipe::{Optimizer, OptimizerKind, Precision};
+use cloze_train::recipe::{Optimizer, OptimizerKind};
 use serde_json::{Map, Value, json};
 
+use crate::failure::usage;
 use crate::format;
 use crate::terminal::Terminal;
 
@@ -48,7 +50,7 @@ pub struct Shape {
     #[arg(long, value_enum, default_value_t = Lengths::Full)]
     pub lengths: Lengths,
 
-    /// Precision of the activations and of the packed weights
+    /// Number format of the activations and of the packed weights; int8 only for inference
     #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
     pub precision: Precision,
 
@@ -145,6 +147,11 @@ impl Shape {
             training || self.optimizer == OptimizerKind::BertAdamw,
             "--optimizer has no effect on inference"
         );
+        if training && self.precision == Precision::Int8 {
+            return Err(usage(
+                "--precision int8: training needs f32 or bf16; int8 is for inference (cloze bench infer)",
+            ));
+        }
         Ok(())
     }
 }
@@ -218,7 +225,8 @@ pub struct Measured {
     /// Description of the device with its threads.
     pub machine: String,
     pub instruction_set: &'static str,
-    /// The precision of the activations, and the reason for it and the instruction set.
+    /// The precision, the type of the activations, and the reason for it and the instruction set.
+    pub precision: Precision,
     pub dtype: DType,
     pub reason: String,
     pub threads: usize,
@@ -240,10 +248,12 @@ pub fn measure(
     profile: bool,
     on_step: &mut dyn FnMut(usize, &str),
 ) -> Result<Measured> {
-    let dtype = shape.precision.dtype(&device);
+    let (precision, dtype) = (shape.precision.resolved(&device), shape.precision.activations(&device));
     let mut subject = shape.subject(training, &device)?;
-    if !training {
-        subject.params_mut().cache_packed_weights();
+    match &mut subject {
+        Subject::Model(model) if precision == Precision::Int8 => model.quantize(),
+        subject if !training => subject.params_mut().cache_packed_weights(),
+        _ => {}
     }
     let (inputs, mut labels) = synthetic(shape, training);
     let flops = match &subject {
@@ -274,7 +284,11 @@ pub fn measure(
         on_step(step, "warming up");
         bench.step(step as u64 + 1);
     }
-    let peak = bench.device.matrix_peak(dtype);
+    let measure_peak = |device: &Device| match precision {
+        Precision::Int8 => device.int8_peak(),
+        _ => device.matrix_peak(dtype),
+    };
+    let peak = measure_peak(&bench.device);
     bench.profile = profile.then(Profile::default);
     let mut seconds = Vec::with_capacity(steps);
     for step in WARM_UP..WARM_UP + steps {
@@ -285,7 +299,7 @@ pub fn measure(
     }
     let median = median(&mut seconds);
     // Other processes may disturb a measurement of the peak, so the larger of two is used.
-    let peak = peak.max(bench.device.matrix_peak(dtype));
+    let peak = peak.max(measure_peak(&bench.device));
     // Before the bandwidth measurement, which allocates memory.
     let peak_memory = format::peak_memory();
     let bandwidths = profile.then(|| bench.device.bandwidths());
@@ -296,6 +310,7 @@ pub fn measure(
         ms: median * 1e3,
         machine: bench.device.describe(),
         instruction_set: bench.device.instruction_set(),
+        precision,
         dtype,
         reason: bench.device.explain(dtype),
         threads: bench.device.threads(),
@@ -309,7 +324,7 @@ pub fn measure(
 }
 
 fn write_figures(out: &mut dyn Write, measured: &Measured) -> Result<()> {
-    writeln!(out, "{}, {} ({})", measured.machine, measured.dtype.name(), measured.reason)?;
+    writeln!(out, "{}, {} ({})", measured.machine, measured.precision_name(), measured.reason)?;
     writeln!(
         out,
         "{} parameters, {} sequences, {} real tokens",
@@ -469,6 +484,14 @@ pub fn median(seconds: &mut [f64]) -> f64 {
 }
 
 impl Measured {
+    /// The precision in words.
+    fn precision_name(&self) -> String {
+        match self.precision {
+            Precision::Int8 => format!("int8 with activations in {}", self.dtype.name()),
+            precision => precision.name().to_owned(),
+        }
+    }
+
     pub fn json(&self, kind: &str, shape: &Shape, steps: usize) -> Value {
         let mut line = json!({
             "bench": kind,
@@ -480,7 +503,8 @@ impl Measured {
             "batch": shape.batch,
             "seq": shape.seq,
             "lengths": if shape.lengths == Lengths::Full { "full" } else { "uniform" },
-            "precision": self.dtype.name(),
+            "precision": self.precision.name(),
+            "activations": self.dtype.name(),
             "reason": self.reason,
             "recompute": shape.recompute,
             "optimizer": shape.optimizer.name(),

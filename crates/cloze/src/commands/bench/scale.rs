@@ -68,7 +68,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         return Err(usage(format!("--micro-batches {count}: expected at least {}, one for each rank", ranks.size())));
     }
     let device = device_of_ranks(ranks, terminal.threads, || Ok::<_, anyhow::Error>(Device::cpu(terminal.threads)?))?;
-    let dtype = shape.precision.dtype(&device);
+    shape.check(true)?;
+    let dtype = shape.precision.activations(&device);
     let (model, inputs, labels) = shape.bert(&device)?;
     let objective = MaskedLm::of(&model);
     let mut optimizer = Optimizer::default();

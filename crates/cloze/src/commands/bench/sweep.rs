@@ -193,7 +193,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         base.heads,
         base.batch,
         base.seq,
-        base.precision.dtype(&device).name(),
+        base.precision.resolved(&device).name(),
     );
     fs::write(&chart, svg(&title, &points)).with_context(|| format!("cannot write {}", chart.display()))?;
     if *json {
@@ -312,7 +312,8 @@ mod tests {
     use super::super::measure::Lengths;
     use super::*;
     use cloze_engine::DType;
-    use cloze_train::recipe::{OptimizerKind, Precision};
+    use cloze_tasks::inference::Precision;
+    use cloze_train::recipe::OptimizerKind;
 
     fn base() -> Shape {
         let (lengths, precision, optimizer) = (Lengths::Full, Precision::F32, OptimizerKind::BertAdamw);
@@ -378,6 +379,7 @@ mod tests {
             ms: 3.5,
             machine: String::new(),
             instruction_set: "avx2",
+            precision: Precision::F32,
             dtype: DType::F32,
             reason: String::new(),
             threads: 2,

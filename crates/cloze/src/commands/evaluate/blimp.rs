@@ -8,9 +8,9 @@ use anyhow::Result;
 use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_tasks::Pretrained;
+use cloze_tasks::inference::Precision;
 use cloze_tasks::inference::likelihood::{PseudoLikelihood, Scorer};
 use cloze_tasks::inference::minimal_pairs::{GroupAccuracy, MinimalPair, PairReport, PairScores, report, score_pairs};
-use cloze_train::recipe::Precision;
 use serde_json::json;
 
 use crate::commands::model::HubArguments;
@@ -55,7 +55,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE.jsonl")]
     pairs: Option<PathBuf>,
 
-    /// Precision of the activations
+    /// Number format of the matrix products
     #[arg(long, default_value = "f32", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
 
@@ -74,7 +74,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let pairs = MinimalPair::read(&arguments.file)?;
     let model = arguments.hub.find(&arguments.model, Contents::Model, terminal)?;
     let device = Device::cpu(terminal.threads)?;
-    let precision = resolve(arguments.precision, &device, terminal).dtype(&device);
+    let precision = resolve(arguments.precision, &device, terminal);
     let model = Arc::new(Pretrained::open(&model, device, precision)?);
     show_notes(&model.tokenizer, terminal);
     let scorer = Scorer::new(Arc::clone(&model), arguments.score)?;

@@ -10,11 +10,11 @@ use cloze_tasks::datasets::format::{DataFile, FORMATS, Format};
 use cloze_tasks::datasets::rankings::{Ranking, read_run};
 use cloze_tasks::embed::search::{Hit, Index};
 use cloze_tasks::embed::{Embedder, Options};
+use cloze_tasks::inference::Precision;
 use cloze_tasks::metrics::reranking::RerankingScores;
 use cloze_tasks::metrics::retrieval::RetrievalScores;
 use cloze_tasks::rerank::evaluation::{Evaluation, EvaluationOptions, evaluate, rescore};
 use cloze_tasks::retrieval::Collection;
-use cloze_train::recipe::Precision;
 use serde_json::json;
 
 use super::retrieval::{CUTOFFS, CollectionFiles, SameId, embed_collection, warn_about_scores};
@@ -269,8 +269,7 @@ fn retrieve(
     let Some(named) = &arguments.retriever else { return Ok(Vec::new()) };
     let dir = HubArguments::default().find(named, Contents::Vectors, terminal)?;
     let device = Device::cpu(terminal.threads)?;
-    let precision = Precision::F32.dtype(&device);
-    let embedder = Embedder::open(&dir, device, precision, &Options::default())?;
+    let embedder = Embedder::open(&dir, device, Precision::F32, &Options::default())?;
     embedder.notes.iter().for_each(|note| terminal.note(note));
     show_notes(&embedder.model.tokenizer, terminal);
     let bar = terminal.progress_fraction("embedding");

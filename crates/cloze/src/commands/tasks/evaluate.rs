@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::datasets::preset::Split;
+use cloze_tasks::inference::Precision;
 use cloze_tasks::kinds::Kind;
 use cloze_tasks::kinds::rerank::KIND as RERANK;
 use cloze_tasks::metrics::bootstrap::{Interval, bootstrap_all};
 use cloze_tasks::{Long, Notes};
-use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
 use super::files::{check_files, files_or_preset};
@@ -48,7 +48,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE.jsonl")]
     predictions: Option<PathBuf>,
 
-    /// Precision of the activations
+    /// Number format of the matrix products
     #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
 

@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 use clap::ArgMatches;
 use cloze_engine::Device;
 use cloze_model::{Config, ModelError};
+use cloze_tasks::inference::Precision;
 use cloze_tasks::inference::predictor::kind_of;
 use cloze_tasks::kinds::Kind;
 use cloze_tasks::long::LongRows;
 use cloze_tasks::{Long, Predictor, Pretrained};
-use cloze_train::recipe::Precision;
 
 use super::per_kind::{TaskArguments, refuse_ineffective};
 use super::read::DataArguments;
@@ -46,7 +46,7 @@ pub fn open<A: TaskArguments>(
 ) -> Result<Predictor> {
     let dir = model.find(terminal)?;
     let device = Device::cpu(terminal.threads)?;
-    let precision = resolve(precision, &device, terminal).dtype(&device);
+    let precision = resolve(precision, &device, terminal);
     let mut pretrained = Pretrained::open(&dir, device, precision)?;
     if let Some(reading) = read.common.special_tokens.given() {
         pretrained.tokenizer = pretrained.tokenizer.with_special_tokens(reading);

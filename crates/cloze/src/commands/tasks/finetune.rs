@@ -191,7 +191,7 @@ pub struct TrainingArguments {
     pub seed: u64,
 
     /// Precision of the activations
-    #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
+    #[arg(long, default_value = "auto", value_parser = crate::values::float_precision())]
     precision: Precision,
 
     /// Recompute activations in the backward pass instead of keeping them (activation checkpointing)

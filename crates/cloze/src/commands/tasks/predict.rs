@@ -7,12 +7,12 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use anyhow::{Context, Result, bail};
 use cloze_tasks::datasets::LabelsNeeded;
 use cloze_tasks::datasets::format::{Format, display_name};
+use cloze_tasks::inference::Precision;
 use cloze_tasks::input::object_of_line;
 use cloze_tasks::kinds::Kind;
 use cloze_tasks::kinds::description::Rows;
 use cloze_tasks::lines::Lines;
 use cloze_tasks::{Notes, Predictor, Tabs, TaskError};
-use cloze_train::recipe::Precision;
 use serde_json::{Value, json};
 
 use super::files::check_files;
@@ -60,7 +60,7 @@ pub struct Arguments {
     #[arg(long)]
     strict: bool,
 
-    /// Precision of the activations
+    /// Number format of the matrix products
     #[arg(long, default_value = "auto", value_parser = crate::values::named(&Precision::ALL))]
     precision: Precision,
 

@@ -1,4 +1,4 @@
-//! The bf16 AMX micro-kernel: 32×32, as two by two tiles. Generic over the tiles, so that tests can run it on emulated
+//! The AMX micro-kernels, bf16 and int8: 32×32, as two by two tiles. Generic over the tiles, so that tests can run it on emulated
 //! ones.
 
 use std::cell::Cell;
@@ -9,7 +9,8 @@ use super::kernel::{Kernel, Panels};
 use super::layout::LINE;
 use crate::cpu::level::Avx512BF16;
 
-pub(super) struct Amx<T: Tiles>(PhantomData<T>);
+/// A word is a pair of bf16, or four int8.
+pub(super) struct Amx<T: Tiles, const INT8: bool = false>(PhantomData<T>);
 
 /// While a thread has at least one of these guards, its tiles are configured; dropping the last one releases them. (A
 /// product within another product's epilogue must not release the tiles of the outer one.)
@@ -29,13 +30,13 @@ impl<T: Tiles> Drop for Configured<T> {
     }
 }
 
-impl<T: Tiles> Kernel for Amx<T> {
+impl<T: Tiles, const INT8: bool> Kernel for Amx<T, INT8> {
     type Isa = Avx512BF16;
     const MR: usize = 32;
     const NR: usize = 32;
-    const PAIRS: bool = true;
+    const PER_WORD: usize = if INT8 { 4 } else { 2 };
     const IN_PLACE: bool = true;
-    // 512 elements of k: a panel of A takes half of L1; B's panels are loaded with a hint to bypass L1. Measured in
+    // 1 KB of each row: a panel of A takes half of L1; B's panels are loaded with a hint to bypass L1. Measured in
     // TFLOP/s of one core (peak 3.3), with each tile stored between sections: 8 blocks 2.2, 12 blocks 2.4, 16 to 20
     // blocks 2.55, 24 blocks 2.3.
     const KC_L1: usize = 16;
@@ -55,7 +56,13 @@ impl<T: Tiles> Kernel for Amx<T> {
 
     #[inline(always)]
     unsafe fn run(words: usize, panels: Panels, acc: *mut f32, _: usize, _: usize, accumulate: bool) {
+        let blocks = words.div_ceil(LINE);
         // SAFETY: a panel of 32 lines takes 2 KB per block; the caller vouches for the rest.
-        unsafe { T::multiply(words.div_ceil(LINE), panels.a, panels.b.cast(), panels.ahead, acc, accumulate) };
+        unsafe {
+            match INT8 {
+                true => T::multiply_int8(blocks, panels.a, panels.b.cast(), panels.ahead, acc.cast(), accumulate),
+                false => T::multiply(blocks, panels.a, panels.b.cast(), panels.ahead, acc, accumulate),
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The matrix tiles of x86-64 (AMX): eight registers tmm0–tmm7 of 16 rows × 64 bytes. `tdpbf16ps` adds to a tile of
-//! 16×16 f32 the product of 16×32 bf16 (rows) and 32×16 bf16 (as 16 rows of 16 pairs with consecutive k). Source: Intel
-//! 64 and IA-32 Architectures Software Developer's Manual, volume 2, and volume 1 chapter 18.
+//! 16×16 f32 the product of 16×32 bf16 (rows) and 32×16 bf16 (as 16 rows of 16 pairs with consecutive k). `tdpbssd` adds
+//! to a tile of 16×16 i32 the product of 16×64 and 64×16 signed bytes (as 16 rows of 16 fours). Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, and volume 1 chapter 18.
 //!
 //! Rust has no stable intrinsics for them, hence `asm!`. [`Emulated`] does exactly the same in plain code, so that
 //! packing and loops can be tested on any machine. On CPUs without tiles, a test runs the real instructions too: it
@@ -30,6 +30,13 @@ pub(crate) trait Tiles: 'static {
     /// This thread's tiles are configured; the 32 rows of `a`, and `b` (2 KB per block), can be read; 4 KB at `acc` can
     /// be written.
     unsafe fn multiply(blocks: usize, a: Rows, b: *const u8, ahead: Rows, acc: *mut f32, accumulate: bool);
+
+    /// As [`multiply`](Self::multiply), of signed bytes: 64 in each row of `a` per block, and 16 fours in each row of `b`;
+    /// sums in i32.
+    ///
+    /// # Safety
+    /// As for `multiply`.
+    unsafe fn multiply_int8(blocks: usize, a: Rows, b: *const u8, ahead: Rows, acc: *mut i32, accumulate: bool);
 }
 
 /// Number of rows of `ahead` of which `multiply` prefetches a cache line into L2 per block. Without prefetching, the
@@ -42,6 +49,75 @@ mod hardware {
     use std::arch::asm;
 
     use super::{CONFIG, Rows, Tiles};
+
+    /// A product with this instruction: one block of assembly, so that the compiler never has to preserve tiles. B is
+    /// loaded with a hint that it is not reused soon: it bypasses L1, and A stays there (2.5 TFLOP/s per core instead of
+    /// 2.0). A row of B and half a row of `acc` are both 64 bytes: `line` is used for both strides. It reads 2 KB per
+    /// block and writes 4 KB of `acc`.
+    macro_rules! multiply {
+        ($product:literal, $blocks:ident, $a:ident, $b:ident, $ahead:ident, $acc:ident, $accumulate:ident) => {
+            if $accumulate {
+                multiply!(
+                    $product, $blocks, $a, $b, $ahead, $acc;
+                    "tileloadd tmm0, [{acc} + {line}*2]",
+                    "tileloadd tmm1, [{acc} + {line}*2 + 64]",
+                    "tileloadd tmm2, [{acc} + {line}*2 + 2048]",
+                    "tileloadd tmm3, [{acc} + {line}*2 + 2112]"
+                )
+            } else {
+                multiply!(
+                    $product, $blocks, $a, $b, $ahead, $acc;
+                    "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3"
+                )
+            }
+        };
+        ($product:literal, $blocks:ident, $a:ident, $b:ident, $ahead:ident, $acc:ident; $($open:literal),*) => {
+            asm!(
+                $($open,)*
+                "test {blocks}, {blocks}",
+                "jz 3f",
+                "2:",
+                "tileloaddt1 tmm6, [{b} + {line}*1]",
+                "tileloaddt1 tmm7, [{b} + {line}*1 + 1024]",
+                "tileloadd tmm4, [{a} + {row}*1]",
+                "tileloadd tmm5, [{lower} + {row}*1]",
+                "prefetcht1 [{ahead}]",
+                "prefetcht1 [{ahead} + {next}]",
+                "prefetcht1 [{third}]",
+                "prefetcht1 [{third} + {next}]",
+                concat!($product, " tmm0, tmm4, tmm6"),
+                concat!($product, " tmm1, tmm4, tmm7"),
+                concat!($product, " tmm2, tmm5, tmm6"),
+                concat!($product, " tmm3, tmm5, tmm7"),
+                "add {a}, {block}",
+                "add {lower}, {block}",
+                "add {b}, 2048",
+                "add {ahead}, 64",
+                "add {third}, 64",
+                "dec {blocks}",
+                "jnz 2b",
+                "3:",
+                "tilestored [{acc} + {line}*2], tmm0",
+                "tilestored [{acc} + {line}*2 + 64], tmm1",
+                "tilestored [{acc} + {line}*2 + 2048], tmm2",
+                "tilestored [{acc} + {line}*2 + 2112], tmm3",
+                blocks = inout(reg) $blocks => _,
+                a = inout(reg) $a.at => _,
+                lower = inout(reg) $a.at.wrapping_add(16 * $a.row_stride) => _,
+                row = in(reg) $a.row_stride,
+                block = in(reg) $a.block_stride,
+                b = inout(reg) $b => _,
+                ahead = inout(reg) $ahead.at => _,
+                third = inout(reg) $ahead.at.wrapping_add(2 * $ahead.row_stride) => _,
+                next = in(reg) $ahead.row_stride,
+                acc = in(reg) $acc,
+                line = in(reg) 64usize,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack),
+            )
+        };
+    }
 
     /// The tiles of the CPU.
     pub(crate) struct Hardware;
@@ -74,95 +150,53 @@ mod hardware {
 
         #[inline(always)]
         unsafe fn multiply(blocks: usize, a: Rows, b: *const u8, ahead: Rows, acc: *mut f32, accumulate: bool) {
-            // One block of assembly, so that the compiler never has to preserve tiles. B is loaded with a hint that it
-            // is not reused soon: it bypasses L1, and A stays there (2.5 TFLOP/s per core instead of 2.0). A row of B
-            // and half a row of `acc` are both 64 bytes: `line` is used for both strides.
-            macro_rules! product {
-                ($($open:literal),*) => {
-                    asm!(
-                        $($open,)*
-                        "test {blocks}, {blocks}",
-                        "jz 3f",
-                        "2:",
-                        "tileloaddt1 tmm6, [{b} + {line}*1]",
-                        "tileloaddt1 tmm7, [{b} + {line}*1 + 1024]",
-                        "tileloadd tmm4, [{a} + {row}*1]",
-                        "tileloadd tmm5, [{lower} + {row}*1]",
-                        "prefetcht1 [{ahead}]",
-                        "prefetcht1 [{ahead} + {next}]",
-                        "prefetcht1 [{third}]",
-                        "prefetcht1 [{third} + {next}]",
-                        "tdpbf16ps tmm0, tmm4, tmm6",
-                        "tdpbf16ps tmm1, tmm4, tmm7",
-                        "tdpbf16ps tmm2, tmm5, tmm6",
-                        "tdpbf16ps tmm3, tmm5, tmm7",
-                        "add {a}, {block}",
-                        "add {lower}, {block}",
-                        "add {b}, 2048",
-                        "add {ahead}, 64",
-                        "add {third}, 64",
-                        "dec {blocks}",
-                        "jnz 2b",
-                        "3:",
-                        "tilestored [{acc} + {line}*2], tmm0",
-                        "tilestored [{acc} + {line}*2 + 64], tmm1",
-                        "tilestored [{acc} + {line}*2 + 2048], tmm2",
-                        "tilestored [{acc} + {line}*2 + 2112], tmm3",
-                        blocks = inout(reg) blocks => _,
-                        a = inout(reg) a.at => _,
-                        lower = inout(reg) a.at.wrapping_add(16 * a.row_stride) => _,
-                        row = in(reg) a.row_stride,
-                        block = in(reg) a.block_stride,
-                        b = inout(reg) b => _,
-                        ahead = inout(reg) ahead.at => _,
-                        third = inout(reg) ahead.at.wrapping_add(2 * ahead.row_stride) => _,
-                        next = in(reg) ahead.row_stride,
-                        acc = in(reg) acc,
-                        line = in(reg) 64usize,
-                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                        options(nostack),
-                    )
-                };
-            }
-            // SAFETY: the caller vouches for the tiles and the memory: 2 KB per block are read, 4 KB of `acc` written.
-            unsafe {
-                if accumulate {
-                    product!(
-                        "tileloadd tmm0, [{acc} + {line}*2]",
-                        "tileloadd tmm1, [{acc} + {line}*2 + 64]",
-                        "tileloadd tmm2, [{acc} + {line}*2 + 2048]",
-                        "tileloadd tmm3, [{acc} + {line}*2 + 2112]"
-                    );
-                } else {
-                    product!("tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3");
-                }
-            }
+            // SAFETY: the caller vouches for the tiles and the memory.
+            unsafe { multiply!("tdpbf16ps", blocks, a, b, ahead, acc, accumulate) }
+        }
+
+        #[inline(always)]
+        unsafe fn multiply_int8(blocks: usize, a: Rows, b: *const u8, ahead: Rows, acc: *mut i32, accumulate: bool) {
+            // SAFETY: as above.
+            unsafe { multiply!("tdpbssd", blocks, a, b, ahead, acc, accumulate) }
         }
     }
 
+    /// Four products of full tiles per round with this instruction, on registers only.
+    macro_rules! spin {
+        ($product:literal, $rounds:expr) => {
+            asm!(
+                "2:",
+                concat!($product, " tmm0, tmm4, tmm6"),
+                concat!($product, " tmm1, tmm4, tmm7"),
+                concat!($product, " tmm2, tmm5, tmm6"),
+                concat!($product, " tmm3, tmm5, tmm7"),
+                "dec {rounds}",
+                "jnz 2b",
+                rounds = inout(reg) $rounds.max(1) => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem),
+            )
+        };
+    }
+
     impl Hardware {
-        /// Four products of full tiles (65,536 FLOP) per round, on registers only.
+        /// Four products of full tiles of bf16 (65,536 FLOP) per round, on registers only.
         ///
         /// # Safety
         /// This thread's tiles are configured.
         pub(crate) unsafe fn spin(rounds: u64) {
             // SAFETY: the caller vouches for the tiles.
-            unsafe {
-                asm!(
-                    "2:",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    "dec {rounds}",
-                    "jnz 2b",
-                    rounds = inout(reg) rounds.max(1) => _,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                    options(nostack, nomem),
-                );
-            }
+            unsafe { spin!("tdpbf16ps", rounds) }
+        }
+
+        /// As [`spin`](Self::spin), of int8: 131,072 operations per round.
+        ///
+        /// # Safety
+        /// As for `spin`; the CPU has int8 tiles.
+        pub(crate) unsafe fn spin_int8(rounds: u64) {
+            // SAFETY: the caller vouches for the tiles.
+            unsafe { spin!("tdpbssd", rounds) }
         }
     }
 }
@@ -267,10 +301,65 @@ mod emulation {
                 }
             }
         }
+
+        /// Four products of signed bytes are added to each i32.
+        pub(super) fn tdpbssd(&mut self, c: usize, a: usize, b: usize) {
+            assert!(self.configured && c != a && c != b && a != b);
+            for m in 0..ROWS {
+                let mut row = self.tiles[c][m];
+                for k in 0..WORDS {
+                    let x = self.tiles[a][m][k].to_le_bytes();
+                    for (sum, word) in row.iter_mut().zip(&self.tiles[b][k]) {
+                        for (x, y) in x.into_iter().zip(word.to_le_bytes()) {
+                            *sum = sum.wrapping_add((i32::from(x as i8) * i32::from(y as i8)) as u32);
+                        }
+                    }
+                }
+                self.tiles[c][m] = row;
+            }
+        }
     }
 
     /// Tiles emulated in plain code.
     pub(crate) struct Emulated;
+
+    /// The product of two by two tiles, with one of the instructions of [`Registers`].
+    ///
+    /// # Safety
+    /// As for [`Tiles::multiply`].
+    unsafe fn multiply(
+        blocks: usize,
+        a: Rows,
+        b: *const u8,
+        acc: *mut u8,
+        accumulate: bool,
+        product: fn(&mut Registers, usize, usize, usize),
+    ) {
+        let corners = [0, 64, 2048, 2112];
+        // SAFETY: the caller vouches for the memory: 2 KB per block, 4 KB of `acc`.
+        REGISTERS.with_borrow_mut(|tiles| unsafe {
+            for (tile, corner) in corners.into_iter().enumerate() {
+                match accumulate {
+                    true => tiles.tileloadd(tile, acc.add(corner), 128),
+                    false => tiles.tilezero(tile),
+                }
+            }
+            for block in 0..blocks {
+                let rows = a.at.add(block * a.block_stride);
+                tiles.tileloadd(4, rows, a.row_stride);
+                tiles.tileloadd(5, rows.add(16 * a.row_stride), a.row_stride);
+                tiles.tileloadd(6, b.add(block * 2048), 64);
+                tiles.tileloadd(7, b.add(block * 2048 + 1024), 64);
+                product(tiles, 0, 4, 6);
+                product(tiles, 1, 4, 7);
+                product(tiles, 2, 5, 6);
+                product(tiles, 3, 5, 7);
+            }
+            for (tile, corner) in corners.into_iter().enumerate() {
+                tiles.tilestored(tile, acc.add(corner), 128);
+            }
+        });
+    }
 
     impl Tiles for Emulated {
         unsafe fn configure() {
@@ -282,31 +371,13 @@ mod emulation {
         }
 
         unsafe fn multiply(blocks: usize, a: Rows, b: *const u8, _: Rows, acc: *mut f32, accumulate: bool) {
-            let acc = acc.cast::<u8>();
-            let corners = [0, 64, 2048, 2112];
-            // SAFETY: the caller vouches for the memory: 2 KB per block, 4 KB of `acc`.
-            REGISTERS.with_borrow_mut(|tiles| unsafe {
-                for (tile, corner) in corners.into_iter().enumerate() {
-                    match accumulate {
-                        true => tiles.tileloadd(tile, acc.add(corner), 128),
-                        false => tiles.tilezero(tile),
-                    }
-                }
-                for block in 0..blocks {
-                    let rows = a.at.add(block * a.block_stride);
-                    tiles.tileloadd(4, rows, a.row_stride);
-                    tiles.tileloadd(5, rows.add(16 * a.row_stride), a.row_stride);
-                    tiles.tileloadd(6, b.add(block * 2048), 64);
-                    tiles.tileloadd(7, b.add(block * 2048 + 1024), 64);
-                    tiles.tdpbf16ps(0, 4, 6);
-                    tiles.tdpbf16ps(1, 4, 7);
-                    tiles.tdpbf16ps(2, 5, 6);
-                    tiles.tdpbf16ps(3, 5, 7);
-                }
-                for (tile, corner) in corners.into_iter().enumerate() {
-                    tiles.tilestored(tile, acc.add(corner), 128);
-                }
-            });
+            // SAFETY: by the caller's contract.
+            unsafe { multiply(blocks, a, b, acc.cast(), accumulate, Registers::tdpbf16ps) }
+        }
+
+        unsafe fn multiply_int8(blocks: usize, a: Rows, b: *const u8, _: Rows, acc: *mut i32, accumulate: bool) {
+            // SAFETY: by the caller's contract.
+            unsafe { multiply(blocks, a, b, acc.cast(), accumulate, Registers::tdpbssd) }
         }
     }
 }
@@ -376,7 +447,7 @@ mod trap {
         }
     }
 
-    /// Emulates the instruction at `code` and returns its length; `None` if it is not one of the seven.
+    /// Emulates the instruction at `code` and returns its length; `None` if it is not one of the eight.
     unsafe fn instruction(code: *const u8, registers: &[i64; 23]) -> Option<usize> {
         // SAFETY: the CPU read these bytes as an instruction before it trapped.
         let byte = |i: usize| unsafe { *code.add(i) };
@@ -425,6 +496,7 @@ mod trap {
                 // SAFETY: as above, for writing.
                 (0x4b, 2, false) => unsafe { tiles.tilestored(reg, at as *mut u8, stride) },
                 (0x5c, 2, true) => tiles.tdpbf16ps(reg, rm | b, third),
+                (0x5e, 3, true) => tiles.tdpbssd(reg, rm | b, third),
                 _ => return None,
             }
             Some(end)
@@ -467,6 +539,46 @@ mod tests {
         acc
     }
 
+    /// The same for bytes, which take all values.
+    fn multiply_int8<T: Tiles>(blocks: usize, accumulate: bool) -> (Vec<i32>, Vec<i32>) {
+        let number = |i: usize| (i * 7919 + i / 251 * 31) as i8;
+        let a: Vec<i8> = (0..blocks * 2048).map(number).collect();
+        let b: Vec<i8> = (0..blocks * 2048).map(|i| number(i * 31 + 5)).collect();
+        let start: Vec<i32> = (0..1024).map(|i| i - 500).collect();
+        let mut expected = if accumulate { start.clone() } else { vec![0; 1024] };
+        for k in 0..blocks * 64 {
+            let (block, k) = (k / 64 * 2048, k % 64);
+            for row in 0..32 {
+                for col in 0..32 {
+                    let y = b[block + col / 16 * 1024 + k / 4 * 64 + col % 16 * 4 + k % 4];
+                    expected[row * 32 + col] += i32::from(a[block + row * 64 + k]) * i32::from(y);
+                }
+            }
+        }
+        let mut acc = start;
+        // SAFETY: as above.
+        unsafe {
+            T::configure();
+            let a = Rows { at: a.as_ptr().cast(), row_stride: 64, block_stride: 2048 };
+            T::multiply_int8(blocks, a, b.as_ptr().cast(), a, acc.as_mut_ptr(), accumulate);
+            T::release();
+        }
+        (acc, expected)
+    }
+
+    #[test]
+    fn tiles_multiply_int8() {
+        for (blocks, accumulate) in [(0, false), (0, true), (1, false), (3, true)] {
+            let (found, expected) = multiply_int8::<Emulated>(blocks, accumulate);
+            assert_eq!(found, expected, "emulated, {blocks} blocks, accumulate {accumulate}");
+            #[cfg(target_os = "linux")]
+            {
+                let (found, expected) = with_tiles(|| multiply_int8::<Hardware>(blocks, accumulate));
+                assert_eq!(found, expected, "{blocks} blocks, accumulate {accumulate}");
+            }
+        }
+    }
+
     #[test]
     fn emulated_tiles_multiply() {
         for blocks in [0, 1, 3] {
@@ -501,6 +613,7 @@ mod tests {
             unsafe {
                 Hardware::configure();
                 Hardware::spin(2);
+                Hardware::spin_int8(2);
                 Hardware::release();
             }
         });

@@ -70,7 +70,7 @@ impl<'a> Plan<'a> {
         let transposes_c =
             K::MR == K::NR && !a.k_contiguous && !b.k_contiguous && a.count > b.count && packed_b.is_none();
         let (a, b) = if transposes_c { (b.as_other_operand(), a.as_other_operand()) } else { (a, b) };
-        let words = a.depth.div_ceil(if K::PAIRS { 2 } else { 1 });
+        let words = a.depth.div_ceil(K::PER_WORD);
         let (k_blocks, kc) = k_blocks::<K>(a.depth);
         let width = K::width(b.count);
         let (a_panels, b_panels) = (a.count.div_ceil(K::MR), b.count.div_ceil(width));
@@ -177,7 +177,7 @@ impl Grid {
 
 /// The number of blocks of 16 words in `k` elements, and in a chunk of them.
 fn k_blocks<K: Kernel>(k: usize) -> (usize, usize) {
-    let blocks = k.div_ceil(if K::PAIRS { 2 } else { 1 }).div_ceil(LINE);
+    let blocks = k.div_ceil(K::PER_WORD).div_ceil(LINE);
     (blocks, even_share(blocks, K::KC))
 }
 
@@ -282,7 +282,6 @@ unsafe fn pack_operand<K: Kernel>(
 }
 
 /// Number of lines of a packed B.
-#[cfg(target_arch = "x86_64")]
 pub(super) fn packed_b_lines<K: Kernel>(b: Mat) -> usize {
     let width = K::width(b.cols);
     b.cols.div_ceil(width) * width * k_blocks::<K>(b.rows).0
@@ -292,7 +291,6 @@ pub(super) fn packed_b_lines<K: Kernel>(b: Mat) -> usize {
 ///
 /// # Safety
 /// The machine supports `K`; `to` has memory for [`packed_b_lines`].
-#[cfg(target_arch = "x86_64")]
 pub(super) unsafe fn pack_b<K: Kernel>(pool: &Pool, precision: Precision, b: Mat, to: *mut Line) {
     let to = PackedOperand::for_b::<K>(to, b);
     let (k_blocks, kc) = k_blocks::<K>(b.rows);

@@ -33,8 +33,11 @@ pub(super) trait Kernel: 'static {
     const MR: usize;
     /// Maximum number of columns of a tile: a multiple of 16.
     const NR: usize;
-    /// Whether a word is a pair of bf16 instead of one f32.
-    const PAIRS: bool;
+    /// Elements in a word: one f32, two bf16 or four int8.
+    const PER_WORD: usize;
+    /// What the kernel expects to be added to each int8 of A, modulo 256: 128 if it multiplies unsigned bytes of A by
+    /// signed ones of B. The products' sums are then too large by 128 times the sums of B's columns.
+    const A_OFFSET: u8 = 0;
     /// Whether A's lines may be anywhere in memory, as described by [`Rows`].
     const IN_PLACE: bool = false;
     /// Maximum number of blocks of k that are summed before the tile is stored, so that a panel of A stays in L1 while
@@ -62,7 +65,7 @@ pub(super) trait Kernel: 'static {
     unsafe fn acquire() -> Self::Guard;
 
     /// `acc += A·B` (or `=`, unless `accumulate`) over `words` words of k. `acc` is `MR × NR`, row-major; only its
-    /// first `rows × cols` elements are used.
+    /// first `rows × cols` elements are used. With int8, they are i32 in the place of f32.
     ///
     /// # Safety
     /// The machine supports the kernel's instructions; this thread holds the guard; the panels have `⌈words/16⌉`

@@ -3,8 +3,8 @@
 /// 32-bit words per line, and lines per square block: packed operands consist of 16×16 blocks of 1 KB.
 pub(super) const LINE: usize = 16;
 
-/// A cache line of packed words. A word is one f32, or a pair of bf16 with consecutive k, the lower k in the lower
-/// half.
+/// A cache line of packed words. A word is one f32, or two bf16 or four int8 with consecutive k, the lowest k in the
+/// lowest bits.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Line(pub [u32; LINE]);

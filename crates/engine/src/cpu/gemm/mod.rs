@@ -1,4 +1,4 @@
-//! Matrix products `C = A·B` (A `m×k`, B `k×n`, f32 sums) whose tiles go to an [`Epilogue`] when they are finished.
+//! Matrix products `C = A·B` (A `m×k`, B `k×n`, sums in f32, or in i32 if the operands are int8) whose tiles go to an [`Epilogue`] when they are finished.
 //!
 //! In the order of the data flow:
 //! - a [`Mat`] is a view of an operand in memory;
@@ -9,7 +9,7 @@
 //!   stores. The GEMM itself never stores C.
 //!
 //! The names are those of BLIS (Van Zee and van de Geijn 2015, "BLIS: A framework for rapidly instantiating BLAS
-//! functionality"). k is counted in blocks of 16 words of 32 bits; a word is one f32 or a pair of bf16.
+//! functionality"). k is counted in blocks of 16 words of 32 bits; a word is one f32, a pair of bf16 or four int8.
 //!
 //! | name | meaning |
 //! | --- | --- |
@@ -46,7 +46,7 @@ mod tests;
 mod transpose;
 
 pub(crate) use dispatch::PackedB;
-pub use dispatch::{product, product_serial};
+pub use dispatch::{int8_offset, product, product_serial};
 pub use epilogue::Epilogue;
 pub use operand::{Mat, Precision, Slice};
 pub(crate) use peak::compare_peaks;

@@ -9,6 +9,8 @@ pub enum Slice<'a> {
     F32(&'a [f32]),
     /// bfloat16.
     BF16(&'a [bf16]),
+    /// Signed bytes, only for products of two such operands ([`Precision::Int8`]).
+    Int8(&'a [i8]),
 }
 
 impl Slice<'_> {
@@ -16,6 +18,7 @@ impl Slice<'_> {
         match self {
             Slice::F32(data) => data.len(),
             Slice::BF16(data) => data.len(),
+            Slice::Int8(data) => data.len(),
         }
     }
 }
@@ -48,9 +51,27 @@ impl<'a> Mat<'a> {
         Mat { data, rows, cols, stride: row_stride, transposed: false }
     }
 
+    /// The size of a matrix whose elements are packed already.
+    pub(super) fn without_elements(rows: usize, cols: usize) -> Mat<'a> {
+        Mat { data: Slice::F32(&[]), rows, cols, stride: 0, transposed: false }
+    }
+
     /// The transpose: a view of the same elements.
     pub fn t(self) -> Mat<'a> {
         Mat { rows: self.cols, cols: self.rows, transposed: !self.transposed, ..self }
+    }
+
+    /// The number of columns and the elements, in the order of the rows, of a contiguous f32 matrix.
+    ///
+    /// # Panics
+    /// It is not.
+    pub(crate) fn contiguous_f32(self) -> (usize, &'a [f32]) {
+        match self.data {
+            Slice::F32(data) if !self.transposed && self.stride == self.cols => {
+                (self.cols, &data[..self.rows * self.cols])
+            }
+            _ => panic!("expected a contiguous f32 matrix of {}×{}", self.rows, self.cols),
+        }
     }
 
     /// The number of rows.
@@ -64,11 +85,14 @@ impl<'a> Mat<'a> {
     }
 }
 
-/// The precision to which operands are rounded before they are multiplied. Sums are always f32.
+/// The precision to which operands are rounded before they are multiplied. Sums are f32, or i32 if the operands are int8.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Precision {
     /// f32 products, without rounding.
     F32,
     /// Operands are rounded to the nearest bf16 (ties to even); their products are exact.
     BF16,
+    /// Both operands are int8 already. Sums are exact modulo 2³²; an epilogue receives them as the bits of its f32. The
+    /// kernel of a level may expect an offset in A: see [`int8_offset`](super::int8_offset).
+    Int8,
 }

@@ -59,8 +59,9 @@ impl<'a> Lines<'a> {
     /// read in place.
     pub(super) fn has_packed_words<K: Kernel>(&self, precision: Precision) -> bool {
         let words = match self.data {
-            Slice::F32(_) => !K::PAIRS && precision == Precision::F32,
-            Slice::BF16(_) => K::PAIRS,
+            Slice::F32(_) => K::PER_WORD == 1 && precision == Precision::F32,
+            Slice::BF16(_) => K::PER_WORD == 2,
+            Slice::Int8(_) => K::PER_WORD == 4,
         };
         K::IN_PLACE && self.k_contiguous && words
     }
@@ -68,12 +69,13 @@ impl<'a> Lines<'a> {
     /// Panel `number` of A starting at a block of k, if it can be read in place: it has all rows, and they are complete
     /// lines.
     pub(super) fn in_place<K: Kernel>(&self, precision: Precision, number: usize, block: usize) -> Option<Rows> {
-        let element = if K::PAIRS { size_of::<bf16>() } else { size_of::<f32>() };
+        let element = size_of::<u32>() / K::PER_WORD;
         let complete = (number + 1) * K::MR <= self.count && (self.depth * element).is_multiple_of(size_of::<Line>());
         (complete && self.has_packed_words::<K>(precision)).then(|| {
             let start = match self.data {
                 Slice::F32(data) => data.as_ptr().cast::<u8>(),
                 Slice::BF16(data) => data.as_ptr().cast(),
+                Slice::Int8(data) => data.as_ptr().cast(),
             };
             let row_stride = self.stride * element;
             Rows {
@@ -100,12 +102,15 @@ pub(super) unsafe fn pack<K: Kernel>(
     let body = Pack { lines, panels, blocks, width, to };
     // SAFETY: the caller vouches for level and memory.
     unsafe {
-        match (lines.data, K::PAIRS, precision) {
-            (Slice::F32(data), true, _) => K::Isa::vectorize(body.with_conversion::<F32ToPair>(data)),
-            (Slice::BF16(data), true, _) => K::Isa::vectorize(body.with_conversion::<BF16ToPair>(data)),
-            (Slice::F32(data), false, Precision::F32) => K::Isa::vectorize(body.with_conversion::<F32ToF32>(data)),
-            (Slice::F32(data), false, Precision::BF16) => K::Isa::vectorize(body.with_conversion::<F32ToRounded>(data)),
-            (Slice::BF16(data), false, _) => K::Isa::vectorize(body.with_conversion::<BF16ToF32>(data)),
+        match (lines.data, K::PER_WORD, precision) {
+            (Slice::F32(data), 2, _) => K::Isa::vectorize(body.with_conversion::<F32ToPair>(data)),
+            (Slice::BF16(data), 2, _) => K::Isa::vectorize(body.with_conversion::<BF16ToPair>(data)),
+            (Slice::F32(data), 1, Precision::F32) => K::Isa::vectorize(body.with_conversion::<F32ToF32>(data)),
+            (Slice::F32(data), 1, Precision::BF16) => K::Isa::vectorize(body.with_conversion::<F32ToRounded>(data)),
+            (Slice::BF16(data), 1, _) => K::Isa::vectorize(body.with_conversion::<BF16ToF32>(data)),
+            (Slice::Int8(data), 4, _) => K::Isa::vectorize(body.with_conversion::<Int8ToFour>(data)),
+            (Slice::Int8(_), ..) | (_, 4, _) => panic!("a product of int8 and another type"),
+            _ => unreachable!("a word of {} elements", K::PER_WORD),
         }
     }
 }
@@ -115,9 +120,17 @@ trait Convert {
     type Source: Copy;
     /// Elements per word.
     const PER: usize;
+    /// Bits of an element in a word.
+    const BITS: usize = 32 / Self::PER;
     const ZERO: Self::Source;
 
-    /// The bits of one element: a complete word, or its lower half.
+    /// The bits of the first `count` elements of a word.
+    #[inline(always)]
+    fn mask(count: usize) -> u32 {
+        ((1u64 << (count.min(Self::PER) * Self::BITS)) - 1) as u32
+    }
+
+    /// The bits of one element: a complete word, or the lowest bits of one.
     fn bits(x: Self::Source) -> u32;
 
     /// The words of `16·PER` consecutive elements of one line, when lines are contiguous.
@@ -128,13 +141,10 @@ trait Convert {
     unsafe fn load_contiguous<I: Isa>(from: *const Self::Source) -> Line {
         let mut line = Line::ZERO;
         for (i, word) in line.0.iter_mut().enumerate() {
-            // SAFETY: elements below 16·PER.
-            *word = unsafe {
-                match Self::PER {
-                    1 => Self::bits(*from.add(i)),
-                    _ => Self::bits(*from.add(2 * i)) | Self::bits(*from.add(2 * i + 1)) << 16,
-                }
-            };
+            for p in 0..Self::PER {
+                // SAFETY: elements below 16·PER.
+                *word |= unsafe { Self::bits(*from.add(Self::PER * i + p)) } << (p * Self::BITS);
+            }
         }
         line
     }
@@ -142,18 +152,16 @@ trait Convert {
     /// One word of each of 16 neighbouring lines, when lines are not contiguous.
     ///
     /// # Safety
-    /// Sixteen elements can be read at `from` and, with two elements per word, at `from + stride`.
+    /// Sixteen elements can be read at `from` and, with several elements per word, at the first `depth − 1` multiples of
+    /// `stride` after it. The last of them is read in the place of those that do not exist.
     #[inline(always)]
-    unsafe fn load_strided(from: *const Self::Source, stride: usize) -> Line {
+    unsafe fn load_strided(from: *const Self::Source, stride: usize, depth: usize) -> Line {
         let mut line = Line::ZERO;
         for (i, word) in line.0.iter_mut().enumerate() {
-            // SAFETY: elements below 16 of one or two rows.
-            *word = unsafe {
-                match Self::PER {
-                    1 => Self::bits(*from.add(i)),
-                    _ => Self::bits(*from.add(i)) | Self::bits(*from.add(stride + i)) << 16,
-                }
-            };
+            for p in 0..Self::PER {
+                // SAFETY: elements below 16 of `depth` rows.
+                *word |= unsafe { Self::bits(*from.add(p.min(depth - 1) * stride + i)) } << (p * Self::BITS);
+            }
         }
         line
     }
@@ -170,16 +178,12 @@ trait Convert {
             let mut line = if from.wrapping_add(LINE * Self::PER) <= end {
                 Self::load_contiguous::<I>(from)
             } else {
-                let mut copy = [Self::ZERO; 2 * LINE];
+                let mut copy = [Self::ZERO; MAX_PER * LINE];
                 std::ptr::copy_nonoverlapping(from, copy.as_mut_ptr(), count);
                 Self::load_contiguous::<I>(copy.as_ptr())
             };
             for (i, word) in line.0.iter_mut().enumerate() {
-                *word &= match count.saturating_sub(i * Self::PER) {
-                    0 => 0,
-                    1 if Self::PER == 2 => 0xffff,
-                    _ => !0,
-                };
+                *word &= Self::mask(count.saturating_sub(i * Self::PER));
             }
             line
         }
@@ -189,8 +193,8 @@ trait Convert {
     /// ends at `end`.
     ///
     /// # Safety
-    /// Memory between `from` and `end` can be read: `count` elements and, with two elements per word, `count` more at
-    /// `from + stride`.
+    /// Memory between `from` and `end` can be read: `count` elements there and, with several elements per word, at the
+    /// first `depth − 1` multiples of `stride` after it.
     #[inline(always)]
     unsafe fn load_strided_edge(
         from: *const Self::Source,
@@ -201,18 +205,16 @@ trait Convert {
     ) -> Line {
         // SAFETY: the reads are not beyond `end`, or from the copy.
         unsafe {
-            // If the second element does not exist, the first one is read in its place and then masked out.
-            let stride = stride * (depth - 1);
-            let mut line = if from.wrapping_add(stride + LINE) <= end {
-                Self::load_strided(from, stride)
+            let mut line = if from.wrapping_add((depth - 1) * stride + LINE) <= end {
+                Self::load_strided(from, stride, depth)
             } else {
-                let mut copy = [[Self::ZERO; LINE]; 2];
+                let mut copy = [[Self::ZERO; LINE]; MAX_PER];
                 for (k, copy) in copy.iter_mut().enumerate().take(depth) {
                     std::ptr::copy_nonoverlapping(from.add(k * stride), copy.as_mut_ptr(), count.min(LINE));
                 }
-                Self::load_strided(copy.as_ptr().cast(), LINE)
+                Self::load_strided(copy.as_ptr().cast(), LINE, depth)
             };
-            let mask = if depth < Self::PER { 0xffff } else { !0 };
+            let mask = Self::mask(depth);
             for (i, word) in line.0.iter_mut().enumerate() {
                 *word &= if i < count { mask } else { 0 };
             }
@@ -220,6 +222,9 @@ trait Convert {
         }
     }
 }
+
+/// The largest number of elements in a word.
+const MAX_PER: usize = 4;
 
 struct F32ToF32;
 impl Convert for F32ToF32 {
@@ -282,6 +287,22 @@ impl Convert for BF16ToPair {
     #[inline(always)]
     unsafe fn load_contiguous<I: Isa>(from: *const bf16) -> Line {
         // SAFETY: 32 bf16 are 64 bytes, and already the pairs of a little-endian word.
+        unsafe { Line(from.cast::<[u32; LINE]>().read_unaligned().map(u32::from_le)) }
+    }
+}
+
+struct Int8ToFour;
+impl Convert for Int8ToFour {
+    type Source = i8;
+    const PER: usize = 4;
+    const ZERO: i8 = 0;
+    #[inline(always)]
+    fn bits(x: i8) -> u32 {
+        u32::from(x as u8)
+    }
+    #[inline(always)]
+    unsafe fn load_contiguous<I: Isa>(from: *const i8) -> Line {
+        // SAFETY: 64 int8 are 64 bytes, and already the bytes of little-endian words.
         unsafe { Line(from.cast::<[u32; LINE]>().read_unaligned().map(u32::from_le)) }
     }
 }
@@ -445,7 +466,7 @@ impl<C: Convert> Converting<'_, C> {
                     for word in 0..LINE {
                         let from = from.add(word * C::PER * stride);
                         Self::prefetch_strided(from, stride, ahead);
-                        *to[word / 8].add(word % 8) = C::load_strided(from, stride);
+                        *to[word / 8].add(word % 8) = C::load_strided(from, stride, C::PER);
                     }
                 }
                 (true, false) => {
@@ -464,7 +485,7 @@ impl<C: Convert> Converting<'_, C> {
                     for (word, line) in square.iter_mut().enumerate() {
                         let from = from.add(word * C::PER * stride);
                         Self::prefetch_strided(from, stride, ahead);
-                        *line = C::load_strided(from, stride);
+                        *line = C::load_strided(from, stride, C::PER);
                     }
                     transpose::<I>(&square, to, count);
                 }

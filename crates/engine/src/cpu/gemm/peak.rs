@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use super::operand::Precision;
-use crate::cpu::level::{Isa, Level, Vectorized};
+use crate::cpu::level::{Int8, Isa, Level, Vectorized};
 use crate::cpu::pool::Pool;
 
 /// Time slices of about 2 ms. The best one counts, since other processes may use the machine.
@@ -14,8 +14,8 @@ const SLICE: f64 = 2e-3;
 const QUICK_SLICES: usize = 6;
 const QUICK_SLICE: f64 = 0.6e-3;
 
-/// The matrix peak in FLOP/s of all threads of the pool together: f32 multiply-adds, or bf16 products if `level` and
-/// `precision` allow. Takes about 50 ms.
+/// The matrix peak in FLOP/s of all threads of the pool together: f32 multiply-adds, or bf16 or int8 products if `level`
+/// and `precision` allow. Takes about 50 ms.
 ///
 /// # Panics
 /// The machine does not have `level`.
@@ -89,7 +89,34 @@ fn work(level: Level, precision: Precision, rounds: u64) -> u64 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the machine has the level, as just asserted.
         (Level::Avx512BF16, Precision::BF16) => unsafe { super::avx512::spin_bf16(rounds) },
+        (_, Precision::Int8) => work_int8(Int8::of(level), rounds),
         _ => level.run(Spin(rounds)),
+    }
+}
+
+/// Runs some rounds of int8 multiply-adds; returns their operations.
+fn work_int8(instructions: Int8, rounds: u64) -> u64 {
+    // SAFETY: the machine has the instructions; tiles are configured first.
+    unsafe {
+        match instructions {
+            Int8::Portable => super::portable::spin_int8(rounds),
+            #[cfg(target_arch = "aarch64")]
+            Int8::Dot => super::neon::spin_int8(rounds),
+            #[cfg(target_arch = "x86_64")]
+            Int8::Avx2 => super::avx2::spin_int8(rounds),
+            #[cfg(target_arch = "x86_64")]
+            Int8::AvxVnni => super::avx2::spin_vnni(rounds),
+            #[cfg(target_arch = "x86_64")]
+            Int8::Avx512Vnni => super::avx512::spin_int8(rounds),
+            #[cfg(target_arch = "x86_64")]
+            Int8::Tiles => {
+                use super::amx_tiles::{Hardware, Tiles};
+                Hardware::configure();
+                Hardware::spin_int8(rounds);
+                Hardware::release();
+                rounds * 4 * 16 * 16 * 64 * 2
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The micro-kernel that the compiler vectorises for its target: 4×16 (NEON has enough registers) or twice 4×8 (SSE2
-//! does not).
+//! The micro-kernels that the compiler vectorises for its target. f32: 4×16 (NEON has enough registers) or twice 4×8 (SSE2
+//! does not). int8: 4×16; this one is also the reference of all others, which must give the same bits.
 
 use std::hint::black_box;
 
@@ -10,13 +10,17 @@ use crate::cpu::level::{Isa, Portable, mul_add};
 const ROWS: usize = 4;
 const WIDTH: usize = if cfg!(target_arch = "x86_64") { 8 } else { 16 };
 
+/// f32 words.
 pub(super) struct PortableF32;
+
+/// Fours of int8 as words.
+pub(super) struct PortableInt8;
 
 impl Kernel for PortableF32 {
     type Isa = Portable;
     const MR: usize = ROWS;
     const NR: usize = LINE;
-    const PAIRS: bool = false;
+    const PER_WORD: usize = 1;
     const KC: usize = 16;
     const NC_BYTES: usize = 128 << 10;
     type Guard = ();
@@ -36,6 +40,45 @@ impl Kernel for PortableF32 {
         };
         for first in (0..cols).step_by(WIDTH) {
             sum::<Portable>(words, a, b, acc, first, accumulate);
+        }
+    }
+}
+
+impl Kernel for PortableInt8 {
+    type Isa = Portable;
+    const MR: usize = ROWS;
+    const NR: usize = LINE;
+    const PER_WORD: usize = 4;
+    const KC: usize = 16;
+    const NC_BYTES: usize = 128 << 10;
+    type Guard = ();
+
+    unsafe fn acquire() {}
+
+    unsafe fn run(words: usize, panels: Panels, acc: *mut f32, _: usize, _: usize, accumulate: bool) {
+        debug_assert_eq!(panels.width, LINE);
+        let blocks = words.div_ceil(LINE);
+        // SAFETY: the caller vouches for the panels' sizes and for `acc`, whose bits are i32.
+        let (a, b, acc) = unsafe {
+            (
+                std::slice::from_raw_parts(panels.a.at.cast::<[[[i8; 4]; LINE]; ROWS]>(), blocks),
+                std::slice::from_raw_parts(panels.b.cast::<[[[i8; 4]; LINE]; LINE]>(), blocks),
+                &mut *acc.cast::<[[i32; LINE]; ROWS]>(),
+            )
+        };
+        if !accumulate {
+            *acc = [[0; LINE]; ROWS];
+        }
+        for (block, (a, b)) in a.iter().zip(b).enumerate() {
+            for word in 0..LINE.min(words - block * LINE) {
+                for (sums, a) in acc.iter_mut().zip(a) {
+                    let x = a[word].map(i32::from);
+                    for (sum, y) in sums.iter_mut().zip(&b[word]) {
+                        let products = x.iter().zip(y).map(|(x, y)| x * i32::from(*y));
+                        *sum = sum.wrapping_add(products.sum());
+                    }
+                }
+            }
         }
     }
 }
@@ -88,4 +131,22 @@ pub(super) unsafe fn spin(rounds: u64) -> u64 {
     }
     black_box(sums);
     rounds * 10 * 2 * 4
+}
+
+/// As [`spin`], for fours of int8.
+///
+/// # Safety
+/// As for [`spin`].
+pub(super) unsafe fn spin_int8(rounds: u64) -> u64 {
+    let (x, y) = (black_box([1i8; 64]), black_box([1i8; 64]));
+    let mut sums = [0i32; LINE];
+    for _ in 0..rounds {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            for i in 4 * lane..4 * lane + 4 {
+                *sum = sum.wrapping_add(i32::from(x[i]) * i32::from(y[i]));
+            }
+        }
+        sums = black_box(sums);
+    }
+    rounds * 8 * LINE as u64
 }

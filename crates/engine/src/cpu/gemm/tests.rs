@@ -21,6 +21,8 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
         .collect()
 }
 
+mod int8;
+
 /// An operand that owns its elements; with `transposed`, its transpose is stored.
 struct Operand {
     wide: Vec<f32>,
@@ -53,7 +55,7 @@ impl Operand {
         match (&self.narrow, precision) {
             (Some(narrow), _) => narrow[i].to_f64(),
             (None, Precision::BF16) => bf16::from_f32(self.wide[i]).to_f64(),
-            (None, Precision::F32) => f64::from(self.wide[i]),
+            (None, _) => f64::from(self.wide[i]),
         }
     }
 }
@@ -238,7 +240,7 @@ fn a_prepacked_matrix_gives_the_same_product() {
             let Some(packed) = PackedB::bf16(level, &pool, b.mat()) else { continue };
             let expected = Kernels::Of(level).product(Some(&pool), Precision::BF16, &a, &b);
             let epilogue = Store::new(m, n);
-            packed.product(level, &pool, a.mat(), b.mat(), &epilogue);
+            packed.product(&pool, a.mat(), &epilogue);
             assert_eq!(epilogue.values(), expected, "{level:?} {m}×{k}×{n}");
         }
     }

@@ -4,7 +4,7 @@ use crate::cpu::disjoint::DisjointSlice;
 use crate::cpu::gemm::{Epilogue, Mat, Precision, Slice, product};
 use crate::cpu::lanes::{self, VectorElement, each_part, load, store};
 use crate::cpu::level::{Isa, Vectorized};
-use crate::cpu::packed::packed;
+use crate::cpu::packed::{Packed, packed};
 use crate::cpu::sums::{Accumulate, BlockSums, ColumnSums, StoreSum};
 use crate::cpu::{Cpu, mat, math, precision_of};
 use crate::dtype::with_real;
@@ -22,9 +22,10 @@ impl Linear for Cpu {
         let weight = Mat::new(Slice::F32(weights(params, layer.weight)), outer, inner, inner);
         let mut y = Tensor::host(&[tokens, outer], x.dtype());
         let precision = precision_of(x.dtype());
-        let packed_weight = (!keep_derivative && precision == Precision::BF16)
-            .then(|| packed(params, layer.weight, self.level, &self.pool, weight.t()))
-            .flatten();
+        let packed_weight = match keep_derivative {
+            false => packed(params, layer.weight, self.level, &self.pool, weight.t(), precision == Precision::BF16),
+            true => None,
+        };
         let keep_derivative = keep_derivative && layer.activation != Activation::None;
         let mut derivative = keep_derivative.then(|| Tensor::host(&[tokens, outer], x.dtype()));
         with_real!(x.dtype(), E => {
@@ -36,7 +37,10 @@ impl Linear for Cpu {
                 activation: layer.activation,
             };
             match packed_weight {
-                Some(packed) => packed.product(self.level, &self.pool, mat(x), weight.t(), &epilogue),
+                Some(Packed::BF16(packed)) => packed.product(&self.pool, mat(x), &epilogue),
+                Some(Packed::Int8(weights)) => {
+                    weights.product(self.level, &self.pool, x.slice::<E>(), inner, &epilogue)
+                }
                 None => product(self.level, &self.pool, precision, mat(x), weight.t(), &epilogue),
             }
         });

@@ -5,6 +5,8 @@
 
 #[allow(unsafe_code)]
 mod cpu;
+#[cfg(test)]
+mod int8;
 
 pub(crate) use cpu::Activate;
 
@@ -56,7 +58,8 @@ pub(crate) struct LinearBackward<'a> {
     pub(crate) layer: Layer,
 }
 
-/// f(x Wᵀ + b): [T, in] → [T, out].
+/// f(x Wᵀ + b): [T, in] → [T, out]. In a pass that does not record, weights of
+/// [`Parameters::quantize_weights`](crate::Parameters::quantize_weights) are multiplied in int8.
 pub fn linear(pass: &mut Pass<'_>, x: &Var, weight: ParamId, bias: Option<ParamId>, activation: Activation) -> Var {
     let layer = Layer { weight, bias, activation };
     let (value, derivative) = pass.device().backend().linear(x.value(), pass.parameters(), layer, pass.is_recording());

@@ -248,7 +248,7 @@ impl<'a> Recurrent<'a> {
             let sum = DisjointSlice::new(&mut to[direction * outer..]);
             let epilogue = Accumulate { sum, columns: 2 * outer, write: Write::Store, non_temporal: false };
             match packed {
-                Some(packed) => packed.product(cpu.level, &cpu.pool, a, *matrix, &epilogue),
+                Some(packed) => packed.product(&cpu.pool, a, &epilogue),
                 None => product(cpu.level, &cpu.pool, self.precision, a, *matrix, &epilogue),
             }
         }
