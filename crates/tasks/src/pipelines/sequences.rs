@@ -21,12 +21,10 @@ pub(super) fn positions(model: &Pretrained) -> usize {
 
 /// The overlapping windows of the `tokenizers` crate over `length` tokens, each of at most `room`, of which `overlap` are
 /// those of the window before. They start at the end of the text if texts are truncated at the beginning (`from_end`).
-/// `overlap` is less than `room`.
+/// `overlap` is less than `room` unless all tokens fit.
 pub(super) fn windows(length: usize, room: usize, overlap: usize, from_end: bool) -> Vec<Range<usize>> {
-    if length <= room {
-        return vec![0..length];
-    }
-    let (step, mut windows, mut from) = (room - overlap, Vec::new(), 0);
+    // Tokens that fit are one window, whatever the overlap is.
+    let (step, mut windows, mut from) = (room.saturating_sub(overlap), Vec::new(), 0);
     loop {
         let to = length.min(from + room);
         // The mirror image, if they start at the end.
@@ -75,8 +73,9 @@ mod tests {
     /// The values are those of `enable_truncation` of the Python package `tokenizers` 0.23, in both directions.
     #[test]
     fn windows_are_those_of_the_tokenizers_crate() {
-        assert_eq!(windows(0, 3, 1, false), [0..0]);
-        assert_eq!(windows(3, 3, 0, true), [0..3]);
+        for (length, overlap) in [(0, 1), (3, 0), (3, 9)] {
+            assert_eq!(windows(length, 3, overlap, length == 3), [Range { start: 0, end: length }]);
+        }
         assert_eq!(windows(4, 3, 0, false), [0..3, 3..4]);
         assert_eq!(windows(4, 3, 0, true), [1..4, 0..1]);
         assert_eq!(windows(9, 4, 2, false), [0..4, 2..6, 4..8, 6..9]);

@@ -100,12 +100,12 @@ fn compare(found: &Value, expected: &Value, place: &str) -> Result<(), String> {
     let differ = || format!("{place}: found {found}, expected {expected}");
     match (found, expected) {
         (Value::Array(found), Value::Array(expected)) if found.len() == expected.len() => {
-            let pairs = found.iter().zip(expected).enumerate();
-            pairs.map(|(i, (found, expected))| compare(found, expected, &format!("{place}[{i}]"))).collect()
+            let mut pairs = found.iter().zip(expected).enumerate();
+            pairs.try_for_each(|(i, (found, expected))| compare(found, expected, &format!("{place}[{i}]")))
         }
         (Value::Object(found), Value::Object(expected)) if found.keys().eq(expected.keys()) => {
-            let pairs = found.iter().zip(expected.values());
-            pairs.map(|((key, found), expected)| compare(found, expected, &format!("{place}.{key}"))).collect()
+            let mut pairs = found.iter().zip(expected.values());
+            pairs.try_for_each(|((key, found), expected)| compare(found, expected, &format!("{place}.{key}")))
         }
         (Value::Number(found), Value::Number(expected)) if expected.is_f64() => {
             let [found, expected] = [found, expected].map(|number| number.as_f64().unwrap());
@@ -249,8 +249,10 @@ fn texts_that_do_not_fit_are_truncated_with_a_note() {
 #[test]
 fn long_texts_are_labelled_to_their_end() {
     let pipeline = TokenClassification::new(open("distilbert-tag")).unwrap();
-    let mut parameters = token_classification::Parameters::default();
-    parameters.ignore_labels = Some(Vec::new());
+    let parameters = token_classification::Parameters {
+        ignore_labels: Some(Vec::new()),
+        ..token_classification::Parameters::default()
+    };
     let text = FOX.repeat(12);
     let answers = pipeline.run(&Inputs::one(text.clone()), &parameters).unwrap();
     let tokens = &answers.rows[0];
@@ -265,8 +267,10 @@ fn long_texts_are_labelled_to_their_end() {
 fn names_of_special_tokens_are_text_by_default() {
     let dir = Path::new(REFERENCE).join("bert-tag");
     let model = Arc::new(Pretrained::open(&dir, Device::cpu(Some(2)).unwrap(), DType::F32).unwrap());
-    let mut parameters = token_classification::Parameters::default();
-    parameters.ignore_labels = Some(Vec::new());
+    let parameters = token_classification::Parameters {
+        ignore_labels: Some(Vec::new()),
+        ..token_classification::Parameters::default()
+    };
     let answers = TokenClassification::new(model).unwrap().run(&Inputs::one("a [SEP]"), &parameters).unwrap();
     let words: Vec<&str> = answers.rows[0].iter().map(|token| token.word.as_str()).collect();
     assert_eq!(words, ["a", "[", "s", "##e", "##p", "]"]);
