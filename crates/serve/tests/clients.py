@@ -52,7 +52,7 @@ def vectors():
             file.write("\n".join(TEXTS) + "\n")
         cloze("embed", "--model", f"{MODELS}/embed", "--input", texts, "--out", out)
         with open(out) as file:
-            return [json.loads(line)["vector"] for line in file]
+            return [json.loads(line)["embedding"] for line in file]
 
 
 def normalized(vector):
