@@ -132,7 +132,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let device = Device::cpu(terminal.threads)?;
     let chosen = arguments.precision.unwrap_or(Precision::F32);
     let others = arguments.precision.unwrap_or_default();
-    let of_command = Opening { vectors: chosen, others: others, max_len: arguments.max_len, prompt: None };
+    let of_command = Opening { vectors: chosen, others, max_len: arguments.max_len, prompt: None };
     let found = specs(arguments, &of_command, terminal)?;
     if found.is_empty() {
         return Err(usage("no model; name one, as in: cloze serve runs/stars, or list models in a --config file"));

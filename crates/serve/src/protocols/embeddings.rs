@@ -84,7 +84,7 @@ pub async fn embed<T: Send + 'static>(
     wanted: Wanted,
     finish: impl FnOnce(&Vectors, &Call) -> Result<T, Failure> + Send + 'static,
 ) -> Result<Answered<T>, Failure> {
-    app.check_inputs(inputs.len())?;
+    app.check_inputs(inputs.count())?;
     let truncate = wanted.truncate.unwrap_or(app.settings.truncate);
     let size = inputs.characters();
     app.compute(model, (wanted.priority, size), move |model, call| {

@@ -16,7 +16,7 @@ pub enum Inputs {
 
 impl Inputs {
     /// The number of texts.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         match self {
             Inputs::Texts(texts) => texts.len(),
             Inputs::Ids(texts) => texts.len(),

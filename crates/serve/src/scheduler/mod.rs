@@ -120,7 +120,7 @@ impl Scheduler {
     /// # Errors
     /// The operating system starts no thread.
     pub fn start(limits: Limits, max_wait: Duration) -> std::io::Result<Scheduler> {
-        let state = State { queue: Queue::new(), is_stopped: false, busy_until: None };
+        let state = State { queue: Queue::default(), is_stopped: false, busy_until: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new(), limits, max_wait });
         let own = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || compute(&own))?;

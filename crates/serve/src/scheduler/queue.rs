@@ -78,12 +78,13 @@ pub struct Queue<K, W> {
 const FAST: usize = 0;
 const BULK: usize = 1;
 
-impl<K: Key, W> Queue<K, W> {
-    /// An empty queue.
-    pub fn new() -> Queue<K, W> {
+impl<K, W> Default for Queue<K, W> {
+    fn default() -> Queue<K, W> {
         Queue { lanes: [VecDeque::new(), VecDeque::new()], in_a_row: 0, last_small: None }
     }
+}
 
+impl<K: Key, W> Queue<K, W> {
     /// The lane of a request with this number of tokens.
     fn lane(priority: Priority, seconds: f64, limits: &Limits) -> usize {
         match priority {
@@ -229,7 +230,7 @@ mod tests {
 
     #[test]
     fn jobs_of_one_computation_share_batches() {
-        let (mut queue, now) = (Queue::new(), Instant::now());
+        let (mut queue, now) = (Queue::default(), Instant::now());
         for (number, lengths) in [(1, &[10, 10][..]), (2, &[5]), (1, &[20, 20]), (1, &[])] {
             queue.push(job(number, lengths, Priority::Auto, now), &LIMITS);
         }
@@ -243,7 +244,7 @@ mod tests {
 
     #[test]
     fn small_jobs_overtake_at_batch_boundaries_and_bulk_jobs_advance() {
-        let (mut queue, now) = (Queue::new(), Instant::now());
+        let (mut queue, now) = (Queue::default(), Instant::now());
         queue.push(job(1, &[8; 20], Priority::Auto, now), &LIMITS);
         // Nothing small has arrived: a long batch.
         assert_eq!(batch(&mut queue, now), [(1, 0..6)]);
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_batch_of_small_jobs_is_filled_up_only_a_little() {
-        let (mut queue, now) = (Queue::new(), Instant::now());
+        let (mut queue, now) = (Queue::default(), Instant::now());
         queue.push(job(1, &[4; 30], Priority::Auto, now), &LIMITS);
         queue.push(job(1, &[3], Priority::Auto, now), &LIMITS);
         assert_eq!(batch(&mut queue, now), [(1, 0..1), (1, 0..1)]);
@@ -268,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_long_sequence_is_a_batch_of_its_own() {
-        let (mut queue, now) = (Queue::new(), Instant::now());
+        let (mut queue, now) = (Queue::default(), Instant::now());
         queue.push(job(1, &[500, 3], Priority::Auto, now), &LIMITS);
         assert_eq!(batch(&mut queue, now), [(1, 0..1)]);
         assert_eq!(batch(&mut queue, now), [(1, 1..2)]);
@@ -276,7 +277,7 @@ mod tests {
 
     #[test]
     fn priorities_decide_the_lane_and_cancelled_jobs_leave() {
-        let (mut queue, now) = (Queue::new(), Instant::now());
+        let (mut queue, now) = (Queue::default(), Instant::now());
         queue.push(job(1, &[10], Priority::Low, now), &LIMITS);
         let large = job(2, &[60, 60], Priority::High, now);
         let ticket = Arc::clone(&large.ticket);
@@ -290,7 +291,7 @@ mod tests {
 
     #[test]
     fn the_wait_is_what_is_ahead_of_a_request() {
-        let (mut queue, now) = (Queue::new(), Instant::now());
+        let (mut queue, now) = (Queue::default(), Instant::now());
         let cost = Cost::measured(1, Duration::from_millis(1));
         queue.push(job(1, &[1000], Priority::Auto, now), &LIMITS);
         queue.push(job(1, &[40], Priority::Auto, now), &LIMITS);
