@@ -68,6 +68,9 @@ impl Numbers {
     }
 }
 
+/// Makes the texts of a request.
+type Make = dyn Fn(&mut Numbers) -> Vec<String> + Sync;
+
 /// Sends a request and reads the status of its answer.
 fn ask(stream: &mut TcpStream, texts: &[String], buffer: &mut Vec<u8>) -> std::io::Result<u16> {
     let quoted: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
@@ -97,12 +100,7 @@ fn ask(stream: &mut TcpStream, texts: &[String], buffer: &mut Vec<u8>) -> std::i
 }
 
 /// One client: sends texts made by `make` until `stop` is set. A refused client waits as long as it is told, at most a tenth of a second.
-fn client(
-    address: SocketAddr,
-    seed: u64,
-    stop: &AtomicBool,
-    make: &(dyn Fn(&mut Numbers) -> Vec<String> + Sync),
-) -> Seen {
+fn client(address: SocketAddr, seed: u64, stop: &AtomicBool, make: &Make) -> Seen {
     let (mut seen, mut numbers, mut buffer) = (Seen::default(), Numbers(seed), Vec::new());
     let mut stream = None;
     while !stop.load(Ordering::Relaxed) {
@@ -142,11 +140,7 @@ fn client(
 }
 
 /// Runs clients for a time.
-fn run(
-    address: SocketAddr,
-    seconds: f64,
-    groups: &[(usize, &(dyn Fn(&mut Numbers) -> Vec<String> + Sync))],
-) -> Vec<Seen> {
+fn run(address: SocketAddr, seconds: f64, groups: &[(usize, &Make)]) -> Vec<Seen> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut seed = 0;
