@@ -66,7 +66,7 @@ fn a_byte_level_tokenizer_fills_embeds_and_predicts() {
     let candidates = filled["masks"][0].as_array().unwrap();
     let of = |token: &str| candidates.iter().find(|found| found["token"] == token).unwrap();
     assert_eq!(of("Ġrome")["text"], "anna sees rome .");
-    assert_eq!(of("Ġrome")["sequence"], " anna sees rome.");
+    assert_eq!(of("Ġrome")["sequence"], " anna sees rome .");
     assert_eq!(of("x")["text"], "anna seesx .");
     fails(&["fill", "--model", &model, "anna sees [MASK] ."], &["no <mask> in"]);
 
