@@ -35,6 +35,7 @@ p.add_argument("--seq", type=int, default=128)
 p.add_argument("--rounds", type=int, default=3)
 p.add_argument("--passes", type=int, default=7, help="timed passes of a program in a round")
 p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+p.add_argument("--skip", action="append", default=[], help="leave out this program, as it is named in the table; may be repeated")
 p.add_argument("--out", help="append JSON lines to this file")
 a = p.parse_args()
 logging.disable(logging.WARNING)
@@ -63,7 +64,7 @@ plain, quantized = (os.path.join(folder.name, name) for name in ("f32.onnx", "in
 names = ["input_ids", "attention_mask"]
 with torch.inference_mode():
     torch.onnx.export(Encoder(), (ids, mask), plain, input_names=names, output_names=["states"], dynamo=False, opset_version=17)
-quantize_dynamic(plain, quantized, per_channel=True, weight_type=QuantType.QInt8)
+quantize_dynamic(plain, quantized, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"])
 feed = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
 
 
@@ -111,11 +112,12 @@ programs = {
     "openvino int8 (the same file)": lambda run=of_openvino(quantized, "f32"): seconds(run),
     **{f"cloze {precision}": lambda precision=precision: ours(precision) for precision in ("f32", "bf16", "int8")},
 }
-with torch.inference_mode():
-    exact = model(input_ids=ids, attention_mask=mask).last_hidden_state.numpy()
-for path, make in [(quantized, of_onnxruntime), (quantized, lambda path: of_openvino(path, "f32"))]:
-    error = numpy.abs(make(path)() - exact).max()
-    assert error < 0.5, f"the int8 model differs by {error}"
+programs = {name: run for name, run in programs.items() if name not in a.skip}
+# A model that is quantized wrongly could be fast.
+exact = of_onnxruntime(plain)()
+for name, run in [("onnxruntime", of_onnxruntime(quantized)), ("openvino", of_openvino(quantized, "f32"))]:
+    error = numpy.sqrt(((run() - exact) ** 2).mean())
+    assert error < 0.1, f"the int8 model differs in {name} by {error} (root mean square)"
 best = {}
 for number in range(a.rounds):
     for name, measure in programs.items():

@@ -210,7 +210,7 @@ fn special_rows_affect_only_their_own_outputs() {
                     // Only the huge number is left of its row.
                     (1, _) => {
                         let (w, scale) = quantize(case.weights(feature));
-                        let expected = 127.0 * w[3] * (1e30 / 127.0 * scale);
+                        let expected = 127.0 * w[3] * (1e30 / 127.0 * scale) + bias;
                         assert!((found - expected).abs() <= 0.01 * expected.abs(), "{context}: {found}, {expected}");
                     }
                     _ => assert!((found - plain[i]).abs() <= 2f32.powi(-8) * (1.0 + plain[i].abs()), "{context}"),
