@@ -27,7 +27,6 @@ use crate::{help, program};
     "cloze serve all-minilm=models/minilm ner=runs/ner --port 3000",
     "cloze serve runs/stars --run runs",
     "cloze serve --config serve.toml --keys keys.txt --host 0.0.0.0",
-    "curl localhost:8080/embed -d '{\"inputs\": \"hello\"}' -H 'content-type: application/json'",
 ]))]
 pub struct Arguments {
     /// Models: folders, runs, or names on the Hugging Face Hub; NAME=MODEL gives a model another name in requests
