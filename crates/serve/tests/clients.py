@@ -37,12 +37,17 @@ def cloze(*arguments, stdin=None):
     done = subprocess.run([CLOZE, *arguments, "--quiet"], input=stdin, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"cloze {' '.join(arguments)}: {done.stderr}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return done.stdout
+
+
+def rows_of(text):
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def predict(model, *rows):
     lines = "".join(json.dumps(row) + "\n" for row in rows)
-    return cloze("predict", "--model", f"{MODELS}/{model}", "--input", "-", "--format", "jsonl", "--precision", "f32", stdin=lines)
+    arguments = ["predict", "--model", f"{MODELS}/{model}", "--input", "-", "--format", "jsonl", "--precision", "f32"]
+    return rows_of(cloze(*arguments, stdin=lines))
 
 
 def vectors():
@@ -52,7 +57,7 @@ def vectors():
             file.write("\n".join(TEXTS) + "\n")
         cloze("embed", "--model", f"{MODELS}/embed", "--input", texts, "--out", out)
         with open(out) as file:
-            return [json.loads(line)["embedding"] for line in file]
+            return [row["embedding"] for row in rows_of(file.read())]
 
 
 def normalized(vector):
@@ -104,7 +109,7 @@ def hugging_face(url, expected):
     found = api(model=f"{url}/models/answer").question_answering(question="a b", context="c d e f g")
     check("InferenceClient.question_answering", "c d e f g"[found.start : found.end], found.answer)
     found = api(model=f"{url}/models/mask").fill_mask("a [MASK] c", top_k=3)
-    masks = cloze("fill", "--model", f"{MODELS}/mask", "--top", "3", "--json", "a [MASK] c")[0]["masks"][0]
+    masks = rows_of(cloze("fill", "--model", f"{MODELS}/mask", "--top", "3", "--json", "a [MASK] c"))[0]["masks"][0]
     check("InferenceClient.fill_mask", [[one.token, one.score] for one in found], [[one["id"], one["probability"]] for one in masks])
     found = api(model=f"{url}/models/tag").token_classification("a b c", aggregation_strategy="simple")
     words = predict("tag", {"text": "a b c"})[0]
@@ -120,7 +125,7 @@ def cohere(url, _):
         return
     api = module.ClientV2(api_key="none", base_url=url)
     found = api.rerank(model="rerank", query="a", documents=TEXTS, top_n=2)
-    rows = cloze("rerank", "--model", f"{MODELS}/rerank", "--query", "a", "--documents", write_texts(), "--json")
+    rows = rows_of(cloze("rerank", "--model", f"{MODELS}/rerank", "--query", "a", "--documents", write_texts(), "--json"))
     scores = [row["score"] for row in rows[0]["results"]][:2]
     check("cohere rerank", [one.relevance_score for one in found.results], scores)
 
@@ -133,10 +138,11 @@ def write_texts():
 
 
 def langchain(url, expected):
-    module = client("langchain_huggingface")
+    module = client("langchain_openai")
     if not module:
         return
-    api = module.HuggingFaceEndpointEmbeddings(model=f"{url}/models/embed", huggingfacehub_api_token="none")
+    # Texts, and not ids of OpenAI's vocabulary.
+    api = module.OpenAIEmbeddings(model="embed", base_url=f"{url}/v1", api_key="none", check_embedding_ctx_length=False)
     check("LangChain embed_documents", api.embed_documents(TEXTS), expected)
     check("LangChain embed_query", api.embed_query(TEXTS[1]), expected[1])
 

@@ -84,7 +84,9 @@ fn answer(
             if !truncate {
                 parameters.truncation = parameters.truncation.or(Some(false));
             }
-            done(model.text_classification()?.run_on(call, &Inputs::try_from(inputs)?, &parameters))
+            let found = model.text_classification()?.run_on(call, &Inputs::try_from(inputs)?, &parameters)?;
+            // The hosted API answers one text as a list of one, which InferenceClient expects.
+            Ok(found.rows.iter().map(|row| json!(row.labels())).collect())
         }
     }
 }
