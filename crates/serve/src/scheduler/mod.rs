@@ -132,7 +132,8 @@ impl Scheduler {
     /// # Errors
     /// [`Refusal::Overloaded`].
     pub fn admit(&self, cost: &Cost, tokens: usize, priority: Priority) -> Result<(), Refusal> {
-        self.shared.admit(&self.shared.lock(), cost, tokens, priority)
+        // The number of sequences is not known yet: as if it were small.
+        self.shared.admit(&self.shared.lock(), cost, (1, tokens), priority)
     }
 
     /// Removes the jobs for which nobody waits.
@@ -164,9 +165,9 @@ impl Drop for Scheduler {
 }
 
 impl Shared {
-    fn admit(&self, state: &State, cost: &Cost, tokens: usize, priority: Priority) -> Result<(), Refusal> {
+    fn admit(&self, state: &State, cost: &Cost, size: (usize, usize), priority: Priority) -> Result<(), Refusal> {
         let running = state.busy_until.map_or(0.0, |end| end.saturating_duration_since(Instant::now()).as_secs_f64());
-        let wait = running + state.queue.wait(cost, tokens, priority, &self.limits);
+        let wait = running + state.queue.wait(cost, size, priority, &self.limits);
         let limit = self.max_wait.as_secs_f64();
         if wait > limit { Err(Refusal::Overloaded { wait, limit }) } else { Ok(()) }
     }
@@ -184,7 +185,7 @@ impl Shared {
         }
         // A request whose first sequences were accepted is completed.
         if call.ticket.tokens() == 0 {
-            self.admit(&state, &call.cost, tokens, call.ticket.priority)?;
+            self.admit(&state, &call.cost, (lengths.len(), tokens), call.ticket.priority)?;
         }
         call.ticket.add_tokens(tokens);
         let key = Computation { model: Arc::clone(&call.model), cost: Arc::clone(&call.cost), output: output.clone() };

@@ -1,6 +1,6 @@
 //! The order of computation: two lanes of jobs, and the choice of the next batch. No threads and no models: only the rules.
 //!
-//! - The *fast lane* has requests that take less than a batch's time, the *bulk lane* larger ones. The fast lane goes first, but after
+//! - The *fast lane* has requests that take less than a batch's time or have a few sequences, the *bulk lane* larger ones. The fast lane goes first, but after
 //!   [`FAST_IN_A_ROW`] of its batches the bulk lane gets one, so that it always advances.
 //! - Within a lane, first come, first served. A batch is filled up with sequences of other jobs that need the same computation, of the same
 //!   lane and then of the other.
@@ -17,6 +17,8 @@ use super::ticket::{Priority, Ticket};
 
 /// The number of batches of the fast lane after which a waiting bulk job gets one.
 const FAST_IN_A_ROW: usize = 4;
+/// A request with at most this many sequences is small, whatever their lengths.
+const FEW: usize = 4;
 /// How long a small request counts as recent.
 const RECENT: Duration = Duration::from_secs(1);
 
@@ -85,23 +87,23 @@ impl<K, W> Default for Queue<K, W> {
 }
 
 impl<K: Key, W> Queue<K, W> {
-    /// The lane of a request with this number of tokens.
-    fn lane(priority: Priority, seconds: f64, limits: &Limits) -> usize {
+    /// The lane of a request with this number of sequences, which take so many seconds.
+    fn lane(priority: Priority, (units, seconds): (usize, f64), limits: &Limits) -> usize {
         match priority {
             Priority::High => FAST,
             Priority::Low => BULK,
-            Priority::Auto if seconds <= limits.batch_time.as_secs_f64() => FAST,
+            Priority::Auto if units <= FEW || seconds <= limits.batch_time.as_secs_f64() => FAST,
             Priority::Auto => BULK,
         }
     }
 
-    /// Seconds of computation that are ahead of a new request of `tokens` tokens.
-    pub fn wait(&self, cost: &Cost, tokens: usize, priority: Priority, limits: &Limits) -> f64 {
+    /// Seconds of computation that are ahead of a new request of so many sequences and tokens.
+    pub fn wait(&self, cost: &Cost, (units, tokens): (usize, usize), priority: Priority, limits: &Limits) -> f64 {
         let seconds = |lane: usize| -> f64 {
             self.lanes[lane].iter().map(|waiting| waiting.job.key.cost().seconds(waiting.tokens)).sum()
         };
         let fast = seconds(FAST);
-        match Self::lane(priority, cost.seconds(tokens), limits) {
+        match Self::lane(priority, (units, cost.seconds(tokens)), limits) {
             // While the fast lane is computed, some bulk batches are, too.
             FAST => fast + (fast / FAST_IN_A_ROW as f64).min(seconds(BULK)),
             _ => fast + seconds(BULK),
@@ -115,7 +117,7 @@ impl<K: Key, W> Queue<K, W> {
         }
         let tokens = job.lengths.iter().sum();
         let seconds = job.key.cost().seconds(tokens);
-        let lane = Self::lane(job.ticket.priority, seconds, limits);
+        let lane = Self::lane(job.ticket.priority, (job.lengths.len(), seconds), limits);
         if lane == FAST {
             self.last_small = Some(job.arrived);
         }
@@ -293,10 +295,10 @@ mod tests {
     fn the_wait_is_what_is_ahead_of_a_request() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         let cost = Cost::measured(1, Duration::from_millis(1));
-        queue.push(job(1, &[1000], Priority::Auto, now), &LIMITS);
+        queue.push(job(1, &[200; 5], Priority::Auto, now), &LIMITS);
         queue.push(job(1, &[40], Priority::Auto, now), &LIMITS);
-        let wait = |tokens, priority| (queue.wait(&cost, tokens, priority, &LIMITS) * 1000.0).round();
-        assert_eq!(wait(5, Priority::Auto), 50.0);
-        assert_eq!([wait(500, Priority::Auto), wait(5, Priority::Low)], [1040.0, 1040.0]);
+        let wait = |units, tokens, priority| (queue.wait(&cost, (units, tokens), priority, &LIMITS) * 1000.0).round();
+        assert_eq!([wait(1, 5, Priority::Auto), wait(1, 500, Priority::Auto)], [50.0, 50.0]);
+        assert_eq!([wait(5, 500, Priority::Auto), wait(1, 5, Priority::Low)], [1040.0, 1040.0]);
     }
 }
