@@ -50,8 +50,8 @@ pub fn watch(message: &'static str, reloads: bool) -> std::io::Result<()> {
     {
         // A file above the size limit (ulimit -f) then gives a write error instead of a signal.
         flag::register(SIGXFSZ, Arc::default())?;
-        // `nohup` sets SIGHUP to be ignored; keep that.
-        if !is_ignored(SIGHUP) {
+        // `nohup` sets SIGHUP to be ignored; keep that, unless it only means to read settings again.
+        if reloads || !is_ignored(SIGHUP) {
             signals.push(SIGHUP);
         }
         // mpirun gives it to all ranks, and Slurm can send it before the time of a job is over.
