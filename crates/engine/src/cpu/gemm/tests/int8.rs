@@ -52,6 +52,7 @@ impl Kernel {
     /// Those that levels select, and those that they would select on other machines.
     fn available() -> Vec<Kernel> {
         let selected = Level::available().map(|level| Selected::Int8(level, Int8::of(level)));
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
         let mut all: Vec<Kernel> = selected.map(Kernel::Selected).collect();
         #[cfg(target_arch = "x86_64")]
         {
