@@ -1,7 +1,7 @@
 //! The order of computation: two lanes of jobs, and the choice of the next batch. No threads and no models: only the rules.
 //!
 //! - The *fast lane* has requests that take less than a batch's time or have a few sequences, the *bulk lane* larger ones. The fast lane goes first, but after
-//!   [`FAST_IN_A_ROW`] of its batches the bulk lane gets one, so that it always advances.
+//!   four of its batches the bulk lane gets one, so that it always advances.
 //! - Within a lane, first come, first served. A batch is filled up with sequences of other jobs that need the same computation, of the same
 //!   lane and then of the other.
 //! - A batch has a time: while small requests arrive, that of bulk batches is short, because an arriving request waits for the end of
