@@ -12,7 +12,7 @@
 //! | [`health`] | Kubernetes, SageMaker: `/healthz`, `/ping`, … |
 //! | [`cloud`] | SageMaker: `/invocations`; Vertex: `/vertex` |
 //!
-//! [`inputs`] has what their payloads share, [`embeddings`] what their answers share.
+//! [`inputs`] has what their payloads share; [`embeddings`], [`classes`] and [`pipelines`] compute what their answers share.
 
 pub mod attention;
 pub mod classes;
