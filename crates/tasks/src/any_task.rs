@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::datasets::LabelsNeeded;
 use crate::example::{Example, Target};
-use crate::inference::executor::{Executor, Output};
+use crate::inference::executor::{Executor, Output, run_all};
 use crate::inference::pretrained::Pretrained;
 use crate::input::Input;
 use crate::long::{LongRows, TextWindows};
@@ -273,14 +273,16 @@ fn predict_each<T: Task, R: std::borrow::Borrow<T::Row> + Sync>(
     };
     let encoded: Vec<Result<Encoded<T::Aux>, TaskError>> = parallel::map(&good, model.device.threads(), encode);
     let examples: Vec<&Example> = encoded.iter().flatten().flat_map(|row| &row.examples).collect();
-    let mut logits = vec![Vec::new(); examples.len()];
-    if let Err(error) = executor.run(&Output::Task, &examples, &mut |i, own| logits[i] = own) {
-        let error = Arc::new(error);
-        for ((place, _), encoded) in good.iter().zip(encoded) {
-            found[*place] = encoded.and(Err(TaskError::Row(Arc::clone(&error))));
+    let logits = match run_all(executor, &Output::Task, &examples) {
+        Ok(logits) => logits,
+        Err(error) => {
+            let error = Arc::new(error);
+            for ((place, _), encoded) in good.iter().zip(encoded) {
+                found[*place] = encoded.and(Err(TaskError::Row(Arc::clone(&error))));
+            }
+            return found;
         }
-        return found;
-    }
+    };
     encoded.iter().flatten().for_each(|row| model.count_row(row.cut > 0, row.windows.as_ref()));
     let mut rest = &logits[..];
     for ((place, row), encoded) in good.iter().zip(encoded) {

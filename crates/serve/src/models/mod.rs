@@ -2,7 +2,7 @@
 //!
 //! | module | in → out |
 //! | --- | --- |
-//! | [`task`] | what a model can be asked for |
+//! | [`task`] | the tasks that models can have |
 //! | [`served`] | a folder → an open model with its tasks |
 //! | [`registry`] | names → open models; loading, replacing, removing |
 

@@ -173,7 +173,7 @@ impl Served {
         })
     }
 
-    /// What it can be asked for.
+    /// Its tasks.
     pub fn tasks(&self) -> &[Task] {
         &self.tasks
     }

@@ -1,4 +1,4 @@
-//! What a model can be asked for.
+//! The tasks that models can have.
 
 use serde::Serialize;
 

@@ -68,7 +68,7 @@ async fn classify_texts(
     Ok(timed(&found.times, json_of(&answer)?))
 }
 
-/// The models, with what they can be asked for.
+/// The models with their tasks.
 #[utoipa::path(get, path = "/models", tag = "infinity",
     responses((status = 200, description = "The models", body = Value), Failures))]
 async fn models(State(app): State<Arc<App>>) -> Json<Value> {

@@ -37,7 +37,7 @@ use cloze_engine::Device;
 use cloze_text::{Sequence, SpecialTokens};
 
 use crate::example::{Example, Target};
-use crate::inference::executor::{Executor, Output};
+use crate::inference::executor::{Executor, Output, run_all};
 use crate::inference::precision::Precision;
 use crate::inference::pretrained::Pretrained;
 use crate::long::{Long, PooledWindows};
@@ -565,9 +565,8 @@ impl Embedder {
         let encoded = parallel::map(texts, self.model.device.threads(), encode);
         let architecture = self.model.model.architecture();
         let layer = self.pooling.layers.last().copied().unwrap_or(architecture.layers);
-        let mut states = vec![Vec::new(); texts.len()];
         let examples: Vec<&Example> = encoded.iter().collect();
-        executor.run(&Output::HiddenStates { layer }, &examples, &mut |i, rows| states[i] = rows)?;
+        let states = run_all(executor, &Output::HiddenStates { layer }, &examples)?;
         if states.iter().flatten().any(|value| !value.is_finite()) {
             return Err(self.not_finite());
         }

@@ -56,6 +56,20 @@ pub trait Executor: Sync {
     ) -> Result<(), TaskError>;
 }
 
+/// The numbers of each example, in the order of the examples.
+///
+/// # Errors
+/// Those of the executor.
+pub(crate) fn run_all(
+    executor: &dyn Executor,
+    output: &Output,
+    examples: &[&Example],
+) -> Result<Vec<Vec<f32>>, TaskError> {
+    let mut found = vec![Vec::new(); examples.len()];
+    executor.run(output, examples, &mut |i, numbers| found[i] = numbers)?;
+    Ok(found)
+}
+
 impl Executor for Pretrained {
     fn run(
         &self,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::TaskError;
 use crate::example::{Example, Target};
-use crate::inference::executor::{Executor, Output};
+use crate::inference::executor::{Executor, Output, run_all};
 use crate::inference::pretrained::Pretrained;
 use crate::kinds::probabilities::softmax;
 
@@ -50,9 +50,7 @@ impl NextSentence {
         };
         let examples: Vec<Example> = pairs.iter().map(encode).collect();
         self.model.check(&examples)?;
-        let mut found = vec![Vec::new(); pairs.len()];
-        executor
-            .run(&Output::NextSentence, &examples.iter().collect::<Vec<_>>(), &mut |i, logits| found[i] = logits)?;
+        let found = run_all(executor, &Output::NextSentence, &examples.iter().collect::<Vec<_>>())?;
         let probability = |(logits, (first, _)): (&Vec<f32>, &(S, S))| {
             let shares = softmax(logits).filter(|shares| shares.len() == 2);
             let shares = shares.ok_or_else(|| TaskError::Logits(format!("text {:?}", first.as_ref())))?;

@@ -23,6 +23,6 @@ pub(super) fn collapsed<'a, L: PartialEq>(gold: &[L], predicted: &'a [L]) -> Opt
 }
 
 /// The index of the largest value; the first one if there are several.
-pub(super) fn argmax(values: &[f64]) -> usize {
+pub(crate) fn argmax(values: &[f64]) -> usize {
     (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }

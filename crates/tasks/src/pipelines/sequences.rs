@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::TaskError;
 use crate::example::Example;
-use crate::inference::executor::{Executor, Output};
+use crate::inference::executor::{Executor, Output, run_all};
 use crate::inference::pretrained::Pretrained;
 
 /// The maximum number of tokens of a sequence that Transformers' truncation leaves (`model_max_length`), at most as many as
@@ -43,11 +43,10 @@ pub(super) fn task_logits(
     examples: &[Example],
 ) -> Result<Vec<Vec<f32>>, TaskError> {
     model.check(examples)?;
-    let mut logits = vec![Vec::new(); examples.len()];
-    if !examples.is_empty() {
-        executor.run(&Output::Task, &examples.iter().collect::<Vec<_>>(), &mut |i, row| logits[i] = row)?;
+    if examples.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(logits)
+    run_all(executor, &Output::Task, &examples.iter().collect::<Vec<_>>())
 }
 
 /// The error for a model without the head of a pipeline.
