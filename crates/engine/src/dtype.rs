@@ -33,7 +33,7 @@ impl DType {
 }
 
 /// Plain numbers, for which all bit patterns are valid.
-pub(crate) trait Plain: Copy + Send + Sync + 'static {}
+pub(crate) trait Plain: Copy + Default + Send + Sync + 'static {}
 
 impl Plain for i8 {}
 impl Plain for i32 {}

@@ -34,4 +34,21 @@ pub enum EngineError {
         /// The largest count accepted.
         max: usize,
     },
+    /// The memory of a GPU does not suffice.
+    #[error(
+        "{device}: out of memory: a block of {} MB was needed, {} MB are in use, {} of {} MB are free; use smaller micro-batches, `recompute`, or a smaller model",
+        needed >> 20, used >> 20, free >> 20, total >> 20
+    )]
+    OutOfDeviceMemory {
+        /// The device.
+        device: String,
+        /// Bytes of the block.
+        needed: usize,
+        /// Bytes that this process uses.
+        used: usize,
+        /// Free bytes of the device.
+        free: usize,
+        /// All bytes of the device.
+        total: usize,
+    },
 }

@@ -81,6 +81,18 @@ impl Drop for Block {
     }
 }
 
+/// The bytes of numbers.
+pub(crate) fn bytes<E: Plain>(values: &[E]) -> &[u8] {
+    // SAFETY: the bytes of plain numbers are initialised, and any address is aligned for bytes.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// The bytes of numbers, to be overwritten.
+pub(crate) fn bytes_mut<E: Plain>(values: &mut [E]) -> &mut [u8] {
+    // SAFETY: as in `bytes`; all bit patterns are numbers.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+}
+
 /// Takes this thread's most recently freed block of a class.
 fn take_local(class: usize) -> Option<Block> {
     let take = |local: &RefCell<Vec<Block>>| {

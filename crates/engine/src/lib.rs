@@ -12,6 +12,8 @@ mod completion;
 #[doc(hidden)] // only for the benches
 #[allow(unsafe_code)]
 pub mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 mod device;
 mod dtype;
 mod error;
@@ -27,6 +29,7 @@ mod share;
 mod tape;
 mod tensor;
 
+pub use cuda::MemoryUse;
 pub use device::{Bandwidths, Device};
 pub use dtype::DType;
 pub use error::EngineError;

@@ -82,6 +82,11 @@ impl Mask {
         self.scale
     }
 
+    /// The key, the threshold and the bits of the factor: a `Mask` of CUDA's kernels.
+    pub(crate) fn words(self) -> [u32; 4] {
+        [self.key.add, self.key.middle, self.threshold, self.scale.to_bits()]
+    }
+
     /// 0 or 1/(1 − p) for the element at `index`.
     #[inline(always)]
     pub(crate) fn factor(self, index: usize) -> f32 {

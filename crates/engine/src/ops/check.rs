@@ -28,6 +28,12 @@ fn number(key: u64, index: usize) -> f64 {
     ((mix(key, index as u64) >> 40) % 255) as f64 / 128.0 - 0.9921875
 }
 
+/// Every device of the check: the CPU at each level of this machine, and CUDA in the emulator, with both orders of its threads.
+pub(crate) fn devices() -> Vec<Device> {
+    let emulated = [false, true].into_iter().map_while(Device::emulated_for_tests);
+    Device::all_for_tests().into_iter().chain(emulated).collect()
+}
+
 /// The values of an op's inputs and parameters.
 pub(crate) struct Numbers {
     pub(crate) inputs: Vec<Vec<f64>>,
@@ -122,11 +128,7 @@ pub(crate) fn run(
     let mut grads = Gradients::zeros_like(&params);
     let cast = |values: &[f64], shape: &[usize], dtype: DType| -> Tensor {
         match dtype {
-            DType::BF16 => {
-                let bf16s: Vec<crate::dtype::bf16> =
-                    to_f32(values).iter().map(|x| crate::dtype::Real::from_f32(*x)).collect();
-                Tensor::host_from(&bf16s, shape)
-            }
+            DType::BF16 => device.backend().cast(&device.tensor_f32(&to_f32(values), shape), DType::BF16),
             _ => device.tensor_f32(&to_f32(values), shape),
         }
     };
@@ -196,7 +198,7 @@ fn check(
         }
         directional_derivatives.push((which, uphill, steepest));
     }
-    for device in Device::all_for_tests() {
+    for device in devices() {
         for dtype in [DType::F32, DType::BF16] {
             let context = format!("{name}, {}, {}", device.describe(), dtype.name());
             let (found, gradients) = run(&device, dtype, shapes, names, &numbers, &seed, op);

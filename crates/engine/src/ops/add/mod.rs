@@ -4,6 +4,8 @@
 
 #[allow(unsafe_code)]
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::profile::Cost;
 use crate::random::Mask;

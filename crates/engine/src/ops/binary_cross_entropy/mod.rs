@@ -4,6 +4,8 @@
 //! Backward: dz = scale (1 / (1 + exp(−z)) − t); 0 where the target is NaN.
 
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use super::LossSum;
 use crate::profile::Cost;

@@ -3,6 +3,8 @@
 //! Backward: the gradient is converted to the type of x.
 
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::profile::Cost;
 use crate::{DType, Pass, Tensor, Var};

@@ -4,6 +4,8 @@
 //! Backward: each input's gradient is its columns of dy.
 
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};

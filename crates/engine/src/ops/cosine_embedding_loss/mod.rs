@@ -6,6 +6,8 @@
 
 #[allow(unsafe_code)]
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use super::LossSum;
 use crate::profile::Cost;
@@ -33,7 +35,7 @@ pub fn cosine_embedding_loss(pass: &mut Pass<'_>, x: &Var, targets: &Tensor, sca
 mod tests {
     use super::*;
     use crate::ops::check::check_loss;
-    use crate::{DType, dtype::Real, dtype::bf16};
+    use crate::DType;
 
     #[test]
     fn cosine_embedding_loss_matches_its_oracle() {
@@ -45,12 +47,10 @@ mod tests {
                 &[&[rows, columns]],
                 &[],
                 |pass, x, _, scale| {
+                    let targets = pass.device().tensor_f32(&targets, &[rows, columns]);
                     let targets = match x[0].value().dtype() {
-                        DType::BF16 => {
-                            let targets: Vec<bf16> = targets.iter().map(|t| Real::from_f32(*t)).collect();
-                            Tensor::host_from(&targets, &[rows, columns])
-                        }
-                        _ => pass.device().tensor_f32(&targets, &[rows, columns]),
+                        DType::BF16 => pass.device().backend().cast(&targets, DType::BF16),
+                        _ => targets,
                     };
                     cosine_embedding_loss(pass, &x[0], &targets, scale)
                 },

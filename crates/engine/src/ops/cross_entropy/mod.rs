@@ -4,6 +4,8 @@
 //! Backward: dz = scale w\[label\] (softmax(z) − onehot(label)).
 
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use super::LossSum;
 use crate::profile::Cost;

@@ -5,6 +5,8 @@
 
 #[allow(unsafe_code)]
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::profile::Cost;
 use crate::{DType, Gradients, ParamId, Parameters, Pass, Tensor, Var};

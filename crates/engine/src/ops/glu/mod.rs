@@ -5,6 +5,8 @@
 
 #[allow(unsafe_code)]
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use super::linear::Activation;
 use crate::profile::Cost;

@@ -4,6 +4,8 @@
 //! Backward: dx[rows\[i\]] += dy\[i\]; other rows get zero.
 
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};

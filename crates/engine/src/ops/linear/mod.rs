@@ -5,6 +5,8 @@
 
 #[allow(unsafe_code)]
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 #[cfg(test)]
 mod int8;
 

@@ -3,6 +3,8 @@
 
 #[allow(unsafe_code)]
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::{Device, Tensor};
 

@@ -3,6 +3,8 @@
 //! Backward: dz = 2 scale (z − t).
 
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use super::LossSum;
 use crate::profile::Cost;

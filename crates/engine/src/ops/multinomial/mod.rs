@@ -6,6 +6,8 @@
 
 #[allow(unsafe_code)]
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::random::DropoutKey;
 use crate::{Device, Tensor};

@@ -4,6 +4,8 @@
 //! Backward: dx = (dy − y (y·dy)) / ‖x‖; below ε, dx = dy / ε.
 
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};

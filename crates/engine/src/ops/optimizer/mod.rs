@@ -12,6 +12,8 @@
 
 #[allow(unsafe_code)]
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::{Device, Gradients, Parameters, Share, Tensor};
 use std::borrow::Cow;

@@ -7,6 +7,8 @@
 
 #[allow(unsafe_code)]
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use super::LossSum;
 use crate::profile::Cost;
@@ -61,7 +63,7 @@ pub fn relation_kl(
 mod tests {
     use super::*;
     use crate::ops::check::check_loss;
-    use crate::{DType, dtype::Real, dtype::bf16};
+    use crate::DType;
 
     /// The last case has several blocks of rows.
     #[test]
@@ -84,12 +86,10 @@ mod tests {
                 &[&[tokens, columns[0]]],
                 &[],
                 |pass, x, _, scale| {
+                    let targets = pass.device().tensor_f32(&targets, &[tokens, columns[1]]);
                     let targets = match x[0].value().dtype() {
-                        DType::BF16 => {
-                            let targets: Vec<bf16> = targets.iter().map(|t| Real::from_f32(*t)).collect();
-                            Tensor::host_from(&targets, &[tokens, columns[1]])
-                        }
-                        _ => pass.device().tensor_f32(&targets, &[tokens, columns[1]]),
+                        DType::BF16 => pass.device().backend().cast(&targets, DType::BF16),
+                        _ => targets,
                     };
                     let ends = pass.device().tensor_i32(&ends, &[ends.len()]);
                     relation_kl(pass, &x[0], &targets, &ends, heads, scale)

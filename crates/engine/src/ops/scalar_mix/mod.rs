@@ -7,6 +7,8 @@
 //! dw_k += γ s_k (d_k − Σ_j s_j d_j).
 
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::profile::Cost;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};

@@ -5,6 +5,8 @@
 //! Backward: dz = scale (softmax over the segment's rows − onehot(label)).
 
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use super::LossSum;
 use crate::profile::Cost;

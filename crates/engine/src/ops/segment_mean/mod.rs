@@ -4,6 +4,8 @@
 //! Backward: dx\[r\] = dy\[s\] / n\[s\].
 
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::profile::Cost;
 use crate::{Pass, Tensor, Var};

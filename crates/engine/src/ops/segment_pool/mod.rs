@@ -5,6 +5,8 @@
 //! Backward: dx\[r\] = w\[r\] dy\[s\]; of the maximum, dy\[s\] at the first row that has it.
 
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::profile::Cost;
 use crate::{DType, Pass, Tensor, Var};

@@ -2,6 +2,8 @@
 
 #[allow(unsafe_code)]
 mod cpu;
+#[allow(unsafe_code)]
+mod cuda;
 
 use crate::Tensor;
 use std::ops::Range;
