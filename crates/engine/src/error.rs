@@ -51,4 +51,36 @@ pub enum EngineError {
         /// All bytes of the device.
         total: usize,
     },
+    /// One of NVIDIA's libraries is missing or cannot be opened.
+    #[error("{name} {found}: {remedy}")]
+    CudaLibrary {
+        /// The start of the library's file name.
+        name: &'static str,
+        /// What was found instead.
+        found: String,
+        /// What helps.
+        remedy: &'static str,
+    },
+    /// There is no GPU that can be used.
+    #[error("{reason}")]
+    CudaUnavailable {
+        /// Why not, and what helps.
+        reason: String,
+    },
+    /// NVRTC did not compile the kernels.
+    #[error("the kernels cannot be compiled for {architecture}: {reason}")]
+    CudaCompiler {
+        /// The architecture of the GPU, or what NVRTC was asked.
+        architecture: String,
+        /// What NVRTC says.
+        reason: String,
+    },
+    /// A GPU failed while it was working.
+    #[error("{device} failed: {reason}; results since the last checkpoint are lost, and the same command with `resume` continues from it")]
+    CudaFailed {
+        /// The device.
+        device: String,
+        /// What the driver says.
+        reason: String,
+    },
 }

@@ -3,7 +3,6 @@
 use std::alloc::Layout;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsString, c_char, c_int, c_void};
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -11,7 +10,7 @@ use libloading::{Library, Symbol};
 
 use super::driver::{Arg, DevicePtr, Driver, Grid, Operand, Product};
 use super::{Cuda, sources};
-use crate::dtype::{Real, bf16};
+use crate::dtype::{Real as _, bf16};
 use crate::{DType, Device};
 
 /// The emulator's own source.

@@ -5,10 +5,16 @@
 //! copy of the weights in bf16. Sums are f32 and have a fixed order that does not depend on the card.
 
 mod buffer;
+#[cfg(target_os = "linux")]
+mod compile;
 mod driver;
 #[cfg(test)]
 mod emulator;
+#[cfg(target_os = "linux")]
+mod libraries;
 mod memory;
+#[cfg(target_os = "linux")]
+mod nvidia;
 mod sources;
 mod sums;
 

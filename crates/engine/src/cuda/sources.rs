@@ -60,7 +60,6 @@ pub(super) fn program() -> String {
 }
 
 /// The instances of kernel templates: the name of the instance, and the expression that names it in C++.
-#[allow(dead_code)]
 pub(super) fn instances() -> Vec<(String, String)> {
     let mut instances = Vec::new();
     for source in HEADERS.iter().chain(KERNELS) {

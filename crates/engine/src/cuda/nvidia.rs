@@ -1,0 +1,479 @@
+//! The driver of a real GPU: CUDA's driver interface and cuBLASLt, both loaded at run time.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cudarc::cublaslt::{result as cublas, sys as cublas_sys};
+use cudarc::driver::{result as cuda, sys};
+
+use super::driver::{Arg, DevicePtr, Driver, Grid, Operand, Product, raise};
+use super::{Cuda, compile, libraries};
+use crate::{DType, Device, EngineError};
+
+/// Bytes that cuBLASLt may use while it multiplies: its recommendation for Hopper.
+const WORKSPACE: usize = 32 << 20;
+/// Kernels get more dynamic shared memory only if they ask for it.
+const SHARED_BY_DEFAULT: u32 = 48 << 10;
+/// CUDA 12.8, the first driver with all functions that cudarc calls.
+const MIN_DRIVER: i32 = 12_080;
+
+/// One card, with one stream of work.
+pub(crate) struct Nvidia {
+    ordinal: i32,
+    name: String,
+    context: sys::CUcontext,
+    device: sys::CUdevice,
+    stream: sys::CUstream,
+    module: sys::CUmodule,
+    symbols: HashMap<String, String>,
+    functions: Mutex<HashMap<String, Function>>,
+    blas: cublas_sys::cublasLtHandle_t,
+    workspace: DevicePtr,
+    plans: Mutex<HashMap<Shape, Plan>>,
+}
+
+// SAFETY: CUDA's handles may be used by any thread to which their context is current; each call makes it current.
+unsafe impl Send for Nvidia {}
+// SAFETY: the driver's functions and cuBLASLt's may be called by several threads; maps have locks.
+unsafe impl Sync for Nvidia {}
+
+#[derive(Clone, Copy)]
+struct Function {
+    handle: sys::CUfunction,
+    /// Dynamic shared memory that it may use.
+    shared: u32,
+}
+
+/// What decides which of cuBLASLt's algorithms multiplies.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Shape {
+    sizes: [usize; 3],
+    strides: [usize; 3],
+    transposed: [bool; 2],
+    dtypes: [cublas_sys::cudaDataType; 2],
+    has_bias: bool,
+    /// The alignment of each matrix in bytes, up to 256.
+    alignments: [u32; 4],
+}
+
+/// An algorithm for a shape, with its descriptors, which are kept as long as the process.
+#[derive(Clone, Copy)]
+struct Plan {
+    description: cublas_sys::cublasLtMatmulDesc_t,
+    /// Of the left operand, the right one, and the result.
+    layouts: [cublas_sys::cublasLtMatrixLayout_t; 3],
+    algorithm: cublas_sys::cublasLtMatmulAlgo_t,
+}
+
+impl Device {
+    /// GPU number `ordinal`.
+    ///
+    /// # Errors
+    /// There is no such GPU, it is too old, or one of NVIDIA's libraries is missing or too old. The message says what helps.
+    pub fn cuda(ordinal: usize) -> Result<Device, EngineError> {
+        Ok(Device::new(Cuda::new(Arc::new(Nvidia::open(ordinal)?))))
+    }
+
+    /// What is needed for GPUs, with where it was found or why it was not; then each GPU.
+    pub fn cuda_report() -> Vec<(String, Result<String, String>)> {
+        let mut report: Vec<(String, Result<String, String>)> =
+            libraries::report().into_iter().map(|(name, found)| (name.to_owned(), found)).collect();
+        match count() {
+            Ok(count) => report.extend((0..count).map(|ordinal| {
+                (format!("cuda:{ordinal}"), properties(ordinal).map(|card| card.describe()).map_err(|error| error.to_string()))
+            })),
+            Err(error) => report.push(("cuda".to_owned(), Err(error.to_string()))),
+        }
+        report
+    }
+}
+
+/// A card before it is opened.
+struct Card {
+    device: sys::CUdevice,
+    name: String,
+    capability: (i32, i32),
+    memory: usize,
+}
+
+impl Card {
+    fn describe(&self) -> String {
+        let (major, minor) = self.capability;
+        format!("{}, compute capability {major}.{minor}, {} MB", self.name, self.memory >> 20)
+    }
+
+    /// The architecture to compile for. `a` admits the instructions that only this one has.
+    fn architecture(&self) -> String {
+        match self.capability {
+            (9, 0) => "sm_90a".to_owned(),
+            (major, minor) => format!("sm_{major}{minor}"),
+        }
+    }
+}
+
+/// The number of GPUs.
+fn count() -> Result<usize, EngineError> {
+    libraries::open_driver()?;
+    let failed = |call: &str, error: cuda::DriverError| EngineError::CudaUnavailable { reason: reason(call, error) };
+    cuda::init().map_err(|error| failed("cuInit", error))?;
+    let mut version = 0;
+    // SAFETY: valid for writes.
+    unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(|error| failed("cuDriverGetVersion", error))?;
+    if version < MIN_DRIVER {
+        let reason = format!(
+            "NVIDIA's driver supports CUDA {}.{}, and 12.8 is needed; install driver 570 or later",
+            version / 1000,
+            version % 1000 / 10
+        );
+        return Err(EngineError::CudaUnavailable { reason });
+    }
+    let count = cuda::device::get_count().map_err(|error| failed("cuDeviceGetCount", error))?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
+fn properties(ordinal: usize) -> Result<Card, EngineError> {
+    use sys::CUdevice_attribute_enum as Attribute;
+    let failed = |error: cuda::DriverError| EngineError::CudaUnavailable { reason: reason("the properties of the GPU", error) };
+    let device = cuda::device::get(ordinal as i32).map_err(failed)?;
+    // SAFETY: the device is valid.
+    unsafe {
+        let attribute = |which| cuda::device::get_attribute(device, which).map_err(failed);
+        Ok(Card {
+            device,
+            name: cuda::device::get_name(device).map_err(failed)?,
+            capability: (
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+                attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+            ),
+            memory: cuda::device::total_mem(device).map_err(failed)?,
+        })
+    }
+}
+
+/// A failure in the driver's words.
+fn reason(call: &str, error: cuda::DriverError) -> String {
+    let text = error.error_string().map(|text| text.to_string_lossy().into_owned());
+    format!("{call}: {}", text.unwrap_or_else(|_| format!("{:?}", error.0)))
+}
+
+impl Nvidia {
+    fn open(ordinal: usize) -> Result<Nvidia, EngineError> {
+        let count = count()?;
+        if ordinal >= count {
+            let reason = match count {
+                0 => "this machine has no NVIDIA GPU (or CUDA_VISIBLE_DEVICES hides it)".to_owned(),
+                _ => format!("there is no GPU {ordinal}: this machine has {count}, numbered from 0"),
+            };
+            return Err(EngineError::CudaUnavailable { reason });
+        }
+        let card = properties(ordinal)?;
+        if card.capability < (8, 0) {
+            let reason = format!("{}: compute capability 8.0 (Ampere) or later is needed for bf16", card.describe());
+            return Err(EngineError::CudaUnavailable { reason });
+        }
+        libraries::open_cublas_lt()?;
+        let cubin = compile::cubin(&card.architecture())?;
+        let failed =
+            |call: &str, error: cuda::DriverError| EngineError::CudaUnavailable { reason: format!("{}: {}", card.name, reason(call, error)) };
+        // SAFETY: the device is valid; the context is current for what follows; the image is a cubin.
+        unsafe {
+            let context = cuda::primary_ctx::retain(card.device).map_err(|error| failed("cuDevicePrimaryCtxRetain", error))?;
+            cuda::ctx::set_current(context).map_err(|error| failed("cuCtxSetCurrent", error))?;
+            let stream = cuda::stream::create(cuda::stream::StreamKind::NonBlocking)
+                .map_err(|error| failed("cuStreamCreate", error))?;
+            let module = cuda::module::load_data(cubin.image.as_ptr().cast::<c_void>())
+                .map_err(|error| failed("cuModuleLoadData", error))?;
+            let workspace = cuda::malloc_sync(WORKSPACE).map_err(|error| failed("cuMemAlloc", error))?;
+            let blas = cublas::create_handle()
+                .map_err(|error| EngineError::CudaUnavailable { reason: format!("cublasLtCreate: {:?}", error.0) })?;
+            Ok(Nvidia {
+                ordinal: ordinal as i32,
+                name: card.name.clone(),
+                context,
+                device: card.device,
+                stream,
+                module,
+                symbols: cubin.symbols,
+                functions: Mutex::default(),
+                blas,
+                workspace: DevicePtr(workspace),
+                plans: Mutex::default(),
+            })
+        }
+    }
+
+    /// Makes this card current to the thread.
+    fn enter(&self) {
+        // SAFETY: the context is valid as long as `self`.
+        let entered = unsafe { cuda::ctx::set_current(self.context) };
+        self.check("cuCtxSetCurrent", entered);
+    }
+
+    fn check<T>(&self, call: &str, result: Result<T, cuda::DriverError>) -> T {
+        result.unwrap_or_else(|error| self.fail(reason(call, error)))
+    }
+
+    fn check_blas<T>(&self, call: &str, result: Result<T, cublas::CublasError>) -> T {
+        result.unwrap_or_else(|error| self.fail(format!("{call}: {:?}", error.0)))
+    }
+
+    fn fail(&self, reason: String) -> ! {
+        raise(EngineError::CudaFailed { device: self.describe(), reason })
+    }
+
+    fn function(&self, kernel: &str, shared: u32) -> sys::CUfunction {
+        let mut functions = lock(&self.functions);
+        let mut function = match functions.get(kernel) {
+            Some(function) => *function,
+            None => {
+                let symbol = self.symbols.get(kernel).map_or(kernel, String::as_str);
+                let symbol = CString::new(symbol).expect("a symbol without NUL");
+                // SAFETY: the module is valid as long as `self`.
+                let handle = self.check(kernel, unsafe { cuda::module::get_function(self.module, symbol) });
+                Function { handle, shared: SHARED_BY_DEFAULT }
+            }
+        };
+        if function.shared < shared {
+            let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is valid.
+            self.check(kernel, unsafe { cuda::function::set_function_attribute(function.handle, attribute, shared as i32) });
+            function.shared = shared;
+        }
+        functions.insert(kernel.to_owned(), function);
+        function.handle
+    }
+
+    /// The algorithm for a product: the first of cuBLASLt's heuristic, which depends only on the shape, so that runs repeat bit by bit.
+    fn plan(&self, shape: Shape) -> Plan {
+        if let Some(plan) = lock(&self.plans).get(&shape) {
+            return *plan;
+        }
+        // SAFETY: all descriptors are new and valid.
+        let plan = unsafe { self.new_plan(shape) };
+        *lock(&self.plans).entry(shape).or_insert(plan)
+    }
+
+    /// # Safety
+    /// cuBLASLt's library is open.
+    unsafe fn new_plan(&self, shape: Shape) -> Plan {
+        use cublas_sys::cublasLtMatmulDescAttributes_t as Attribute;
+        use cublas_sys::cublasLtMatmulPreferenceAttributes_t as Preference;
+        let [rows, columns, inner] = shape.sizes;
+        let [operand, result] = shape.dtypes;
+        let f32_type = cublas_sys::cudaDataType::CUDA_R_32F;
+        // SAFETY: each attribute is given with its size.
+        unsafe {
+            let compute = cublas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+            let description = self.check_blas("cublasLtMatmulDescCreate", cublas::create_matmul_desc(compute, f32_type));
+            let set = |attribute, value: *const c_void, size| {
+                let set = cublas::set_matmul_desc_attribute(description, attribute, value, size);
+                self.check_blas("cublasLtMatmulDescSetAttribute", set);
+            };
+            // cuBLASLt's matrices are in column-major order: what it sees is Cᵀ = Bᵀ Aᵀ.
+            // CUBLAS_OP_N or CUBLAS_OP_T.
+            let operation = |transposed: bool| i32::from(transposed);
+            let [a_transposed, b_transposed] = shape.transposed;
+            let (left, right) = (operation(b_transposed), operation(a_transposed));
+            set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, (&raw const left).cast(), size_of_val(&left));
+            set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, (&raw const right).cast(), size_of_val(&right));
+            if shape.has_bias {
+                let epilogue = cublas_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
+                set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, (&raw const epilogue).cast(), size_of_val(&epilogue));
+            }
+            let layout = |dtype, stored_rows: usize, stored_columns: usize, stride: usize| {
+                let layout = cublas::create_matrix_layout(dtype, stored_rows as u64, stored_columns as u64, stride as i64);
+                self.check_blas("cublasLtMatrixLayoutCreate", layout)
+            };
+            // The columns of a matrix in row-major order are the rows of one in column-major order.
+            let [a_stride, b_stride, c_stride] = shape.strides;
+            let (left_rows, left_columns) = if b_transposed { (inner, columns) } else { (columns, inner) };
+            let (right_rows, right_columns) = if a_transposed { (rows, inner) } else { (inner, rows) };
+            let layouts = [
+                layout(operand, left_rows, left_columns, b_stride),
+                layout(operand, right_rows, right_columns, a_stride),
+                layout(result, columns, rows, c_stride),
+            ];
+            let preference = self.check_blas("cublasLtMatmulPreferenceCreate", cublas::create_matmul_pref());
+            let prefer = |attribute, value: *const c_void, size| {
+                let set = cublas::set_matmul_pref_attribute(preference, attribute, value, size);
+                self.check_blas("cublasLtMatmulPreferenceSetAttribute", set);
+            };
+            let workspace = WORKSPACE;
+            prefer(
+                Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                (&raw const workspace).cast(),
+                size_of_val(&workspace),
+            );
+            let [a, b, addend, c] = shape.alignments;
+            for (attribute, alignment) in [
+                (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, b),
+                (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, a),
+                (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, addend),
+                (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, c),
+            ] {
+                prefer(attribute, (&raw const alignment).cast(), size_of_val(&alignment));
+            }
+            let [left, right, out] = layouts;
+            let found = cublas::get_matmul_algo_heuristic(self.blas, description, left, right, out, out, preference);
+            let found = self.check_blas(&format!("cublasLtMatmulAlgoGetHeuristic for {rows}×{columns}×{inner}"), found);
+            let _ = cublas::destroy_matmul_pref(preference);
+            Plan { description, layouts, algorithm: found.algo }
+        }
+    }
+}
+
+impl Driver for Nvidia {
+    fn describe(&self) -> String {
+        format!("cuda:{}, {}", self.ordinal, self.name)
+    }
+
+    fn allocate(&self, bytes: usize) -> Option<DevicePtr> {
+        self.enter();
+        // SAFETY: the caller initialises the memory.
+        match unsafe { cuda::malloc_sync(bytes) } {
+            Ok(at) => Some(DevicePtr(at)),
+            Err(cuda::DriverError(sys::cudaError_enum::CUDA_ERROR_OUT_OF_MEMORY)) => None,
+            Err(error) => self.fail(reason("cuMemAlloc", error)),
+        }
+    }
+
+    fn memory(&self) -> (usize, usize) {
+        self.enter();
+        cuda::mem_get_info().unwrap_or_default()
+    }
+
+    unsafe fn free(&self, at: DevicePtr) {
+        // After a failure, nothing can be freed any more, and this may run while the failure is reported.
+        // SAFETY: the caller's; work that still uses the block ends before it is freed.
+        unsafe {
+            let _ = cuda::ctx::set_current(self.context);
+            let _ = cuda::stream::synchronize(self.stream);
+            let _ = cuda::free_sync(at.0);
+        }
+    }
+
+    unsafe fn upload(&self, to: DevicePtr, from: &[u8]) {
+        self.enter();
+        // SAFETY: the caller's. From memory that is not pinned, the driver has copied everything when it returns.
+        self.check("cuMemcpyHtoDAsync", unsafe { cuda::memcpy_htod_async(to.0, from, self.stream) });
+    }
+
+    unsafe fn download(&self, from: DevicePtr, to: &mut [u8]) {
+        self.enter();
+        // SAFETY: the caller's; the copy has ended before this returns.
+        unsafe {
+            self.check("cuMemcpyDtoHAsync", cuda::memcpy_dtoh_async(to, from.0, self.stream));
+            self.check("cuStreamSynchronize", cuda::stream::synchronize(self.stream));
+        }
+    }
+
+    unsafe fn copy(&self, to: DevicePtr, from: DevicePtr, bytes: usize) {
+        self.enter();
+        // SAFETY: the caller's.
+        self.check("cuMemcpyDtoDAsync", unsafe { cuda::memcpy_dtod_async(to.0, from.0, bytes, self.stream) });
+    }
+
+    unsafe fn zero(&self, at: DevicePtr, bytes: usize) {
+        self.enter();
+        // SAFETY: the caller's.
+        self.check("cuMemsetD8Async", unsafe { cuda::memset_d8_async(at.0, 0, bytes, self.stream) });
+    }
+
+    unsafe fn launch(&self, kernel: &str, grid: Grid, args: &mut [Arg]) {
+        self.enter();
+        let function = self.function(kernel, grid.shared);
+        let mut pointers: Vec<*mut c_void> = args.iter_mut().map(Arg::as_mut_ptr).collect();
+        let [x, y, z] = grid.blocks;
+        // SAFETY: the caller's.
+        let launched = unsafe {
+            cuda::launch_kernel(function, (x, y, z), (grid.threads, 1, 1), grid.shared, self.stream, &mut pointers)
+        };
+        self.check(kernel, launched);
+    }
+
+    unsafe fn product(&self, product: &Product) {
+        self.enter();
+        let Product { rows, columns, inner, a, b, c, addend, bias } = *product;
+        let alignment = |at: DevicePtr| 1 << at.0.trailing_zeros().min(8);
+        let c_read = addend.unwrap_or(c.at);
+        assert_eq!(a.dtype, b.dtype, "a product of two types");
+        let plan = self.plan(Shape {
+            sizes: [rows, columns, inner],
+            strides: [a.stride, b.stride, c.stride],
+            transposed: [a.transposed, b.transposed],
+            dtypes: [data_type(a), data_type(c)],
+            has_bias: bias.is_some(),
+            alignments: [alignment(a.at), alignment(b.at), alignment(c_read), alignment(c.at)],
+        });
+        let (alpha, beta) = (1f32, if addend.is_some() { 1f32 } else { 0.0 });
+        // The descriptor has the address of the bias: one product of a shape at a time.
+        let _one_at_a_time = lock(&self.plans);
+        // SAFETY: the caller's; the descriptors are valid as long as the process.
+        unsafe {
+            if let Some(bias) = bias {
+                let attribute = cublas_sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
+                let set = cublas::set_matmul_desc_attribute(
+                    plan.description,
+                    attribute,
+                    (&raw const bias).cast(),
+                    size_of::<DevicePtr>(),
+                );
+                self.check_blas("cublasLtMatmulDescSetAttribute", set);
+            }
+            let [left, right, out] = plan.layouts;
+            let multiplied = cublas::matmul(
+                self.blas,
+                plan.description,
+                (&raw const alpha).cast(),
+                (&raw const beta).cast(),
+                b.at.0 as *const c_void,
+                left,
+                a.at.0 as *const c_void,
+                right,
+                c_read.0 as *const c_void,
+                out,
+                c.at.0 as *mut c_void,
+                out,
+                &plan.algorithm,
+                self.workspace.0 as *mut c_void,
+                WORKSPACE,
+                self.stream.cast(),
+            );
+            self.check_blas(&format!("cublasLtMatmul of {rows}×{columns}×{inner}"), multiplied);
+        }
+    }
+
+    fn synchronize(&self) {
+        self.enter();
+        // SAFETY: the stream is valid as long as `self`.
+        self.check("cuStreamSynchronize", unsafe { cuda::stream::synchronize(self.stream) });
+    }
+}
+
+impl Drop for Nvidia {
+    fn drop(&mut self) {
+        // SAFETY: nothing uses the card any more. Failures cannot be reported here.
+        unsafe {
+            let _ = cuda::ctx::set_current(self.context);
+            let _ = cuda::stream::synchronize(self.stream);
+            let _ = cublas::destroy_handle(self.blas);
+            let _ = cuda::free_sync(self.workspace.0);
+            let _ = cuda::module::unload(self.module);
+            let _ = cuda::stream::destroy(self.stream);
+            let _ = cuda::primary_ctx::release(self.device);
+        }
+    }
+}
+
+fn data_type(operand: Operand) -> cublas_sys::cudaDataType {
+    match operand.dtype {
+        DType::BF16 => cublas_sys::cudaDataType::CUDA_R_16BF,
+        DType::F32 => cublas_sys::cudaDataType::CUDA_R_32F,
+        DType::I32 => panic!("a product of integers"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
