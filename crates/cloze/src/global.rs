@@ -1,5 +1,7 @@
 //! The global options.
 
+use cloze_engine::DeviceChoice;
+
 use crate::terminal::ColorChoice;
 
 /// Heading of these options in the help.
@@ -11,6 +13,10 @@ pub struct GlobalOptions {
     /// Compute threads [default: all cores this process may use]
     #[arg(long, global = true, value_name = "N", value_parser = crate::values::threads, help_heading = GLOBAL)]
     pub threads: Option<usize>,
+
+    /// Device that computes: auto, cpu, cuda, or cuda:1 for the second GPU; auto is the first GPU if it can be used [default: cpu]
+    #[arg(long, global = true, value_name = "DEVICE", help_heading = GLOBAL)]
+    pub device: Option<DeviceChoice>,
 
     /// When to use colours
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t, help_heading = GLOBAL)]

@@ -21,12 +21,13 @@ mod terminal;
 mod values;
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use cloze_engine::Device;
+use cloze_engine::{Device, EngineError};
 
 use commands::Command;
 use failure::{INTERRUPTED, UsageError, is_interrupt};
@@ -98,6 +99,8 @@ const ENVIRONMENT: &str = "\
 Environment:
   CLOZE_CPU        instruction set: amx, avx512bf16, avx512, avx2, neon or
                    portable [default: the fastest on this machine]
+  CLOZE_CUDA       folder of NVIDIA's libraries, if they are in none of the
+                   usual places
   CLOZE_MPI        path of the MPI library, if several are installed
   CLOZE_PATIENCE   seconds that a rank of a job waits for the others
                    [default: 600]
@@ -127,13 +130,14 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return show(&error, &Terminal::detect(color, Verbosity::Normal, None)),
     };
-    let GlobalOptions { threads, color, verbose, quiet } = arguments.global;
+    let GlobalOptions { threads, device, color, verbose, quiet } = arguments.global;
     let verbosity = match (quiet || !ranks::is_root(), verbose) {
         (true, _) => Verbosity::Quiet,
         (false, true) => Verbosity::Verbose,
         (false, false) => Verbosity::Normal,
     };
     let mut terminal = Terminal::detect(color, verbosity, threads);
+    terminal.device = device;
     if let Err(error) =
         ranks::start(arguments.command.supports_ranks(), |line| output::write_stderr(format_args!("error: {line}")))
     {
@@ -146,7 +150,7 @@ fn main() -> ExitCode {
     }
     let handlers = interrupt::watch(arguments.command.interrupt_message(), arguments.command.reloads())
         .map_err(anyhow::Error::from);
-    let outcome = handlers.and_then(|()| arguments.command.run(command(), &terminal)).and_then(|code| {
+    let outcome = handlers.and_then(|()| run(arguments.command, &terminal)).and_then(|code| {
         // Writes what is still buffered.
         output::stdout().flush()?;
         ranks::finish();
@@ -156,6 +160,16 @@ fn main() -> ExitCode {
         format::peak_memory().map_or_else(String::new, |peak| format!(", peak memory {}", format::bytes(peak)));
     terminal.detail(&format!("{}{memory}", format::duration(start.elapsed().as_secs_f64())));
     outcome.unwrap_or_else(|error| fail(&error, &terminal))
+}
+
+/// Runs a command. A GPU that fails ends the work by unwinding: here it becomes an error.
+fn run(selected: Command, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+    catch_unwind(AssertUnwindSafe(|| selected.run(command(), terminal))).unwrap_or_else(|payload| {
+        match payload.downcast::<EngineError>() {
+            Ok(error) => Err((*error).into()),
+            Err(payload) => resume_unwind(payload),
+        }
+    })
 }
 
 /// Prints the help text or the parser's error.

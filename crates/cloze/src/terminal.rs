@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
+use cloze_engine::{Device, DeviceChoice, EngineError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::format;
@@ -85,6 +86,8 @@ pub struct Terminal {
     pub colour: bool,
     /// `--threads`.
     pub threads: Option<usize>,
+    /// `--device`, if it was given.
+    pub device: Option<DeviceChoice>,
     verbosity: Verbosity,
     bars: bool,
     error_colour: bool,
@@ -98,10 +101,34 @@ impl Terminal {
         Terminal {
             colour: color.applies(output_is_terminal, variable),
             threads,
+            device: None,
             verbosity,
             bars: is_terminal && verbosity > Verbosity::Quiet,
             error_colour: color.applies(is_terminal, variable),
         }
+    }
+
+    /// The device of `--device`: the CPU by default. If `auto` finds no GPU, says why.
+    pub fn open_device(&self) -> Result<Device, EngineError> {
+        match self.device.unwrap_or_default().gpu()? {
+            (Some(gpu), _) => {
+                self.note(&gpu.describe());
+                Ok(gpu)
+            }
+            (None, reason) => {
+                if let Some(reason) = reason {
+                    self.note(&format!("no GPU is used: {reason}"));
+                }
+                Device::cpu(self.threads)
+            }
+        }
+    }
+
+    /// The options of the device as they were given, for a command that continues this one.
+    pub fn as_typed(&self) -> String {
+        let threads = self.threads.map_or_else(String::new, |threads| format!(" --threads {threads}"));
+        let device = self.device.map_or_else(String::new, |device| format!(" --device {device}"));
+        threads + &device
     }
 
     /// The same terminal without progress and notes.

@@ -2,7 +2,7 @@
 //! constructors to [`Device`].
 
 use crate::ops;
-use crate::{DType, Tensor};
+use crate::{DType, MemoryUse, Tensor};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub struct Bandwidths {
     /// From the cores' L2 caches.
     pub l2: f64,
-    /// From the L3 cache, or the next memory beyond L2.
+    /// From the L3 cache, or the next memory beyond L2: on a GPU, its memory.
     pub l3: f64,
     /// From main memory.
     pub dram: f64,
@@ -35,6 +35,10 @@ pub(crate) trait BackendInfo: Send + Sync {
     fn int8_peak(&self) -> f64;
     /// The measured read bandwidth of the caches and of memory.
     fn bandwidths(&self) -> Bandwidths;
+    /// Waits until all work has ended.
+    fn synchronize(&self);
+    /// The memory of a device that has its own.
+    fn memory_use(&self) -> Option<MemoryUse>;
 }
 
 /// What a backend has computed from weights that do not change, for example packed matrices. Opaque outside the
@@ -140,6 +144,16 @@ impl Device {
     /// addition). Each call measures for about 50 ms.
     pub fn int8_peak(&self) -> f64 {
         self.backend.int8_peak()
+    }
+
+    /// Waits until all work has ended, for measurements. A CPU works while it is called, so there is nothing to wait for.
+    pub fn synchronize(&self) {
+        self.backend.synchronize();
+    }
+
+    /// The use of a GPU's memory by this device; `None` for a CPU.
+    pub fn memory_use(&self) -> Option<MemoryUse> {
+        self.backend.memory_use()
     }
 
     /// The measured read bandwidth of L2, L3 and memory, all threads together. Each call measures for about a second.

@@ -83,4 +83,10 @@ pub enum EngineError {
         /// What the driver says.
         reason: String,
     },
+    /// A name that is not a device.
+    #[error("device {found}: expected auto, cpu, cuda, or cuda:1 for the second GPU")]
+    UnknownDevice {
+        /// The name found.
+        found: String,
+    },
 }

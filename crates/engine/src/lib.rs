@@ -15,6 +15,7 @@ pub mod cpu;
 #[allow(unsafe_code)]
 mod cuda;
 mod device;
+mod device_choice;
 mod dtype;
 mod error;
 mod gradient_sums;
@@ -31,6 +32,7 @@ mod tensor;
 
 pub use cuda::MemoryUse;
 pub use device::{Bandwidths, Device};
+pub use device_choice::DeviceChoice;
 pub use dtype::DType;
 pub use error::EngineError;
 pub use gradient_sums::GradientSums;

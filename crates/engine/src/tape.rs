@@ -269,6 +269,7 @@ impl<'a> Pass<'a> {
     /// Ends an op in the profile, if the pass is profiled.
     pub(crate) fn lap(&mut self, op: Label) {
         if let Some(stopwatch) = &mut self.stopwatch {
+            self.device.synchronize();
             op.end(stopwatch, "");
         }
     }
@@ -327,6 +328,7 @@ impl<'a> Pass<'a> {
         for Step { label, uses, rule } in steps.into_iter().rev() {
             rule(&mut backward);
             if let Some(stopwatch) = &mut backward.stopwatch {
+                backward.device.synchronize();
                 label.end(stopwatch, " back");
             }
             if let Some(completion) = &mut backward.completion {

@@ -1,19 +1,27 @@
 //! The device of a run. Nothing else in this crate creates a device: callers pass one.
 
 use cloze_comm::Communicator;
-use cloze_engine::{Device, EngineError};
+use cloze_engine::{Device, DeviceChoice, EngineError};
 
-/// A device with the instruction set `requested`; otherwise with `previous`, that of a run to resume, if this machine
+/// [`Device::instruction_set`] of a GPU.
+pub const CUDA: &str = "cuda";
+
+/// The device of `choice`. A CPU has the instruction set `requested`; otherwise with `previous`, that of a run to resume, if this machine
 /// has it; otherwise with the fastest one. `CLOZE_CPU` has precedence over all.
 ///
 /// # Errors
-/// A requested instruction set that is unknown or not available on this machine; a number of threads out of range.
+/// A GPU that cannot be used; a requested instruction set that is unknown or not available on this machine; a number of threads out of
+/// range.
 pub fn run_device(
+    choice: DeviceChoice,
     threads: Option<usize>,
     requested: Option<&str>,
     previous: Option<&str>,
 ) -> Result<Device, EngineError> {
-    match (requested, previous) {
+    if let (Some(gpu), _) = choice.gpu()? {
+        return Ok(gpu);
+    }
+    match (requested, previous.filter(|name| *name != CUDA)) {
         (Some(name), _) => Device::cpu_at(threads, name),
         (None, Some(name)) => match Device::cpu_at(threads, name) {
             Err(EngineError::UnavailableLevel { .. }) => Device::cpu(threads),
@@ -27,7 +35,7 @@ pub fn run_device(
 /// results depend on it.
 ///
 /// # Errors
-/// Those of `of_root`; a machine that lacks the instruction set.
+/// Those of `of_root`; a machine that lacks the instruction set; several ranks on GPUs.
 pub fn device_of_ranks<E: From<EngineError>>(
     ranks: &Communicator,
     threads: Option<usize>,
@@ -35,6 +43,10 @@ pub fn device_of_ranks<E: From<EngineError>>(
 ) -> Result<Device, E> {
     if ranks.is_root() {
         let device = of_root()?;
+        if ranks.size() > 1 && device.instruction_set() == CUDA {
+            let reason = "several ranks compute on CPUs only; use one rank for a GPU".to_owned();
+            return Err(EngineError::CudaUnavailable { reason }.into());
+        }
         ranks.broadcast(device.instruction_set().as_bytes().to_vec());
         return Ok(device);
     }

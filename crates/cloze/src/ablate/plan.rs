@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use cloze_engine::DeviceChoice;
 use cloze_text::Tokenizer;
 use cloze_train::Recipe;
 use cloze_train::pretrain::{TextOfRun, text_of_run};
@@ -67,6 +68,8 @@ pub struct Options<'a> {
     /// Overrides of every recipe.
     pub set: Vec<String>,
     pub threads: Option<usize>,
+    /// The device of every run.
+    pub device: DeviceChoice,
     /// Finds the model from which a recipe starts, and the teacher.
     pub find_model: &'a dyn Fn(&Path) -> Result<PathBuf>,
 }
@@ -170,7 +173,7 @@ impl<'a> PreparedRow<'a> {
             overrides.push(format!("steps={steps}"));
             recipe = Recipe::open(Path::new(&row.recipe), &overrides).with_context(named)?;
         }
-        recipe.threads = options.threads;
+        (recipe.threads, recipe.device) = (options.threads, options.device);
         for model in [&mut recipe.model.init, &mut recipe.objective.teacher].into_iter().flatten() {
             *model = (options.find_model)(model)?;
         }
@@ -233,6 +236,7 @@ impl Run {
 fn what_matters(recipe: &Recipe) -> Recipe {
     let mut recipe = recipe.clone();
     (recipe.data, recipe.threads, recipe.recompute) = (PathBuf::new(), None, false);
+    recipe.device = DeviceChoice::Cpu;
     (recipe.eval, recipe.checkpoint, recipe.log) = (Eval::default(), CheckpointSection::default(), Log::default());
     (recipe.precision, recipe.instruction_set) = (Precision::Auto, None);
     recipe

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use cloze_engine::Device;
 use cloze_hub::Contents;
 use serde_json::json;
 
@@ -155,12 +154,13 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         rows: arguments.rows.clone(),
         set: arguments.overrides.clone(),
         threads: terminal.threads,
+        device: terminal.device.unwrap_or_default(),
         find_model: &|init| arguments.hub.find(init, Contents::Model, terminal),
     };
     let plan = Plan::new(study, &options)?;
     plan.notes.iter().for_each(|note| terminal.note(note));
     let pairs = arguments.blimp.as_deref().map(|file| Pairs::read(file, arguments.blimp_pairs)).transpose()?;
-    let device = &Device::cpu(terminal.threads)?;
+    let device = &terminal.open_device()?;
     let ranks = ranks::current();
     if !ranks.is_single() && arguments.dry_run {
         return Err(usage("--dry-run runs in one process"));

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::builder::{PathBufValueParser, TypedValueParser};
-use cloze_engine::Device;
 use cloze_tasks::datasets::format::{FORMATS, Format, display_name};
 use cloze_tasks::embed::prompts::{Prompt, Purpose};
 use cloze_tasks::embed::search::Similarity;
@@ -257,7 +256,7 @@ impl VectorArguments {
         options.max_len = self.max_len;
         options.special_tokens = self.special_tokens.given();
         let model = self.model.find_with_pooling(terminal)?;
-        let device = Device::cpu(terminal.threads)?;
+        let device = terminal.open_device()?;
         let precision = resolve(self.precision, &device, terminal);
         let embedder = Embedder::open(&model, device, precision, &options)?;
         let of_prompts = purposes.iter().filter_map(|&purpose| embedder.prompt_note(purpose));

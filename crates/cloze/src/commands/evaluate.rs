@@ -14,7 +14,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use cloze_data::masking::MaskingUnit;
-use cloze_engine::Device;
 use cloze_train::evaluate::{EvaluateOptions, Evaluation, evaluate_folder};
 use cloze_train::recipe::Precision;
 use cloze_train::run::LossFigure;
@@ -125,7 +124,7 @@ pub fn run(arguments: Arguments, terminal: &Terminal) -> Result<()> {
 /// Evaluates a pre-trained model.
 fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find(terminal)?;
-    let device = Device::cpu(terminal.threads)?;
+    let device = terminal.open_device()?;
     let mut options = EvaluateOptions::default();
     options.seq_len = arguments.seq_len;
     options.batch_sequences = arguments.batch;

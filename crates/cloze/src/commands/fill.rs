@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use cloze_engine::Device;
 use cloze_tasks::datasets::format::display_name;
 use cloze_tasks::inference::Precision;
 use cloze_tasks::inference::fill::{Candidate, Filler};
@@ -56,7 +55,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let model = arguments.model.find(terminal)?;
-    let device = Device::cpu(terminal.threads)?;
+    let device = terminal.open_device()?;
     let precision = resolve(arguments.precision, &device, terminal);
     let mut pretrained = Pretrained::open(&model, device, precision)?;
     if let Some(reading) = arguments.special_tokens.given() {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::builder::{PathBufValueParser, TypedValueParser};
-use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_tasks::datasets::format::{FORMATS, Format};
 use cloze_tasks::datasets::table::Column;
@@ -247,7 +246,7 @@ struct Rescorer {
 impl Rescorer {
     fn open(named: &Path, arguments: &Arguments, terminal: &Terminal) -> Result<Rescorer> {
         let dir = HubArguments::default().find(named, Contents::Vectors, terminal)?;
-        let device = Device::cpu(terminal.threads)?;
+        let device = terminal.open_device()?;
         let mut options = rerank::Options::default();
         options.max_len = arguments.rescore_max_len;
         // Its option is not the `max_len` of the vectors.

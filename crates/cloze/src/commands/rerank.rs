@@ -4,7 +4,6 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use cloze_engine::Device;
 use cloze_tasks::TaskError;
 use cloze_tasks::datasets::format::{FORMATS, Format, display_name};
 use cloze_tasks::embed::modules::Activation;
@@ -124,7 +123,7 @@ impl CrossEncoderArguments {
     /// Opens the model, which must have one output.
     pub fn open(&self, terminal: &Terminal) -> Result<CrossEncoder> {
         let model = self.model.find_with_pooling(terminal)?;
-        let device = Device::cpu(terminal.threads)?;
+        let device = terminal.open_device()?;
         let precision = resolve(self.precision, &device, terminal);
         let mut options = Options::default();
         options.max_len = self.max_len;

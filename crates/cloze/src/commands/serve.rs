@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_serve::runs::RunSource;
 use cloze_serve::{ConfigFile, Control, Opening, Settings, Spec};
@@ -128,7 +127,7 @@ struct Named {
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let settings = settings(arguments)?;
-    let device = Device::cpu(terminal.threads)?;
+    let device = terminal.open_device()?;
     let chosen = arguments.precision.unwrap_or(Precision::F32);
     let others = arguments.precision.unwrap_or_default();
     let of_command = Opening { vectors: chosen, others, max_len: arguments.max_len, prompt: None };

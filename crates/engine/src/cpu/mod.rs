@@ -16,7 +16,7 @@ pub(crate) mod sums;
 mod ticket_lock;
 
 use crate::device::{Backend, BackendInfo, Bandwidths, Memory, WeightCache};
-use crate::{DType, Device, EngineError, Tensor};
+use crate::{DType, Device, EngineError, MemoryUse, Tensor};
 use choice::Choice;
 use gemm::{Mat, Precision, Slice};
 use level::Level;
@@ -113,6 +113,12 @@ impl BackendInfo for Cpu {
 
     fn bandwidths(&self) -> Bandwidths {
         bandwidth::bandwidths(self.level, &self.pool)
+    }
+
+    fn synchronize(&self) {}
+
+    fn memory_use(&self) -> Option<MemoryUse> {
+        None
     }
 }
 

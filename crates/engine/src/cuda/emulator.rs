@@ -10,7 +10,7 @@ use libloading::{Library, Symbol};
 
 use super::driver::{Arg, DevicePtr, Driver, Grid, Operand, Product};
 use super::{Cuda, sources};
-use crate::dtype::{Real as _, bf16};
+use crate::dtype::bf16;
 use crate::{DType, Device};
 
 /// The emulator's own source.
@@ -32,17 +32,22 @@ pub(crate) struct Emulator {
 impl Device {
     /// A device whose kernels run on this host, the threads of a block from the first to the last or backwards. `None`, with a message, if
     /// this machine has no C++ compiler.
-    pub(crate) fn emulated_for_tests(backwards: bool) -> Option<Device> {
+    pub fn emulated_for_tests(backwards: bool) -> Option<Device> {
         match kernels() {
             Ok(kernels) => {
                 Some(Device::new(Cuda::new(Arc::new(Emulator { kernels, backwards, blocks: Mutex::default() }))))
             }
             Err(reason) => {
-                println!("skipped: CUDA kernels in the emulator: {reason}");
+                skipped(&reason);
                 None
             }
         }
     }
+}
+
+#[allow(clippy::print_stdout)] // as tests print what they skip
+fn skipped(reason: &str) {
+    println!("skipped: CUDA kernels in the emulator: {reason}");
 }
 
 /// The compiled kernels, or why there are none. Panics if the sources are wrong.

@@ -8,13 +8,14 @@ mod buffer;
 #[cfg(target_os = "linux")]
 mod compile;
 mod driver;
-#[cfg(test)]
+#[cfg(all(target_os = "linux", any(test, feature = "emulator")))]
 mod emulator;
 #[cfg(target_os = "linux")]
 mod libraries;
 mod memory;
 #[cfg(target_os = "linux")]
 mod nvidia;
+mod peak;
 mod sources;
 mod sums;
 
@@ -133,16 +134,25 @@ impl BackendInfo for Cuda {
         }
     }
 
-    fn matrix_peak(&self, _dtype: DType) -> f64 {
-        f64::NAN
+    fn matrix_peak(&self, dtype: DType) -> f64 {
+        peak::matrix_peak(self, dtype)
     }
 
+    /// Products of int8 are not used on a GPU.
     fn int8_peak(&self) -> f64 {
-        f64::NAN
+        0.0
     }
 
     fn bandwidths(&self) -> Bandwidths {
-        Bandwidths { l2: f64::NAN, l3: f64::NAN, dram: f64::NAN }
+        peak::bandwidths(self)
+    }
+
+    fn synchronize(&self) {
+        self.driver.synchronize();
+    }
+
+    fn memory_use(&self) -> Option<MemoryUse> {
+        Some(self.allocator.usage())
     }
 }
 
@@ -171,3 +181,19 @@ impl Memory for Cuda {
 }
 
 impl Backend for Cuda {}
+
+#[cfg(not(target_os = "linux"))]
+impl crate::Device {
+    /// GPUs are supported on Linux only.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn cuda(_ordinal: usize) -> Result<crate::Device, crate::EngineError> {
+        Err(crate::EngineError::CudaUnavailable { reason: "GPUs are supported on Linux only".to_owned() })
+    }
+
+    /// Says that GPUs are supported on Linux only.
+    pub fn cuda_report() -> Vec<(String, Result<String, String>)> {
+        vec![("cuda".to_owned(), Err("GPUs are supported on Linux only".to_owned()))]
+    }
+}

@@ -7,7 +7,7 @@ macro_rules! source {
     ($path:expr) => {
         Source {
             path: concat!("src/", $path),
-            #[cfg(not(test))]
+            #[cfg(not(any(test, feature = "emulator")))]
             text: include_str!(concat!("../", $path)),
         }
     };
@@ -19,15 +19,15 @@ macro_rules! kernels {
 
 struct Source {
     path: &'static str,
-    #[cfg(not(test))]
+    #[cfg(not(any(test, feature = "emulator")))]
     text: &'static str,
 }
 
 impl Source {
     fn text(&self) -> Cow<'static, str> {
-        #[cfg(not(test))]
+        #[cfg(not(any(test, feature = "emulator")))]
         return Cow::Borrowed(self.text);
-        #[cfg(test)]
+        #[cfg(any(test, feature = "emulator"))]
         {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(self.path);
             Cow::Owned(std::fs::read_to_string(path).expect("a source of this crate"))

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cloze_engine::Device;
+use cloze_engine::{Device, DeviceChoice};
 use cloze_files::folder::remove_dir_if_exists;
-use cloze_train::device::run_device;
+use cloze_train::device::{CUDA, run_device};
 use cloze_train::recipe::Precision;
 use cloze_train::run::RunFolder;
 use cloze_train::train_loop;
@@ -47,7 +47,10 @@ pub fn restore_compute(
 ) -> Result<(Settings, Device), TaskError> {
     let precision = restored_precision(started, settings);
     let device = match started.instruction_set.as_deref() {
-        Some(name) if name != device.instruction_set() => run_device(Some(device.threads()), None, Some(name))?,
+        // A GPU has no choice of instruction sets.
+        Some(name) if ![name, device.instruction_set()].contains(&CUDA) && name != device.instruction_set() => {
+            run_device(DeviceChoice::Cpu, Some(device.threads()), None, Some(name))?
+        }
         _ => device.clone(),
     };
     Ok((Settings { precision, ..settings.clone() }, device))

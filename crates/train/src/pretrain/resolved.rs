@@ -59,7 +59,7 @@ pub fn device_of_run(recipe: &Recipe, out: &Path, resume: bool, ranks: &Communic
     crate::device::device_of_ranks(ranks, recipe.threads, || {
         let previous = previous_recipe(resume.then(|| RunFolder::new(out)).as_ref())?;
         let previous = previous.as_ref().and_then(|previous| previous.instruction_set.as_deref());
-        Ok(crate::device::run_device(recipe.threads, recipe.instruction_set.as_deref(), previous)?)
+        Ok(crate::device::run_device(recipe.device, recipe.threads, recipe.instruction_set.as_deref(), previous)?)
     })
 }
 
@@ -86,7 +86,7 @@ pub(super) fn check_resumed(folder: &RunFolder, recipe: &Recipe) -> Result<Vec<S
     let previous = Recipe::open_unchecked(&path)?;
     let may_change = |key: &String| {
         let section = key.split('.').next().unwrap_or_default();
-        ["data", "threads", "instruction_set", "recompute", "steps", "minutes", "eval", "checkpoint", "log"]
+        ["data", "device", "threads", "instruction_set", "recompute", "steps", "minutes", "eval", "checkpoint", "log"]
             .contains(&section)
             // Its contents must not change; see `State::teacher`.
             || key == "objective.teacher"

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use cloze_data::masking::MaskingUnit;
-use cloze_engine::{DType, Device};
+use cloze_engine::{DType, Device, DeviceChoice};
 use cloze_model::family::BERT;
 use cloze_model::{Config, Family, HiddenAct, ModelError, SharedParts};
 use cloze_text::Special;
@@ -34,6 +34,9 @@ pub struct Recipe {
     /// Type of the activations and of the operands of matrix products; weights and moments are always f32. A run's
     /// folder stores the type that `auto` resolved to.
     pub precision: Precision,
+    /// The device: `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU.
+    #[serde(with = "device", skip_serializing_if = "is_cpu")]
+    pub device: DeviceChoice,
     /// The CPU's instruction set, as in `CLOZE_CPU`; by default the fastest by measurement. A run's folder stores the
     /// one with which it was started: the last bits of results depend on it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -641,4 +644,22 @@ impl Default for Log {
     fn default() -> Self {
         Log { every: Every::Steps(10) }
     }
+}
+
+/// A device as text.
+mod device {
+    use cloze_engine::DeviceChoice;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(choice: &DeviceChoice, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(choice)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<DeviceChoice, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+fn is_cpu(choice: &DeviceChoice) -> bool {
+    *choice == DeviceChoice::Cpu
 }

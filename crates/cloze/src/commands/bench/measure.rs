@@ -202,7 +202,7 @@ pub fn run(arguments: &Arguments, training: bool, terminal: &Terminal) -> Result
     let Arguments { shape, steps, profile, json } = arguments;
     shape.check(training)?;
     let bar = terminal.progress("bench", Some((WARM_UP + steps) as u64));
-    let device = Device::cpu(terminal.threads)?;
+    let device = terminal.open_device()?;
     let measured = measure(shape, training, device, *steps, *profile, &mut |step, what| bar.set(step as u64, what))?;
     bar.finish();
     let mut out = crate::output::stdout();
@@ -234,6 +234,8 @@ pub struct Measured {
     pub sequences: usize,
     pub tokens: usize,
     pub peak_memory: Option<u64>,
+    /// Bytes of a GPU's memory that tensors used at most.
+    pub device_memory: Option<u64>,
     pub profile: Vec<OperationTime>,
     /// Only measured for a profile.
     pub bandwidths: Option<Bandwidths>,
@@ -284,6 +286,7 @@ pub fn measure(
         on_step(step, "warming up");
         bench.step(step as u64 + 1);
     }
+    bench.device.synchronize();
     let measure_peak = |device: &Device| match precision {
         Precision::Int8 => device.int8_peak(),
         _ => device.matrix_peak(dtype),
@@ -295,6 +298,7 @@ pub fn measure(
         on_step(step, "measuring");
         let start = Instant::now();
         bench.step(step as u64 + 1);
+        bench.device.synchronize();
         seconds.push(start.elapsed().as_secs_f64());
     }
     let median = median(&mut seconds);
@@ -302,6 +306,7 @@ pub fn measure(
     let peak = peak.max(measure_peak(&bench.device));
     // Before the bandwidth measurement, which allocates memory.
     let peak_memory = format::peak_memory();
+    let device_memory = bench.device.memory_use().map(|memory| memory.peak as u64);
     let bandwidths = profile.then(|| bench.device.bandwidths());
     Ok(Measured {
         tokens_per_s: bench.inputs.tokens() as f64 / median,
@@ -318,6 +323,7 @@ pub fn measure(
         sequences: bench.inputs.sequences(),
         tokens: bench.inputs.tokens(),
         peak_memory,
+        device_memory,
         profile: bench.profile.as_ref().map(|profile| operation_times(profile, steps)).unwrap_or_default(),
         bandwidths,
     })
@@ -334,13 +340,14 @@ fn write_figures(out: &mut dyn Write, measured: &Measured) -> Result<()> {
     )?;
     writeln!(
         out,
-        "{} real tokens/s   {:.1} useful GFLOP/s = {:.1} % of the matrix peak of {:.1}   {:.1} ms per step{}",
+        "{} real tokens/s   {:.1} useful GFLOP/s = {:.1} % of the matrix peak of {:.1}   {:.1} ms per step{}{}",
         format::count(measured.tokens_per_s as u64),
         measured.gflops,
         100.0 * measured.gflops / measured.peak_gflops,
         measured.peak_gflops,
         measured.ms,
         measured.peak_memory.map_or_else(String::new, |peak| format!("   peak memory {}", format::bytes(peak))),
+        measured.device_memory.map_or_else(String::new, |peak| format!("   of the GPU {}", format::bytes(peak))),
     )?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `cloze bench`: measures the speed of training and inference on this machine.
 
 mod defaults;
+mod devices;
 mod measure;
 mod scale;
 mod sweep;
@@ -9,7 +10,7 @@ use anyhow::Result;
 
 use crate::terminal::Terminal;
 
-/// `cloze bench train|infer|sweep|scale|defaults`
+/// `cloze bench train|infer|sweep|scale|defaults|devices`
 #[derive(Debug, clap::Subcommand)]
 #[command(after_help = "Example:\n  cloze bench train --layers 4 --hidden 256 --heads 4 --batch 32 --seq 128 --json")]
 pub enum Benchmark {
@@ -23,6 +24,8 @@ pub enum Benchmark {
     Scale(scale::Arguments),
     /// Check whether the default instruction set and precision are the fastest
     Defaults(defaults::Arguments),
+    /// The devices of this machine, and NVIDIA's libraries: where each was found, or why not
+    Devices(devices::Arguments),
 }
 
 pub fn run(benchmark: &Benchmark, terminal: &Terminal) -> Result<()> {
@@ -32,5 +35,6 @@ pub fn run(benchmark: &Benchmark, terminal: &Terminal) -> Result<()> {
         Benchmark::Sweep(arguments) => sweep::run(arguments, terminal),
         Benchmark::Scale(arguments) => scale::run(arguments, terminal),
         Benchmark::Defaults(arguments) => defaults::run(arguments, terminal),
+        Benchmark::Devices(arguments) => devices::run(arguments, terminal),
     }
 }

@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     if count < ranks.size() {
         return Err(usage(format!("--micro-batches {count}: expected at least {}, one for each rank", ranks.size())));
     }
-    let device = device_of_ranks(ranks, terminal.threads, || Ok::<_, anyhow::Error>(Device::cpu(terminal.threads)?))?;
+    let device = device_of_ranks(ranks, terminal.threads, || Ok::<_, anyhow::Error>(terminal.open_device()?))?;
     shape.check(true)?;
     let dtype = shape.precision.activations(&device);
     let (model, inputs, labels) = shape.bert(&device)?;

@@ -154,7 +154,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     );
     base.check(!infer)?;
     check_out(out)?;
-    let device = Device::cpu(terminal.threads)?;
+    let device = terminal.open_device()?;
     let all_threads = device.threads();
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let csv = out.join("sweep.csv");

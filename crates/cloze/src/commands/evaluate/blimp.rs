@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
-use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_tasks::Pretrained;
 use cloze_tasks::inference::Precision;
@@ -73,7 +72,7 @@ const EXAMPLES: [&str; 2] = [
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let pairs = MinimalPair::read(&arguments.file)?;
     let model = arguments.hub.find(&arguments.model, Contents::Model, terminal)?;
-    let device = Device::cpu(terminal.threads)?;
+    let device = terminal.open_device()?;
     let precision = resolve(arguments.precision, &device, terminal);
     let model = Arc::new(Pretrained::open(&model, device, precision)?);
     show_notes(&model.tokenizer, terminal);

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_tasks::datasets::format::{DataFile, FORMATS, Format};
 use cloze_tasks::datasets::rankings::{Ranking, read_run};
@@ -268,7 +267,7 @@ fn retrieve(
 ) -> Result<Vec<Vec<Hit>>> {
     let Some(named) = &arguments.retriever else { return Ok(Vec::new()) };
     let dir = HubArguments::default().find(named, Contents::Vectors, terminal)?;
-    let device = Device::cpu(terminal.threads)?;
+    let device = terminal.open_device()?;
     let embedder = Embedder::open(&dir, device, Precision::F32, &Options::default())?;
     embedder.notes.iter().for_each(|note| terminal.note(note));
     show_notes(&embedder.model.tokenizer, terminal);

@@ -171,6 +171,9 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     if terminal.threads.is_some() {
         recipe.threads = terminal.threads;
     }
+    if let Some(device) = terminal.device {
+        recipe.device = device;
+    }
     if let Some(init) = &mut recipe.model.init {
         *init = match arguments.hub.find(init, Contents::Model, terminal) {
             Ok(folder) => folder,
@@ -227,7 +230,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
             "interrupted after step {} and saved; the current model is in {}. To continue:\n  {}",
             format::count(outcome.step),
             RunFolder::new(&out).model().display(),
-            resume_command(arguments, &out, terminal.threads),
+            resume_command(arguments, &out, terminal),
         )?;
     }
     Ok(if outcome.finished { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) })
@@ -261,7 +264,7 @@ fn next_commands(model: &Path, recipe: &Recipe, out: &Path, evaluates: bool) -> 
 }
 
 /// The command that resumes the run.
-fn resume_command(arguments: &Arguments, out: &Path, threads: Option<usize>) -> String {
+fn resume_command(arguments: &Arguments, out: &Path, terminal: &Terminal) -> String {
     let overrides = arguments.overrides.iter().map(|argument| format!(" --set {}", program::quoted(argument)));
     let recipe = arguments.recipe.as_ref().map(|recipe| format!(" {}", program::quoted(recipe.display())));
     let from = arguments.from.as_ref().map(|from| format!(" --from {}", program::quoted(from.display())));
@@ -275,7 +278,7 @@ fn resume_command(arguments: &Arguments, out: &Path, threads: Option<usize>) -> 
         minutes.unwrap_or_default(),
         overrides.collect::<String>(),
         arguments.hub.as_typed(),
-        threads.map_or_else(String::new, |threads| format!(" --threads {threads}")),
+        terminal.as_typed(),
         program::quoted(out.display()),
     )
 }
@@ -495,9 +498,11 @@ fn progress_parts(event: &StepEvent<TrainLine>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use cloze_engine::DeviceChoice;
     use cloze_train::pretrain::PhaseEstimate;
 
     use super::*;
+    use crate::terminal::{ColorChoice, Verbosity};
 
     fn step(step: u64, nsp: Option<(f64, f64)>, end: End, progress: f64, left: f64) -> StepEvent<TrainLine> {
         let figure = |name, loss, accuracy| {
@@ -552,13 +557,15 @@ mod tests {
         }
         let resumed = |line: &str| {
             let Line { arguments } = clap::Parser::parse_from(line.split(' '));
-            resume_command(&arguments, Path::new("runs/my run"), Some(2))
+            let mut terminal = Terminal::detect(ColorChoice::Never, Verbosity::Quiet, Some(2));
+            terminal.device = Some(DeviceChoice::Cuda(1));
+            resume_command(&arguments, Path::new("runs/my run"), &terminal)
         };
         let command = resumed("pretrain my.toml --set steps=9 --revision v1;2 --offline");
         let expected =
-            "pretrain my.toml --set steps=9 --revision 'v1;2' --offline --threads 2 --out 'runs/my run' --resume";
+            "pretrain my.toml --set steps=9 --revision 'v1;2' --offline --threads 2 --device cuda:1 --out 'runs/my run' --resume";
         assert!(command.ends_with(expected), "{command}");
-        assert!(resumed("pretrain mini").ends_with("pretrain mini --threads 2 --out 'runs/my run' --resume"));
+        assert!(resumed("pretrain mini").ends_with("pretrain mini --threads 2 --device cuda:1 --out 'runs/my run' --resume"));
     }
 
     #[test]

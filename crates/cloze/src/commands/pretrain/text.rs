@@ -8,7 +8,6 @@ use cloze_data::prepare::PrepareOptions;
 use cloze_data::shards::Shards;
 use cloze_text::{Tokenizer, VocabularyOptions};
 use cloze_train::Recipe;
-use cloze_train::device::run_device;
 use cloze_train::recipe::{Budget, Chosen, Precision};
 
 use crate::commands::{prepare, vocab};
@@ -111,7 +110,7 @@ impl TextArguments {
 
     /// The sizes for this text.
     fn choose(&self, corpus: &CorpusOptions, minutes: f64, terminal: &Terminal) -> Result<Chosen> {
-        let device = run_device(terminal.threads, None, None)?;
+        let device = terminal.open_device()?;
         let matrix_peak = device.matrix_peak(Precision::Auto.dtype(&device));
         let text_bytes = self.text_bytes(corpus)?;
         terminal.note(&format!(

@@ -74,7 +74,7 @@ pub struct Stage<'a> {
 impl Stage<'_> {
     /// Writes the labelled rows and fine-tunes for all three tasks.
     pub fn run(&self) -> Result<Vec<Comparison>> {
-        let device = Device::cpu(self.terminal.threads)?;
+        let device = self.terminal.open_device()?;
         let tokenizer = Tokenizer::open(self.pretrained)?;
         let untrained = self.dir.join("untrained");
         Model::new(config_of(self.pretrained)?, Heads::ENCODER, &device, self.seed)?.save(&untrained)?;

@@ -18,7 +18,7 @@ use cloze_data::batch::{BatchOptions, BatchSize, PairTask};
 use cloze_data::corpus::CorpusOptions;
 use cloze_data::prepare::PrepareOptions;
 use cloze_data::shards::{Documents, Shards, Split};
-use cloze_engine::{DType, Device};
+use cloze_engine::DType;
 use cloze_tasks::{Filler, Pretrained};
 use cloze_text::{Tokenizer, VocabularyOptions};
 use cloze_train::Recipe;
@@ -165,7 +165,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     let page = dir.join("report.html");
     let runs = run_page::open_all(std::slice::from_ref(&run_dir))?;
     fs::write(&page, run_page::html(&runs)).with_context(|| format!("cannot write {}", page.display()))?;
-    let device = Device::cpu(terminal.threads)?;
+    let device = terminal.open_device()?;
     let filler = Filler::new(Arc::new(Pretrained::open(&model_dir, device, DType::F32)?))?;
     let filled: Vec<_> = TEXTS.iter().map(|text| filler.fill(text, 3)).collect::<Result<_, _>>()?;
     let comparisons = fine_tune(dir, &model_dir, &plan.fine_tuning, stop, terminal)?;
@@ -341,7 +341,7 @@ fn recipe(plan: &Plan) -> String {
 fn evaluate_model(model: &Path, shards: &Path, terminal: &Terminal) -> Result<(Evaluation, Baseline)> {
     let mut options = EvaluateOptions::default();
     options.seq_len = SEQ_LEN;
-    let device = Device::cpu(terminal.threads)?;
+    let device = terminal.open_device()?;
     let bar = terminal.progress_fraction("evaluating");
     let evaluation =
         evaluate_folder(model, shards, &device, &options, |fraction| bar.set_fraction(fraction, "held-out stories"))?;

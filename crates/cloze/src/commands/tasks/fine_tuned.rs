@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::ArgMatches;
-use cloze_engine::Device;
 use cloze_model::{Config, ModelError};
 use cloze_tasks::inference::Precision;
 use cloze_tasks::inference::predictor::kind_of;
@@ -45,7 +44,7 @@ pub fn open<A: TaskArguments>(
     terminal: &Terminal,
 ) -> Result<Predictor> {
     let dir = model.find(terminal)?;
-    let device = Device::cpu(terminal.threads)?;
+    let device = terminal.open_device()?;
     let precision = resolve(precision, &device, terminal);
     let mut pretrained = Pretrained::open(&dir, device, precision)?;
     if let Some(reading) = read.common.special_tokens.given() {

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use cloze_comm::Communicator;
-use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_model::Features;
 use cloze_tasks::datasets::format::DataFile;
@@ -378,7 +377,7 @@ pub fn execute(
     let kind = kind.ok_or_else(|| usage(format!("no kind of task; give {}, or --task NAME", kinds::names())))?;
     let named = arguments.model.as_deref().ok_or_else(|| usage("no model; give --model DIR or NAME"))?;
     arguments.read.check(kind, false)?;
-    let device = device_of_ranks(ranks, terminal.threads, || Ok::<_, anyhow::Error>(Device::cpu(terminal.threads)?))?;
+    let device = device_of_ranks(ranks, terminal.threads, || Ok::<_, anyhow::Error>(terminal.open_device()?))?;
     let given = arguments.read.given(device.threads())?;
     let reading = Reading::new(&kind.description, given, None)?;
     // Check the command line before anything is downloaded.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_tasks::datasets::format::{FORMATS, Format};
 use cloze_tasks::datasets::table::Column;
@@ -345,7 +344,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         RunFolder::new(&arguments.out).check_new()?;
     }
     let device = device_of_ranks(ranks, terminal.threads, || {
-        let device = Device::cpu(terminal.threads)?;
+        let device = terminal.open_device()?;
         Ok::<_, anyhow::Error>(if arguments.resume { device_of_run(&arguments.out, &device)? } else { device })
     })?;
     let mut rows = arguments.rows(&arguments.train, terminal)?;
