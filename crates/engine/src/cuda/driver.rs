@@ -222,6 +222,10 @@ pub(crate) trait Driver: Send + Sync {
     unsafe fn product(&self, product: &Product);
     /// Waits for all work.
     fn synchronize(&self);
+    /// Rows of square matrices whose product takes long enough to be measured.
+    fn measurable(&self) -> usize {
+        8192
+    }
 }
 
 /// Ends what is running because the device failed. The failure is the payload of an unwinding that prints nothing; the caller that

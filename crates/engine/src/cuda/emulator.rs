@@ -187,6 +187,10 @@ impl Driver for Emulator {
     }
 
     fn synchronize(&self) {}
+
+    fn measurable(&self) -> usize {
+        64
+    }
 }
 
 /// A matrix in row-major order, without gaps.

@@ -6,18 +6,17 @@ use super::{Cuda, Operand, Product};
 use crate::DType;
 use crate::device::{Bandwidths, Memory};
 
-/// Rows, columns and inner dimension of a product that is large enough for the peak rate.
-const SIZE: usize = 8192;
 const REPEATS: usize = 5;
 
 /// FLOP/s of products of this type.
 pub(super) fn matrix_peak(cuda: &Cuda, dtype: DType) -> f64 {
-    let (a, b) = (cuda.zeros(&[SIZE, SIZE], dtype), cuda.zeros(&[SIZE, SIZE], dtype));
-    let mut c = cuda.empty(&[SIZE, SIZE], dtype);
+    let size = cuda.driver.measurable();
+    let (a, b) = (cuda.zeros(&[size, size], dtype), cuda.zeros(&[size, size], dtype));
+    let mut c = cuda.empty(&[size, size], dtype);
     let product = Product {
-        rows: SIZE,
-        columns: SIZE,
-        inner: SIZE,
+        rows: size,
+        columns: size,
+        inner: size,
         a: Operand::of(&a),
         b: Operand::of(&b).t(),
         c: Operand::of_mut(&mut c),
@@ -28,7 +27,7 @@ pub(super) fn matrix_peak(cuda: &Cuda, dtype: DType) -> f64 {
         // SAFETY: all three are matrices of this size.
         unsafe { cuda.product(&product) };
     });
-    2.0 * (SIZE as f64).powi(3) / seconds
+    2.0 * (size as f64).powi(3) / seconds
 }
 
 /// Bytes per second: a copy reads as much as it writes, so its rate of reading counts twice.
@@ -41,8 +40,9 @@ pub(super) fn bandwidths(cuda: &Cuda) -> Bandwidths {
         let seconds = seconds(cuda, || unsafe { cuda.driver.copy(to, from, bytes) });
         2.0 * bytes as f64 / seconds
     };
-    let memory = rate(1 << 30);
-    Bandwidths { l2: rate(8 << 20), l3: memory, dram: memory }
+    let large = cuda.driver.measurable().pow(2) * 16;
+    let memory = rate(large);
+    Bandwidths { l2: rate(large / 128), l3: memory, dram: memory }
 }
 
 /// Seconds of one run of `work`, after a first one.

@@ -23,17 +23,27 @@ fn device() -> Device {
     Device::cpu(Some(2)).unwrap()
 }
 
-/// Checks every folder in one precision. Panics with the findings of all folders that fail.
+/// The CPU, and CUDA's kernels in the emulator where there is a C++ compiler.
+fn devices() -> Vec<Device> {
+    let mut devices = vec![device()];
+    #[cfg(target_os = "linux")]
+    devices.extend(Device::emulated_for_tests(false));
+    devices
+}
+
+/// Checks every folder in one precision on each device. Panics with the findings of all folders that fail.
 fn check_all(folders: &[PathBuf], precision: DType) {
-    let device = device();
     let mut failures = Vec::new();
-    for folder in folders {
-        match check_folder(&device, folder, precision) {
-            Ok(max_errors) => println!("{}: {} {max_errors}", folder.display(), precision.name()),
-            Err(findings) => failures.push(format!("{}:\n  {}", folder.display(), findings.join("\n  "))),
+    for device in devices() {
+        for folder in folders {
+            let name = format!("{}, {}", folder.display(), device.describe());
+            match check_folder(&device, folder, precision) {
+                Ok(max_errors) => println!("{name}: {} {max_errors}", precision.name()),
+                Err(findings) => failures.push(format!("{name}:\n  {}", findings.join("\n  "))),
+            }
         }
     }
-    assert!(failures.is_empty(), "{} of {} folders fail:\n{}", failures.len(), folders.len(), failures.join("\n"));
+    assert!(failures.is_empty(), "{} of {} folders fail on some device:\n{}", failures.len(), folders.len(), failures.join("\n"));
 }
 
 fn goldens() -> Vec<PathBuf> {

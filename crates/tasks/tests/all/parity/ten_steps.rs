@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::{fmt, fs};
 
-use cloze_engine::{DType, Gradients, Moments, Optimizer, Pass, StepSettings, UpdateRule, optimizer_step};
+use cloze_engine::{DType, Device, Gradients, Moments, Optimizer, Pass, StepSettings, UpdateRule, optimizer_step};
 use cloze_model::{Config, Heads, Inputs, LossScale, Model, PretrainLabels};
 use serde_json::Value;
 
@@ -41,8 +41,15 @@ impl fmt::Display for Gaps {
     }
 }
 
-/// Trains ten steps like `run` of losses.json and returns the differences.
-fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
+/// Trains ten steps like `run` of losses.json on each device, and passes the differences on.
+fn follow(run: &str, bias_correction: bool, precision: DType, check: impl Fn(&Gaps)) {
+    for device in super::devices() {
+        println!("{}", device.describe());
+        check(&follow_on(&device, run, bias_correction, precision));
+    }
+}
+
+fn follow_on(device: &Device, run: &str, bias_correction: bool, precision: DType) -> Gaps {
     let folder = super::fixtures().join("ten-steps");
     let record: Value = serde_json::from_slice(&fs::read(folder.join("losses.json")).unwrap()).unwrap();
     let number = |value: &Value| value.as_f64().expect("a number in losses.json");
@@ -57,8 +64,7 @@ fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
     };
     let clip_norm = Some(number(&settings["clip_norm"]) as f32);
 
-    let device = super::device();
-    let mut model = Model::load(&folder, &device).unwrap();
+    let mut model = Model::load(&folder, device).unwrap();
     let mut gradients = Gradients::zeros_like(&model.params);
     let mut moments = Moments::zeros_like(&model.params);
     let mut gaps = Gaps::default();
@@ -67,11 +73,11 @@ fn follow(run: &str, bias_correction: bool, precision: DType) -> Gaps {
     for (index, step) in steps.iter().enumerate() {
         let (inputs, labels) = batch(&folder, index + 1);
         gradients.zero();
-        let mut pass = Pass::recording(&device, &model.params, &mut gradients, precision, None);
+        let mut pass = Pass::recording(device, &model.params, &mut gradients, precision, None);
         let losses = model.loss(&mut pass, &inputs, &labels, LossScale::mean(&labels));
         pass.backward();
         let settings = StepSettings { optimizer, lr: number(&step["lr"]) as f32, step: index as u64 + 1, clip_norm };
-        let report = optimizer_step(&device, &mut model.params, &gradients, &mut moments, &settings);
+        let report = optimizer_step(device, &mut model.params, &gradients, &mut moments, &settings);
         assert!(report.finite);
 
         let update = |gap: &mut f64, ours: f64, theirs: &Value| {
@@ -108,12 +114,12 @@ fn assert_within(gaps: &Gaps, losses: f64, norm: f64, weights: f64) {
 
 #[test]
 fn ten_steps_parity_with_corrected_adamw_in_f32() {
-    assert_within(&follow("corrected_f32", true, DType::F32), 1e-5, 1e-4, 1e-5);
+    follow("corrected_f32", true, DType::F32, |gaps| assert_within(gaps, 1e-5, 1e-4, 1e-5));
 }
 
 #[test]
 fn ten_steps_parity_with_bert_adamw_in_f32() {
-    assert_within(&follow("bert_f32", false, DType::F32), 1e-5, 1e-4, 1e-5);
+    follow("bert_f32", false, DType::F32, |gaps| assert_within(gaps, 1e-5, 1e-4, 1e-5));
 }
 
 /// PyTorch's own bf16 (autocast, which keeps softmax, LayerNorm and losses in f32) differs from f64 by 4e-4 in the
@@ -121,16 +127,16 @@ fn ten_steps_parity_with_bert_adamw_in_f32() {
 /// three times as much.
 #[test]
 fn ten_steps_parity_with_corrected_adamw_in_bf16() {
-    assert_within(&follow("corrected_f64", true, DType::BF16), 1.5e-3, 1.2e-2, 3.3e-3);
+    follow("corrected_f64", true, DType::BF16, |gaps| assert_within(gaps, 1.5e-3, 1.2e-2, 3.3e-3));
 }
 
 #[test]
 fn ten_steps_parity_with_bert_adamw_in_bf16() {
-    assert_within(&follow("bert_f64", false, DType::BF16), 1.5e-3, 1.2e-2, 3.3e-3);
+    follow("bert_f64", false, DType::BF16, |gaps| assert_within(gaps, 1.5e-3, 1.2e-2, 3.3e-3));
 }
 
 /// The two forms differ from the first step on, so the tests above cannot pass with the wrong one.
 #[test]
 fn ten_steps_parity_distinguishes_the_optimizers() {
-    assert!(follow("bert_f32", true, DType::F32).loss > 1e-2);
+    follow("bert_f32", true, DType::F32, |gaps| assert!(gaps.loss > 1e-2));
 }
