@@ -104,12 +104,14 @@ struct Environment {
 impl Environment {
     fn current() -> Environment {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let python = |path: OsString| {
-            let interpreter = std::env::split_paths(&path).map(|folder| folder.join("python3")).find(|file| file.exists());
-            interpreter.map(|file| file.canonicalize().unwrap_or(file)).and_then(|file| Some(file.parent()?.parent()?.to_owned()))
+        // Where `python3` is, and where it is if this is a link: a virtual environment has a link to another's interpreter.
+        let pythons = |path: OsString| -> Vec<PathBuf> {
+            let python = std::env::split_paths(&path).map(|folder| folder.join("python3")).find(|file| file.exists());
+            let files = python.into_iter().flat_map(|file| [file.clone(), file.canonicalize().unwrap_or(file)]);
+            files.filter_map(|file| Some(file.parent()?.parent()?.to_owned())).collect()
         };
         let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(variable).map(PathBuf::from);
-        let interpreter = variable("PATH").and_then(python);
+        let interpreter = variable("PATH").map(pythons).unwrap_or_default();
         let usual = ["/usr/local", "/usr"].map(PathBuf::from);
         Environment {
             cloze_cuda: variable("CLOZE_CUDA").map(PathBuf::from),

@@ -182,6 +182,16 @@ impl Memory for Cuda {
 
 impl Backend for Cuda {}
 
+#[cfg(all(target_os = "linux", any(test, feature = "emulator")))]
+impl crate::Device {
+    /// GPUs for tests: the kernels in the emulator, if there is a C++ compiler, and a real GPU, if there is one.
+    pub fn gpus_for_tests() -> Vec<crate::Device> {
+        static REAL: std::sync::OnceLock<Option<crate::Device>> = std::sync::OnceLock::new();
+        let real = REAL.get_or_init(|| crate::Device::cuda(0).ok()).clone();
+        crate::Device::emulated_for_tests(false).into_iter().chain(real).collect()
+    }
+}
+
 #[cfg(not(target_os = "linux"))]
 impl crate::Device {
     /// GPUs are supported on Linux only.

@@ -28,11 +28,12 @@ fn number(key: u64, index: usize) -> f64 {
     ((mix(key, index as u64) >> 40) % 255) as f64 / 128.0 - 0.9921875
 }
 
-/// Every device of the check: the CPU at each level of this machine, and CUDA in the emulator, with both orders of its threads.
+/// Every device of the check: the CPU at each level of this machine; CUDA in the emulator, with both orders of its threads; a real GPU, if
+/// there is one.
 pub(crate) fn devices() -> Vec<Device> {
     let mut devices = Device::all_for_tests();
     #[cfg(target_os = "linux")]
-    devices.extend([false, true].into_iter().map_while(Device::emulated_for_tests));
+    devices.extend(Device::gpus_for_tests().into_iter().chain(Device::emulated_for_tests(true)));
     devices
 }
 

@@ -1,4 +1,4 @@
-//! Runs on a GPU in software: CUDA's kernels in the emulator.
+//! Runs on a GPU: CUDA's kernels in the emulator, and a real GPU, if there is one.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,12 @@ fn curve(run: &Path) -> Vec<f64> {
 /// bit.
 #[test]
 fn a_run_follows_the_cpu_and_resumes_bit_by_bit() {
-    let Some(gpu) = Device::emulated_for_tests(false) else { return };
+    for gpu in Device::gpus_for_tests() {
+        check_runs_on(&gpu);
+    }
+}
+
+fn check_runs_on(gpu: &Device) {
     let cpu = Device::cpu(Some(1)).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let shards = make_shards(dir.path(), 0);
@@ -45,16 +50,16 @@ fn a_run_follows_the_cpu_and_resumes_bit_by_bit() {
         let recipe = recipe(&shards, overrides);
         let out = |kind: &str| dir.path().join(format!("{name}-{kind}"));
         run_on(&cpu, &recipe, &out("cpu"), false, None);
-        run_on(&gpu, &recipe, &out("gpu"), false, None);
+        run_on(gpu, &recipe, &out("gpu"), false, None);
         let (expected, found) = (curve(&out("cpu")), curve(&out("gpu")));
         assert!(expected.len() >= 5 && expected.len() == found.len(), "{expected:?}, {found:?}");
         for (found, expected) in found.iter().zip(&expected) {
             assert!((found - expected).abs() <= tolerance * expected, "{name}: {found} on the GPU, {expected} on the CPU");
         }
         for (number, last) in [3, 7, 8].into_iter().enumerate() {
-            run_on(&gpu, &recipe, &out("interrupted"), number > 0, Some(last));
+            run_on(gpu, &recipe, &out("interrupted"), number > 0, Some(last));
         }
-        run_on(&gpu, &recipe, &out("interrupted"), true, None);
+        run_on(gpu, &recipe, &out("interrupted"), true, None);
         assert_same_files(&out("gpu").join("model"), &out("interrupted").join("model"));
         assert_eq!(losses(&out("gpu")), losses(&out("interrupted")), "{name}");
         fs::remove_dir_all(out("interrupted")).unwrap();

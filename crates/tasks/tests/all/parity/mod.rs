@@ -23,11 +23,11 @@ fn device() -> Device {
     Device::cpu(Some(2)).unwrap()
 }
 
-/// The CPU, and CUDA's kernels in the emulator where there is a C++ compiler.
+/// The CPU; CUDA's kernels in the emulator, where there is a C++ compiler; a real GPU, if there is one.
 fn devices() -> Vec<Device> {
     let mut devices = vec![device()];
     #[cfg(target_os = "linux")]
-    devices.extend(Device::emulated_for_tests(false));
+    devices.extend(Device::gpus_for_tests());
     devices
 }
 
