@@ -35,6 +35,8 @@ pub(crate) trait BackendInfo: Send + Sync {
     fn int8_peak(&self) -> f64;
     /// The measured read bandwidth of the caches and of memory.
     fn bandwidths(&self) -> Bandwidths;
+    /// Whether matrices can be multiplied in int8.
+    fn multiplies_int8(&self) -> bool;
     /// Waits until all work has ended.
     fn synchronize(&self);
     /// The memory of a device that has its own.
@@ -144,6 +146,11 @@ impl Device {
     /// addition). Each call measures for about 50 ms.
     pub fn int8_peak(&self) -> f64 {
         self.backend.int8_peak()
+    }
+
+    /// Whether [`Parameters::quantize_weights`](crate::Parameters::quantize_weights) has an effect: on a CPU.
+    pub fn multiplies_int8(&self) -> bool {
+        self.backend.multiplies_int8()
     }
 
     /// Waits until all work has ended, for measurements. A CPU works while it is called, so there is nothing to wait for.

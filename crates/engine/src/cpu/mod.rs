@@ -115,6 +115,10 @@ impl BackendInfo for Cpu {
         bandwidth::bandwidths(self.level, &self.pool)
     }
 
+    fn multiplies_int8(&self) -> bool {
+        true
+    }
+
     fn synchronize(&self) {}
 
     fn memory_use(&self) -> Option<MemoryUse> {

@@ -147,6 +147,10 @@ impl BackendInfo for Cuda {
         peak::bandwidths(self)
     }
 
+    fn multiplies_int8(&self) -> bool {
+        false
+    }
+
     fn synchronize(&self) {
         self.driver.synchronize();
     }

@@ -72,7 +72,7 @@ impl Pretrained {
     /// As [`open`](Self::open), for a model in memory. `dir` is the folder for error messages.
     ///
     /// # Errors
-    /// A tokenizer with more tokens than the model has embeddings.
+    /// A tokenizer with more tokens than the model has embeddings; int8 on a GPU.
     pub fn new(
         mut model: Model,
         tokenizer: Tokenizer,
@@ -83,6 +83,10 @@ impl Pretrained {
         model.check_tokenizer(dir, tokenizer.vocab_size(), tokenizer.template().segments(false))?;
         let precision = precision.into().resolved(&device);
         match precision {
+            Precision::Int8 if !device.multiplies_int8() => {
+                let problem = format!("int8 is supported on CPUs only; use bf16 or f32 on {}", device.describe());
+                return Err(TaskError::setting("precision", problem));
+            }
             Precision::Int8 => model.quantize(),
             _ => model.params.cache_packed_weights(),
         }

@@ -251,6 +251,9 @@ pub fn measure(
     on_step: &mut dyn FnMut(usize, &str),
 ) -> Result<Measured> {
     let (precision, dtype) = (shape.precision.resolved(&device), shape.precision.activations(&device));
+    if precision == Precision::Int8 && !device.multiplies_int8() {
+        return Err(usage(format!("--precision int8 is supported on CPUs only; use bf16 or f32 on {}", device.describe())));
+    }
     let mut subject = shape.subject(training, &device)?;
     match &mut subject {
         Subject::Model(model) if precision == Precision::Int8 => model.quantize(),
