@@ -73,9 +73,12 @@ mod tests {
 
     #[test]
     fn devices_have_names() {
-        for (text, choice) in
-            [("auto", DeviceChoice::Auto), ("cpu", DeviceChoice::Cpu), ("cuda", DeviceChoice::Cuda(0)), ("cuda:3", DeviceChoice::Cuda(3))]
-        {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("cuda", DeviceChoice::Cuda(0)),
+            ("cuda:3", DeviceChoice::Cuda(3)),
+        ] {
             assert_eq!(text.parse::<DeviceChoice>().expect("a device"), choice);
             assert_eq!(choice.to_string(), text);
         }

@@ -76,7 +76,9 @@ pub enum EngineError {
         reason: String,
     },
     /// A GPU failed while it was working.
-    #[error("{device} failed: {reason}; results since the last checkpoint are lost, and the same command with `resume` continues from it")]
+    #[error(
+        "{device} failed: {reason}; results since the last checkpoint are lost, and the same command with `resume` continues from it"
+    )]
     CudaFailed {
         /// The device.
         device: String,

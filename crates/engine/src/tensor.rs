@@ -167,7 +167,10 @@ impl Tensor {
     /// Overwrites a range of an f32 tensor. Panics if the tensor is shared or the lengths differ.
     pub(crate) fn write(&mut self, range: Range<usize>, values: &[f32]) {
         let bounds = self.count();
-        assert!(self.dtype == DType::F32 && range.end <= bounds && range.len() == values.len(), "{range:?} of {self:?}");
+        assert!(
+            self.dtype == DType::F32 && range.end <= bounds && range.len() == values.len(),
+            "{range:?} of {self:?}"
+        );
         match self.storage_mut() {
             Storage::Host(buffer) => buffer.slice_mut(bounds)[range].copy_from_slice(values),
             Storage::Cuda(buffer) => buffer.upload(range.start * 4, host::bytes(values)),

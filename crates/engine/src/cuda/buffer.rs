@@ -84,7 +84,9 @@ impl Buffer {
         let block = copy.get_or_insert_with(|| {
             let block = self.block.allocator().allocate(count * DType::BF16.size());
             // SAFETY: the kernel reads `count` f32 and writes `count` bf16.
-            unsafe { cuda.launch("cast_f32_to_bf16", Grid::each(count.div_ceil(8)), &mut args![self.at(), block.at(), count]) };
+            unsafe {
+                cuda.launch("cast_f32_to_bf16", Grid::each(count.div_ceil(8)), &mut args![self.at(), block.at(), count])
+            };
             Arc::new(block)
         });
         block.at()

@@ -207,7 +207,8 @@ mod tests {
             let mut kernel = "";
             for line in log.lines() {
                 kernel = line.split_once("Compiling entry function '").map_or(kernel, |(_, rest)| rest);
-                let spills = line.contains("bytes spill stores") && !line.contains("0 bytes spill stores, 0 bytes spill loads");
+                let spills =
+                    line.contains("bytes spill stores") && !line.contains("0 bytes spill stores, 0 bytes spill loads");
                 assert!(!spills, "{architecture}: {kernel}: {line}");
                 if line.contains("Used ") && architecture == "sm_90a" {
                     println!("{}: {}", kernel.split('\'').next().unwrap_or_default(), line.trim());

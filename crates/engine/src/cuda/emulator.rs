@@ -63,9 +63,10 @@ fn compile() -> Result<Library, String> {
     }
     let program = format!("#define CUDA_CPU\n{}", sources::program());
     // Several test processes use the same file.
-    let hash = [&program, EMULATOR, &FLAGS.join(" ")].into_iter().flat_map(str::bytes).fold(0u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(5)
-    });
+    let hash = [&program, EMULATOR, &FLAGS.join(" ")]
+        .into_iter()
+        .flat_map(str::bytes)
+        .fold(0u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(5));
     let folder = std::env::temp_dir().join(format!("cloze-cuda-{hash:016x}"));
     let library = folder.join("kernels.so");
     if !library.exists() {

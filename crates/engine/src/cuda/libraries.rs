@@ -163,7 +163,8 @@ fn entries(folder: &Path, passes: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 fn files(kind: Kind, folders: &[PathBuf]) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for folder in folders {
-        let is_library = |name: &str| name.strip_prefix(kind.stem()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let is_library =
+            |name: &str| name.strip_prefix(kind.stem()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let mut found = entries(folder, is_library);
         found.sort_by_cached_key(|path| std::cmp::Reverse(version(path, kind)));
         all.extend(found);

@@ -57,6 +57,26 @@ struct Shape {
     alignments: [u32; 4],
 }
 
+/// A product as cuBLASLt sees it, whose matrices are in column-major order: Cᵀ = Bᵀ Aᵀ, from the same memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct ColumnMajor {
+    /// Whether the left and the right operand are transposed.
+    transposed: [bool; 2],
+    /// Rows, columns and stride between columns of the left operand, the right operand and the result.
+    layouts: [[usize; 3]; 3],
+}
+
+impl Shape {
+    fn column_major(&self) -> ColumnMajor {
+        let [rows, columns, inner] = self.sizes;
+        let [a_stride, b_stride, c_stride] = self.strides;
+        let [a_transposed, b_transposed] = self.transposed;
+        let left = if b_transposed { [inner, columns, b_stride] } else { [columns, inner, b_stride] };
+        let right = if a_transposed { [rows, inner, a_stride] } else { [inner, rows, a_stride] };
+        ColumnMajor { transposed: [b_transposed, a_transposed], layouts: [left, right, [columns, rows, c_stride]] }
+    }
+}
+
 /// An algorithm for a shape, with its descriptors, which are kept as long as the process.
 #[derive(Clone, Copy)]
 struct Plan {
@@ -81,7 +101,10 @@ impl Device {
             libraries::report().into_iter().map(|(name, found)| (name.to_owned(), found)).collect();
         match count() {
             Ok(count) => report.extend((0..count).map(|ordinal| {
-                (format!("cuda:{ordinal}"), properties(ordinal).map(|card| card.describe()).map_err(|error| error.to_string()))
+                (
+                    format!("cuda:{ordinal}"),
+                    properties(ordinal).map(|card| card.describe()).map_err(|error| error.to_string()),
+                )
             })),
             Err(error) => report.push(("cuda".to_owned(), Err(error.to_string()))),
         }
@@ -134,7 +157,8 @@ fn count() -> Result<usize, EngineError> {
 
 fn properties(ordinal: usize) -> Result<Card, EngineError> {
     use sys::CUdevice_attribute_enum as Attribute;
-    let failed = |error: cuda::DriverError| EngineError::CudaUnavailable { reason: reason("the properties of the GPU", error) };
+    let failed =
+        |error: cuda::DriverError| EngineError::CudaUnavailable { reason: reason("the properties of the GPU", error) };
     let device = cuda::device::get(ordinal as i32).map_err(failed)?;
     // SAFETY: the device is valid.
     unsafe {
@@ -174,11 +198,13 @@ impl Nvidia {
         }
         libraries::open_cublas_lt()?;
         let cubin = compile::cubin(&card.architecture())?;
-        let failed =
-            |call: &str, error: cuda::DriverError| EngineError::CudaUnavailable { reason: format!("{}: {}", card.name, reason(call, error)) };
+        let failed = |call: &str, error: cuda::DriverError| EngineError::CudaUnavailable {
+            reason: format!("{}: {}", card.name, reason(call, error)),
+        };
         // SAFETY: the device is valid; the context is current for what follows; the image is a cubin.
         unsafe {
-            let context = cuda::primary_ctx::retain(card.device).map_err(|error| failed("cuDevicePrimaryCtxRetain", error))?;
+            let context =
+                cuda::primary_ctx::retain(card.device).map_err(|error| failed("cuDevicePrimaryCtxRetain", error))?;
             cuda::ctx::set_current(context).map_err(|error| failed("cuCtxSetCurrent", error))?;
             let stream = cuda::stream::create(cuda::stream::StreamKind::NonBlocking)
                 .map_err(|error| failed("cuStreamCreate", error))?;
@@ -237,7 +263,9 @@ impl Nvidia {
         if function.shared < shared {
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is valid.
-            self.check(kernel, unsafe { cuda::function::set_function_attribute(function.handle, attribute, shared as i32) });
+            self.check(kernel, unsafe {
+                cuda::function::set_function_attribute(function.handle, attribute, shared as i32)
+            });
             function.shared = shared;
         }
         functions.insert(kernel.to_owned(), function);
@@ -259,41 +287,39 @@ impl Nvidia {
     unsafe fn new_plan(&self, shape: Shape) -> Plan {
         use cublas_sys::cublasLtMatmulDescAttributes_t as Attribute;
         use cublas_sys::cublasLtMatmulPreferenceAttributes_t as Preference;
-        let [rows, columns, inner] = shape.sizes;
         let [operand, result] = shape.dtypes;
         let f32_type = cublas_sys::cudaDataType::CUDA_R_32F;
         // SAFETY: each attribute is given with its size.
         unsafe {
             let compute = cublas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
-            let description = self.check_blas("cublasLtMatmulDescCreate", cublas::create_matmul_desc(compute, f32_type));
+            let description =
+                self.check_blas("cublasLtMatmulDescCreate", cublas::create_matmul_desc(compute, f32_type));
             let set = |attribute, value: *const c_void, size| {
                 let set = cublas::set_matmul_desc_attribute(description, attribute, value, size);
                 self.check_blas("cublasLtMatmulDescSetAttribute", set);
             };
-            // cuBLASLt's matrices are in column-major order: what it sees is Cᵀ = Bᵀ Aᵀ.
+            let ColumnMajor { transposed, layouts: [left, right, out] } = shape.column_major();
             // CUBLAS_OP_N or CUBLAS_OP_T.
-            let operation = |transposed: bool| i32::from(transposed);
-            let [a_transposed, b_transposed] = shape.transposed;
-            let (left, right) = (operation(b_transposed), operation(a_transposed));
-            set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, (&raw const left).cast(), size_of_val(&left));
-            set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, (&raw const right).cast(), size_of_val(&right));
+            let [left_operation, right_operation] = transposed.map(i32::from);
+            set(
+                Attribute::CUBLASLT_MATMUL_DESC_TRANSA,
+                (&raw const left_operation).cast(),
+                size_of_val(&left_operation),
+            );
+            set(
+                Attribute::CUBLASLT_MATMUL_DESC_TRANSB,
+                (&raw const right_operation).cast(),
+                size_of_val(&right_operation),
+            );
             if shape.has_bias {
                 let epilogue = cublas_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
                 set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, (&raw const epilogue).cast(), size_of_val(&epilogue));
             }
-            let layout = |dtype, stored_rows: usize, stored_columns: usize, stride: usize| {
-                let layout = cublas::create_matrix_layout(dtype, stored_rows as u64, stored_columns as u64, stride as i64);
+            let layout = |dtype, [rows, columns, stride]: [usize; 3]| {
+                let layout = cublas::create_matrix_layout(dtype, rows as u64, columns as u64, stride as i64);
                 self.check_blas("cublasLtMatrixLayoutCreate", layout)
             };
-            // The columns of a matrix in row-major order are the rows of one in column-major order.
-            let [a_stride, b_stride, c_stride] = shape.strides;
-            let (left_rows, left_columns) = if b_transposed { (inner, columns) } else { (columns, inner) };
-            let (right_rows, right_columns) = if a_transposed { (rows, inner) } else { (inner, rows) };
-            let layouts = [
-                layout(operand, left_rows, left_columns, b_stride),
-                layout(operand, right_rows, right_columns, a_stride),
-                layout(result, columns, rows, c_stride),
-            ];
+            let layouts = [layout(operand, left), layout(operand, right), layout(result, out)];
             let preference = self.check_blas("cublasLtMatmulPreferenceCreate", cublas::create_matmul_pref());
             let prefer = |attribute, value: *const c_void, size| {
                 let set = cublas::set_matmul_pref_attribute(preference, attribute, value, size);
@@ -316,6 +342,7 @@ impl Nvidia {
             }
             let [left, right, out] = layouts;
             let found = cublas::get_matmul_algo_heuristic(self.blas, description, left, right, out, out, preference);
+            let [rows, columns, inner] = shape.sizes;
             let found = self.check_blas(&format!("cublasLtMatmulAlgoGetHeuristic for {rows}×{columns}×{inner}"), found);
             let _ = cublas::destroy_matmul_pref(preference);
             Plan { description, layouts, algorithm: found.algo }
@@ -476,4 +503,64 @@ fn data_type(operand: Operand) -> cublas_sys::cudaDataType {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Multiplies as cuBLASLt's documentation says, in column-major order, and compares with the product in row-major order.
+    #[test]
+    fn column_major_products_are_the_row_major_ones() {
+        let (rows, columns, inner) = (3, 5, 4);
+        for transposed in [[false, false], [false, true], [true, false], [true, true]] {
+            let [a_transposed, b_transposed] = transposed;
+            // Stored rows are longer than what is used of them.
+            let strides = [
+                if a_transposed { rows } else { inner } + 2,
+                if b_transposed { inner } else { columns } + 1,
+                columns + 3,
+            ];
+            let dtype = cublas_sys::cudaDataType::CUDA_R_32F;
+            let shape = Shape {
+                sizes: [rows, columns, inner],
+                strides,
+                transposed,
+                dtypes: [dtype, dtype],
+                has_bias: false,
+                alignments: [16; 4],
+            };
+            let memory =
+                |salt: usize| -> Vec<f64> { (0..200).map(|i| ((i * 37 + salt * 11) % 17) as f64 - 8.0).collect() };
+            let (a, b) = (memory(1), memory(2));
+            let at = |m: &[f64], row: usize, column: usize, stride: usize, is_transposed: bool| {
+                m[if is_transposed { column * stride + row } else { row * stride + column }]
+            };
+            let ColumnMajor { transposed: [left_t, right_t], layouts: [left, right, out] } = shape.column_major();
+            // An element of op(M) of a matrix in column-major order.
+            let of =
+                |m: &[f64], [rows, columns, stride]: [usize; 3], row: usize, column: usize, is_transposed: bool| {
+                    let (row, column) = if is_transposed { (column, row) } else { (row, column) };
+                    assert!(row < rows && column < columns && rows <= stride, "within the layout");
+                    m[column * stride + row]
+                };
+            let [out_rows, out_columns, out_stride] = out;
+            let mut c = vec![f64::NAN; 200];
+            for row in 0..out_rows {
+                for column in 0..out_columns {
+                    c[column * out_stride + row] =
+                        (0..inner).map(|k| of(&b, left, row, k, left_t) * of(&a, right, k, column, right_t)).sum();
+                }
+            }
+            for row in 0..rows {
+                for column in 0..columns {
+                    let [a_stride, b_stride, c_stride] = strides;
+                    let expected: f64 = (0..inner)
+                        .map(|k| at(&a, row, k, a_stride, a_transposed) * at(&b, k, column, b_stride, b_transposed))
+                        .sum();
+                    assert_eq!(c[row * c_stride + column], expected, "{transposed:?}");
+                }
+            }
+        }
+    }
 }

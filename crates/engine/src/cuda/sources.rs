@@ -43,7 +43,34 @@ const HEADERS: [Source; 4] =
 
 /// The kernels of each op.
 const KERNELS: &[Source] = &kernels![
-    "add", "add_norm", "attention", "binary_cross_entropy", "cast", "concat", "cosine_embedding_loss", "cross_entropy", "dropout", "embed", "glu", "index_select", "linear", "linear_cross_entropy", "linear_kl", "lstm", "matmul", "mse_loss", "multinomial", "normalize", "optimizer", "relation_kl", "rope", "scalar_mix", "segment_cross_entropy", "segment_mean", "segment_pool", "sum",
+    "add",
+    "add_norm",
+    "attention",
+    "binary_cross_entropy",
+    "cast",
+    "concat",
+    "cosine_embedding_loss",
+    "cross_entropy",
+    "dropout",
+    "embed",
+    "glu",
+    "index_select",
+    "linear",
+    "linear_cross_entropy",
+    "linear_kl",
+    "lstm",
+    "matmul",
+    "mse_loss",
+    "multinomial",
+    "normalize",
+    "optimizer",
+    "relation_kl",
+    "rope",
+    "scalar_mix",
+    "segment_cross_entropy",
+    "segment_mean",
+    "segment_pool",
+    "sum",
 ];
 
 /// All sources as one program. Messages of the compiler name the files.

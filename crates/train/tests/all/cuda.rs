@@ -54,7 +54,10 @@ fn check_runs_on(gpu: &Device) {
         let (expected, found) = (curve(&out("cpu")), curve(&out("gpu")));
         assert!(expected.len() >= 5 && expected.len() == found.len(), "{expected:?}, {found:?}");
         for (found, expected) in found.iter().zip(&expected) {
-            assert!((found - expected).abs() <= tolerance * expected, "{name}: {found} on the GPU, {expected} on the CPU");
+            assert!(
+                (found - expected).abs() <= tolerance * expected,
+                "{name}: {found} on the GPU, {expected} on the CPU"
+            );
         }
         for (number, last) in [3, 7, 8].into_iter().enumerate() {
             run_on(gpu, &recipe, &out("interrupted"), number > 0, Some(last));

@@ -252,7 +252,10 @@ pub fn measure(
 ) -> Result<Measured> {
     let (precision, dtype) = (shape.precision.resolved(&device), shape.precision.activations(&device));
     if precision == Precision::Int8 && !device.multiplies_int8() {
-        return Err(usage(format!("--precision int8 is supported on CPUs only; use bf16 or f32 on {}", device.describe())));
+        return Err(usage(format!(
+            "--precision int8 is supported on CPUs only; use bf16 or f32 on {}",
+            device.describe()
+        )));
     }
     let mut subject = shape.subject(training, &device)?;
     match &mut subject {

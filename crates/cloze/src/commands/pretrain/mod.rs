@@ -562,10 +562,12 @@ mod tests {
             resume_command(&arguments, Path::new("runs/my run"), &terminal)
         };
         let command = resumed("pretrain my.toml --set steps=9 --revision v1;2 --offline");
-        let expected =
-            "pretrain my.toml --set steps=9 --revision 'v1;2' --offline --threads 2 --device cuda:1 --out 'runs/my run' --resume";
+        let expected = "pretrain my.toml --set steps=9 --revision 'v1;2' --offline --threads 2 --device cuda:1 --out 'runs/my run' --resume";
         assert!(command.ends_with(expected), "{command}");
-        assert!(resumed("pretrain mini").ends_with("pretrain mini --threads 2 --device cuda:1 --out 'runs/my run' --resume"));
+        assert!(
+            resumed("pretrain mini")
+                .ends_with("pretrain mini --threads 2 --device cuda:1 --out 'runs/my run' --resume")
+        );
     }
 
     #[test]

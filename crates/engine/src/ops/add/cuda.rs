@@ -1,6 +1,6 @@
-use super::{Add};
+use super::Add;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 use crate::random::Mask;
 
 impl Add for Cuda {

@@ -13,8 +13,18 @@ impl AddNorm for Cuda {
         let mut stats = self.empty(&[tokens, 2], DType::F32);
         let [x, residual, gamma, beta] = addresses(self, operands);
         let (y_at, stats_at) = (y.device_ptr_mut(), stats.device_ptr_mut());
-        let mut args =
-            args![x, residual, gamma, beta, y_at, stats_at, tokens as i32, hidden as i32, operands.norm.eps, operands.mask];
+        let mut args = args![
+            x,
+            residual,
+            gamma,
+            beta,
+            y_at,
+            stats_at,
+            tokens as i32,
+            hidden as i32,
+            operands.norm.eps,
+            operands.mask
+        ];
         // SAFETY: x, the residual and y are [T, H], γ and β have H numbers, and the statistics are [T, 2].
         unsafe { self.launch_of("add_norm", operands.x.dtype(), Grid::warp_for_each(tokens), &mut args) };
         (y, stats)
@@ -42,7 +52,8 @@ impl AddNorm for Cuda {
 
         let blocks = tokens.div_ceil(BLOCK);
         let mut partial = self.empty(&[blocks, 2, hidden], DType::F32);
-        let mut args = args![x, residual, stats, dy, partial.device_ptr_mut(), rows, columns, BLOCK as i32, operands.mask];
+        let mut args =
+            args![x, residual, stats, dy, partial.device_ptr_mut(), rows, columns, BLOCK as i32, operands.mask];
         let grid = Grid::of([hidden.div_ceil(128), blocks, 1], 128);
         // SAFETY: as above; `partial` has two sums for each block and column.
         unsafe { self.launch_of("add_norm_sums", dtype, grid, &mut args) };

@@ -1,6 +1,6 @@
-use super::{BinaryCrossEntropy};
+use super::BinaryCrossEntropy;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 use crate::ops::LossSum;
 
 impl BinaryCrossEntropy for Cuda {

@@ -1,6 +1,6 @@
-use super::{Concat};
+use super::Concat;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 
 impl Concat for Cuda {
     fn concat(&self, parts: &[&Tensor]) -> Tensor {

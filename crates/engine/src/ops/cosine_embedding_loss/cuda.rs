@@ -1,6 +1,6 @@
-use super::{CosineEmbeddingLoss};
+use super::CosineEmbeddingLoss;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 use crate::ops::LossSum;
 
 impl CosineEmbeddingLoss for Cuda {

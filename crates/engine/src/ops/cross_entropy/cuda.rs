@@ -1,6 +1,6 @@
 use super::{ClassLabels, CrossEntropy};
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 use crate::ops::LossSum;
 
 impl CrossEntropy for Cuda {

@@ -1,6 +1,6 @@
-use super::{Dropout};
+use super::Dropout;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 use crate::random::Mask;
 
 impl Dropout for Cuda {

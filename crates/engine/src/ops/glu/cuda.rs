@@ -1,6 +1,6 @@
 use super::{Activation, Glu};
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 
 impl Glu for Cuda {
     fn glu(&self, x: &Tensor, activation: Activation) -> Tensor {

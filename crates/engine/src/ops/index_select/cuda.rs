@@ -1,6 +1,6 @@
-use super::{IndexSelect};
+use super::IndexSelect;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 
 impl IndexSelect for Cuda {
     fn index_select(&self, x: &Tensor, rows: &Tensor) -> Tensor {

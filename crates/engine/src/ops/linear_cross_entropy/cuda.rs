@@ -1,7 +1,7 @@
 use super::{Decoder, LinearCrossEntropy};
 use crate::cuda::Cuda;
-use crate::{Gradients, Parameters, Tensor};
 use crate::ops::LossSum;
+use crate::{Gradients, Parameters, Tensor};
 
 impl LinearCrossEntropy for Cuda {
     fn linear_cross_entropy(

@@ -1,7 +1,7 @@
 use super::{Decoder, LinearKl, TargetLogits};
 use crate::cuda::Cuda;
-use crate::{Gradients, Parameters, Tensor};
 use crate::ops::LossSum;
+use crate::{Gradients, Parameters, Tensor};
 
 impl LinearKl for Cuda {
     fn linear_kl(

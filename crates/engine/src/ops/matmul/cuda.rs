@@ -1,6 +1,6 @@
-use super::{MatMul};
+use super::MatMul;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 
 impl MatMul for Cuda {
     fn matmul(&self, a: &Tensor, b: &Tensor, transposed: [bool; 2]) -> Tensor {

@@ -1,6 +1,6 @@
-use super::{MseLoss};
+use super::MseLoss;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 use crate::ops::LossSum;
 
 impl MseLoss for Cuda {

@@ -1,6 +1,6 @@
-use super::{Multinomial};
+use super::Multinomial;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 
 impl Multinomial for Cuda {
     fn multinomial(&self, logits: &Tensor, uniform: &[f64]) -> Vec<i32> {

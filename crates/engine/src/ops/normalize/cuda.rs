@@ -1,6 +1,6 @@
-use super::{Normalize};
+use super::Normalize;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 
 impl Normalize for Cuda {
     fn normalize(&self, x: &Tensor) -> Tensor {

@@ -1,6 +1,6 @@
 use super::{RelationInputs, RelationKl};
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 use crate::ops::LossSum;
 
 impl RelationKl for Cuda {

@@ -62,8 +62,8 @@ pub fn relation_kl(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::check_loss;
     use crate::DType;
+    use crate::ops::check::check_loss;
 
     /// The last case has several blocks of rows.
     #[test]

@@ -1,6 +1,6 @@
 use super::{Rope, RopeInputs};
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 
 impl Rope for Cuda {
     fn rope(&self, x: &Tensor, inputs: &RopeInputs, inverse: bool) -> Tensor {

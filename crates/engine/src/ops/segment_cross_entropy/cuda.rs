@@ -1,6 +1,6 @@
-use super::{SegmentCrossEntropy};
+use super::SegmentCrossEntropy;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 use crate::ops::LossSum;
 
 impl SegmentCrossEntropy for Cuda {

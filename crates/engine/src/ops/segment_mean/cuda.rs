@@ -1,6 +1,6 @@
-use super::{SegmentMean};
+use super::SegmentMean;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 
 impl SegmentMean for Cuda {
     fn segment_mean(&self, x: &Tensor, ends: &Tensor) -> Tensor {

@@ -1,4 +1,4 @@
-use super::{SegmentPool};
+use super::SegmentPool;
 use crate::cuda::Cuda;
 use crate::{DType, Tensor};
 

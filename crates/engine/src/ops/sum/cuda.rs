@@ -1,6 +1,6 @@
-use super::{Sum};
+use super::Sum;
+use crate::Tensor;
 use crate::cuda::Cuda;
-use crate::{Tensor};
 use std::ops::Range;
 
 impl Sum for Cuda {

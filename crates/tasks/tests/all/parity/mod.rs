@@ -43,7 +43,13 @@ fn check_all(folders: &[PathBuf], precision: DType) {
             }
         }
     }
-    assert!(failures.is_empty(), "{} of {} folders fail on some device:\n{}", failures.len(), folders.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} folders fail on some device:\n{}",
+        failures.len(),
+        folders.len(),
+        failures.join("\n")
+    );
 }
 
 fn goldens() -> Vec<PathBuf> {
