@@ -8,13 +8,16 @@ mod buffer;
 mod driver;
 #[cfg(test)]
 mod emulator;
+mod losses;
 mod memory;
 mod sources;
 mod sums;
+mod vocabulary;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use driver::{Arg, DevicePtr, Grid, Operand, Product};
 pub use memory::MemoryUse;
+pub(crate) use vocabulary::Vocabulary;
 
 use std::ops::Range;
 use std::sync::Arc;
