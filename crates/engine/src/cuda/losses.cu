@@ -74,10 +74,10 @@ __device__ __forceinline__ u32 block_min(u32 x) {
   return x;
 }
 
-// Cross-entropy of `count` logits, `stride` elements apart, by one warp: writes scale · weight · dz, and returns the loss. In f64, since the
-// logits are few.
+// Cross-entropy of `count` logits, `stride` elements apart, by one warp: writes scale · dz, and returns the loss. In f64, since the logits
+// are few.
 template <class E>
-__device__ __forceinline__ LossPart warp_cross_entropy(const E* z, E* dz, u64 stride, int count, int label, float weight, float scale) {
+__device__ __forceinline__ LossPart warp_cross_entropy(const E* z, E* dz, u64 stride, int count, int label, float scale) {
   int lane = threadIdx.x % 32;
   if (label == IGNORED_LABEL) {
     for (int c = lane; c < count; c += 32) store(dz + c * stride, 0.0f);
@@ -101,7 +101,7 @@ __device__ __forceinline__ LossPart warp_cross_entropy(const E* z, E* dz, u64 st
   double loss = log(sum) + best - load(z + label * stride);
   for (int c = lane; c < count; c += 32) {
     double p = exp((double)load(z + c * stride) - best) / sum - (c == label ? 1.0 : 0.0);
-    store(dz + c * stride, scale * weight * (float)p);
+    store(dz + c * stride, scale * (float)p);
   }
-  return {weight * loss, weight, 1, index == (u32)label ? 1ull : 0ull};
+  return {loss, 1, 1, index == (u32)label ? 1ull : 0ull};
 }

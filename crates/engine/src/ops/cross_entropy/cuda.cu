@@ -10,7 +10,8 @@ __global__ void __launch_bounds__(128) cross_entropy_rows(const E* z, E* dz, con
   u64 first = (u64)row * classes;
   int label = labels[row];
   float weight = weights && label != IGNORED_LABEL ? weights[label] : 1.0f;
-  LossPart part = warp_cross_entropy(z + first, dz + first, 1, classes, label, weight, scale);
+  LossPart part = warp_cross_entropy(z + first, dz + first, 1, classes, label, scale * weight);
+  part.sum *= weight, part.weight *= weight;
   if (threadIdx.x % 32 == 0) parts[row] = part;
 }
 KERNEL_OF(cross_entropy_rows, f32)

@@ -1,10 +1,11 @@
-// A block for each row of logits, which is read twice: the second time from L2.
+// A block for each row of logits, which is read twice: the second time from L2, which holds the rows of all blocks at work if these are not
+// too many. So blocks are large: 768 threads, of which both 1,536 and 2,048 threads of a multiprocessor hold two.
 #include "losses.cu"
 
 // z [rows, stride], of which the first `words` columns count, and a label for each row → a part of the loss for each row and, unless dz is
 // null, dz = scale (softmax(z) − onehot(label)). dz has the same stride, and may be z. The stride is a multiple of eight.
 template <class E>
-__global__ void __launch_bounds__(512) linear_cross_entropy_rows(const float* z, E* dz, const int* labels, LossPart* parts, int words,
+__global__ void __launch_bounds__(768) linear_cross_entropy_rows(const float* z, E* dz, const int* labels, LossPart* parts, int words,
                                                                  int stride, float scale) {
   constexpr int W = Vector<E>::WIDTH;
   u64 row = blockIdx.x, first = row * stride;

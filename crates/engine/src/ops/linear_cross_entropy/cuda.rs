@@ -47,7 +47,7 @@ impl LinearCrossEntropy for Cuda {
             let mut args = args![z_at, dz_at, labels_at, parts_at, words as i32, stride as i32, scale];
             // SAFETY: z and dz have a row for each label of the range, of `stride` numbers; there is a part for each row, and all
             // labels are words.
-            unsafe { self.launch_of("linear_cross_entropy_rows", dtype, Grid::new(range.len(), 512), &mut args) };
+            unsafe { self.launch_of("linear_cross_entropy_rows", dtype, Grid::new(range.len(), 768), &mut args) };
             if let (Some((grads, _)), Some(dx)) = (&mut train, &mut dx) {
                 vocabulary.backward(&range, separate.as_ref().unwrap_or(&z), grads, dx);
             }

@@ -9,7 +9,7 @@ __global__ void __launch_bounds__(128) segment_cross_entropy_columns(const E* z,
   if (i >= count) return;
   int segment = i / columns, first = ends[segment];
   u64 start = (u64)first * columns + i % columns;
-  LossPart part = warp_cross_entropy(z + start, dz + start, columns, ends[segment + 1] - first, labels[i], 1.0f, scale);
+  LossPart part = warp_cross_entropy(z + start, dz + start, columns, ends[segment + 1] - first, labels[i], scale);
   if (threadIdx.x % 32 == 0) parts[i] = part;
 }
 KERNEL_OF(segment_cross_entropy_columns, f32)
