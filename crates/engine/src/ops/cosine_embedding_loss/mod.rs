@@ -34,8 +34,8 @@ pub fn cosine_embedding_loss(pass: &mut Pass<'_>, x: &Var, targets: &Tensor, sca
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::check_loss;
     use crate::DType;
+    use crate::ops::check::check_loss;
 
     #[test]
     fn cosine_embedding_loss_matches_its_oracle() {

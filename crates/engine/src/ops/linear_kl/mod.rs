@@ -74,7 +74,9 @@ mod tests {
     /// The last case has several chunks of rows.
     #[test]
     fn linear_kl_matches_its_oracle() {
-        for (rows, hidden, vocab, temperature) in [(1, 1, 3, 1.0), (33, 31, 99, 2.0), (70, 16, 301, 0.5), (3, 8, 4104, 2.0)] {
+        for (rows, hidden, vocab, temperature) in
+            [(1, 1, 3, 1.0), (33, 31, 99, 2.0), (70, 16, 301, 0.5), (3, 8, 4104, 2.0)]
+        {
             // Exact in bf16.
             let target = |m: usize, v: usize| ((m * 31 + v * 7) % 29) as f32 / 8.0;
             check_loss(

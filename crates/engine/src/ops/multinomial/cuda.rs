@@ -8,8 +8,7 @@ impl Multinomial for Cuda {
         let (rows, classes) = logits.matrix("multinomial");
         assert_eq!(uniform.len(), rows, "multinomial: numbers of {rows} rows");
         // An f64 in two 32-bit words.
-        let words: Vec<i32> =
-            uniform.iter().flat_map(|u| [u.to_bits() as i32, (u.to_bits() >> 32) as i32]).collect();
+        let words: Vec<i32> = uniform.iter().flat_map(|u| [u.to_bits() as i32, (u.to_bits() >> 32) as i32]).collect();
         let uniform = self.tensor_i32(&words, &[rows, 2]);
         let mut samples = self.empty(&[rows], DType::I32);
         let grid = Grid::new(rows, 256).with_shared(classes.div_ceil(256) * size_of::<f64>());

@@ -78,7 +78,9 @@ mod tests {
                 let logits = device.tensor_f32(&z, &[1, classes]);
                 let logits = device.backend().cast(&logits, DType::BF16);
                 let second = second as i32;
-                for (u, expected) in [(0.0, 3), (0.49, 3), (0.51, second), (1.0 - f64::EPSILON, second)] {
+                // 1 stands for a number that reaches the sum by rounding.
+                let cases = [(0.0, 3), (0.49, 3), (0.51, second), (1.0 - f64::EPSILON, second), (1.0, second)];
+                for (u, expected) in cases {
                     assert_eq!(device.backend().multinomial(&logits, &[u]), [expected], "{}", device.describe());
                 }
             }

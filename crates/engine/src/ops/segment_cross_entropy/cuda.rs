@@ -11,12 +11,7 @@ impl SegmentCrossEntropy for Cuda {
         let (ends_on_host, labels_on_host) = (ends.to_vec_i32(), labels.to_vec_i32());
         assert_segments("segment_cross_entropy", &ends_on_host, rows);
         let count = (ends_on_host.len() - 1) * columns;
-        assert_eq!(
-            labels_on_host.len(),
-            count,
-            "segment_cross_entropy: labels of {} segments",
-            ends_on_host.len() - 1
-        );
+        assert_eq!(labels_on_host.len(), count, "segment_cross_entropy: labels of {} segments", ends_on_host.len() - 1);
         for (segment, labels) in ends_on_host.windows(2).zip(labels_on_host.chunks_exact(columns)) {
             let length = segment[1] - segment[0];
             for label in labels.iter().filter(|label| **label != IGNORED) {
