@@ -12,16 +12,19 @@ mod driver;
 mod emulator;
 #[cfg(target_os = "linux")]
 mod libraries;
+mod losses;
 mod memory;
 #[cfg(target_os = "linux")]
 mod nvidia;
 mod peak;
 mod sources;
 mod sums;
+mod vocabulary;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use driver::{Arg, DevicePtr, Grid, Operand, Product};
 pub use memory::MemoryUse;
+pub(crate) use vocabulary::Vocabulary;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -38,8 +38,13 @@ impl Source {
 }
 
 /// What kernels are written with, in the order of inclusion.
-const HEADERS: [Source; 4] =
-    [source!("cuda/device.cuh"), source!("cuda/tile.cuh"), source!("cuda/activation.cuh"), source!("cuda/sums.cu")];
+const HEADERS: &[Source] = &[
+    source!("cuda/device.cuh"),
+    source!("cuda/tile.cuh"),
+    source!("cuda/activation.cuh"),
+    source!("cuda/sums.cu"),
+    source!("cuda/losses.cu"),
+];
 
 /// The kernels of each op.
 const KERNELS: &[Source] = &kernels![
@@ -80,7 +85,7 @@ pub(super) fn program() -> String {
         program.push_str(&format!("#line 1 \"{}\"\n", source.path));
         for line in source.text().lines() {
             // The files are in one program already.
-            let is_own_include = line.starts_with("#include \"") && line.contains(".cuh\"");
+            let is_own_include = line.starts_with("#include \"") && !line.contains("cuda_cpu.h");
             program.push_str(if is_own_include || line == "#pragma once" { "" } else { line });
             program.push('\n');
         }

@@ -49,12 +49,12 @@ pub fn cross_entropy<'a>(pass: &mut Pass<'_>, logits: &Var, labels: impl Into<Cl
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::{check_loss, check_op};
+    use crate::ops::check::{check_loss, check_op, devices};
     use crate::ops::index_select;
 
     #[test]
     fn cross_entropy_matches_its_oracle() {
-        for (rows, classes) in [(1, 2), (33, 5), (4, 1)] {
+        for (rows, classes) in [(1, 2), (33, 5), (4, 1), (5, 70)] {
             let labels: Vec<i32> = (0..rows).map(|r| if r == 2 { -100 } else { (r * 7 % classes) as i32 }).collect();
             check_loss(
                 "cross_entropy",
@@ -84,7 +84,9 @@ mod tests {
             &[],
             |pass, z, _, scale| {
                 let labels = &pass.device().tensor_i32(&labels, &[5]);
-                cross_entropy(pass, &z[0], ClassLabels { labels, weights: Some(&weights) }, scale)
+                let loss = cross_entropy(pass, &z[0], ClassLabels { labels, weights: Some(&weights) }, scale);
+                assert_eq!((loss.count, loss.weight), (4, 8.5));
+                loss
             },
             |z, _| {
                 let row = |(z, label): (&[f64], &i32)| {
@@ -98,12 +100,24 @@ mod tests {
 
     #[test]
     fn accuracy_counts_the_largest_logits() {
-        let device = crate::Device::cpu(Some(1)).expect("a CPU device");
-        let params = crate::Parameters::builder().build(&device, 0);
-        let mut pass = Pass::inference(&device, &params, crate::DType::F32);
-        let logits = pass.input(device.tensor_f32(&[1., 2., 3., 0., 5., 4.], &[3, 2]));
-        let loss = cross_entropy(&mut pass, &logits, &device.tensor_i32(&[1, 1, -100], &[3]), 1.0);
-        assert_eq!((loss.count, loss.correct), (2, 1));
+        for device in devices() {
+            let params = crate::Parameters::builder().build(&device, 0);
+            let mut pass = Pass::inference(&device, &params, crate::DType::F32);
+            let logits = pass.input(device.tensor_f32(&[1., 2., 3., 0., 5., 4., 6., 6., 6., 6.], &[5, 2]));
+            // Of equal logits, the first is the prediction.
+            let loss = cross_entropy(&mut pass, &logits, &device.tensor_i32(&[1, 1, -100, 0, 0], &[5]), 1.0);
+            assert_eq!((loss.count, loss.correct), (4, 3), "{}", device.describe());
+            // More classes than lanes of a warp, and logits whose exponentials are too large for f64.
+            let labels = [40, 70, 5, 5];
+            let mut logits = vec![0.0; 4 * 100];
+            for (row, class) in [(0, 40), (1, 70), (2, 40), (2, 5), (3, 70)] {
+                logits[row * 100 + class] = 1000.0;
+            }
+            let logits = pass.input(device.tensor_f32(&logits, &[4, 100]));
+            let loss = cross_entropy(&mut pass, &logits, &device.tensor_i32(&labels, &[4]), 1.0);
+            assert_eq!((loss.count, loss.correct), (4, 3), "{}", device.describe());
+            assert!((loss.sum - 1000.0 - 2f64.ln()).abs() < 1e-9, "{}: {}", device.describe(), loss.sum);
+        }
     }
 
     /// A loss over only some rows, after another op.

@@ -69,12 +69,12 @@ pub fn linear_cross_entropy(
 mod tests {
     use super::*;
     use crate::DType;
-    use crate::ops::check::{Numbers, Run, check_loss, run};
+    use crate::ops::check::{Numbers, Run, check_loss, devices, run};
     use crate::random::mix;
 
     #[test]
     fn linear_cross_entropy_matches_its_oracle() {
-        for (rows, hidden, vocab) in [(1, 1, 3), (33, 31, 99), (130, 16, 301)] {
+        for (rows, hidden, vocab) in [(1, 1, 3), (33, 31, 99), (130, 16, 301), (40, 8, 520)] {
             let labels: Vec<i32> = (0..rows).map(|r| ((r * 31 + 7) % vocab) as i32).collect();
             check_loss(
                 "linear_cross_entropy",
@@ -102,9 +102,19 @@ mod tests {
     /// More rows than a chunk and more words than a block: compares the gradients with plain sums in f64.
     #[test]
     fn chunks_of_rows_and_blocks_of_words_add_up() {
-        const ROWS: usize = 530;
+        check_chunks::<530, 70_001>(&crate::Device::all_for_tests(), [1e-5, 5e-3]);
+    }
+
+    /// On a GPU, tests have smaller chunks; and f32 sums are over all words, not over blocks.
+    #[test]
+    fn chunks_of_rows_add_up_on_gpus() {
+        let is_gpu = |device: &crate::Device| device.backend().instruction_set() == "cuda";
+        let gpus: Vec<_> = devices().into_iter().filter(is_gpu).collect();
+        check_chunks::<75, 9_001>(&gpus, [5e-5, 5e-3]);
+    }
+
+    fn check_chunks<const ROWS: usize, const VOCAB: usize>(devices: &[crate::Device], bounds: [f64; 2]) {
         const HIDDEN: usize = 4;
-        const VOCAB: usize = 70_001;
         const SCALE: f32 = 0.5;
         // Exact in bf16.
         let values = |key: u64, count: usize| -> Vec<f64> {
@@ -134,9 +144,9 @@ mod tests {
             (None, Some(linear_cross_entropy(pass, &x[0], p[0], p[1], &labels, SCALE)))
         };
         let names: [(&str, &[usize]); 2] = [("weight", &[VOCAB, HIDDEN]), ("bias", &[VOCAB])];
-        for device in crate::Device::all_for_tests() {
-            for (dtype, bound) in [(DType::F32, 1e-5), (DType::BF16, 5e-3)] {
-                let (found, gradients) = run(&device, dtype, &[&[ROWS, HIDDEN]], &names, &numbers, &[], op);
+        for device in devices {
+            for (dtype, bound) in [DType::F32, DType::BF16].into_iter().zip(bounds) {
+                let (found, gradients) = run(device, dtype, &[&[ROWS, HIDDEN]], &names, &numbers, &[], op);
                 let context = format!("{}, {}", device.describe(), dtype.name());
                 assert!((found[0] - loss).abs() < 1e-5 * loss, "{context}: loss {}, expected {loss}", found[0]);
                 for (which, (found, expected)) in gradients.iter().zip(&expected).enumerate() {
@@ -145,6 +155,34 @@ mod tests {
                     assert_eq!(found.len(), expected.len(), "{context}: gradient {which}");
                     assert!(error < bound * max, "{context}: gradient {which} is off by {error}, maximum {max}");
                 }
+            }
+        }
+    }
+
+    /// A label with the largest logit is correct, also if another word has the same.
+    #[test]
+    fn accuracy_counts_the_largest_logits() {
+        for device in devices() {
+            let mut builder = Parameters::builder();
+            let weight = builder.declare("weight", &[3, 1], crate::Init::Zeros, true);
+            let bias = builder.declare("bias", &[3], crate::Init::Zeros, true);
+            let mut params = builder.build(&device, 0);
+            params.write(weight, &[1.0, 2.0, 2.0]);
+            params.write(bias, &[0.5, -0.5, -0.5]);
+            for dtype in [DType::F32, DType::BF16] {
+                let mut pass = Pass::inference(&device, &params, dtype);
+                let x = device.backend().cast(&device.tensor_f32(&[1.0, 2.0, -1.0, 2.0], &[4, 1]), dtype);
+                let x = pass.input(x);
+                let labels = device.tensor_i32(&[2, 0, 0, 1], &[4]);
+                let loss = linear_cross_entropy(&mut pass, &x, weight, bias, &labels, 1.0);
+                let context = format!("{}, {}", device.describe(), dtype.name());
+                assert_eq!((loss.count, loss.weight, loss.correct), (4, 4.0, 3), "{context}");
+                let nll = |z: [f64; 3], label: usize| z.map(f64::exp).iter().sum::<f64>().ln() - z[label];
+                let expected = nll([1.5, 1.5, 1.5], 2)
+                    + nll([2.5, 3.5, 3.5], 0)
+                    + nll([-0.5, -2.5, -2.5], 0)
+                    + nll([2.5, 3.5, 3.5], 1);
+                assert!((loss.sum - expected).abs() < 1e-5, "{context}: {}, expected {expected}", loss.sum);
             }
         }
     }

@@ -68,12 +68,15 @@ pub fn linear_kl(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::check_loss;
+    use crate::ops::check::{check_loss, devices};
+    use crate::{DType, Init};
 
     /// The last case has several chunks of rows.
     #[test]
     fn linear_kl_matches_its_oracle() {
-        for (rows, hidden, vocab, temperature) in [(1, 1, 3, 1.0), (33, 31, 99, 2.0), (70, 16, 301, 0.5)] {
+        for (rows, hidden, vocab, temperature) in
+            [(1, 1, 3, 1.0), (33, 31, 99, 2.0), (70, 16, 301, 0.5), (3, 8, 4104, 2.0)]
+        {
             // Exact in bf16.
             let target = |m: usize, v: usize| ((m * 31 + v * 7) % 29) as f32 / 8.0;
             check_loss(
@@ -106,6 +109,43 @@ mod tests {
                     t * t * (0..rows).map(row).sum::<f64>()
                 },
             );
+        }
+    }
+
+    /// A row is correct if the student's logit is largest where the teacher's is: at the first such word.
+    #[test]
+    fn accuracy_compares_the_largest_logits() {
+        for device in devices() {
+            let mut builder = Parameters::builder();
+            let weight = builder.declare("weight", &[8, 1], Init::Zeros, true);
+            let bias = builder.declare("bias", &[8], Init::Zeros, true);
+            let mut params = builder.build(&device, 0);
+            params.write(weight, &[0.0, 1.0, 2.0, 3.0, 3.0, 0.0, 0.0, 0.0]);
+            for (dtype, target_dtype) in [
+                (DType::F32, DType::F32),
+                (DType::BF16, DType::F32),
+                (DType::F32, DType::BF16),
+                (DType::BF16, DType::BF16),
+            ] {
+                let mut pass = Pass::inference(&device, &params, dtype);
+                let x = device.backend().cast(&device.tensor_f32(&[1.0; 4], &[4, 1]), dtype);
+                let x = pass.input(x);
+                let mut teacher = vec![0.0; 4 * 8];
+                // The largest is word 4; words 2 and 3, of which the first counts; word 3; word 0.
+                for (row, word) in [(0, 4), (1, 2), (1, 3), (2, 3), (3, 0)] {
+                    teacher[row * 8 + word] = 2.0;
+                }
+                let teacher = device.backend().cast(&device.tensor_f32(&teacher, &[4, 8]), target_dtype);
+                let mut next = 0;
+                let mut targets = |range: Range<usize>| {
+                    assert_eq!(range.start, std::mem::replace(&mut next, range.end), "consecutive ranges");
+                    assert_eq!(range, 0..4);
+                    teacher.clone()
+                };
+                let loss = linear_kl(&mut pass, &x, [weight, bias], &mut targets, 1.0, 1.0);
+                let context = format!("{}, {}, {}", device.describe(), dtype.name(), target_dtype.name());
+                assert_eq!((loss.count, loss.weight, loss.correct), (4, 4.0, 2), "{context}");
+            }
         }
     }
 }

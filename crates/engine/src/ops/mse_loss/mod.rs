@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn mse_loss_matches_its_oracle() {
-        for (rows, columns) in [(1, 1), (33, 1), (5, 3)] {
+        for (rows, columns) in [(1, 1), (33, 1), (5, 3), (700, 3)] {
             let targets: Vec<f32> = (0..rows * columns).map(|i| (i * 7 % 11) as f32 / 8.0).collect();
             check_loss(
                 "mse_loss",

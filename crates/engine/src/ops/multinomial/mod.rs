@@ -34,6 +34,8 @@ pub fn multinomial(device: &Device, logits: &Tensor, key: DropoutKey) -> Vec<i32
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DType;
+    use crate::ops::check::devices;
 
     /// Every class that an exact computation could return; two if the number is within rounding errors of a boundary.
     fn expected(z: &[f64], u: f64) -> Vec<i32> {
@@ -52,8 +54,8 @@ mod tests {
 
     #[test]
     fn samples_are_those_of_the_inverse_cumulative_distribution() {
-        for device in Device::all_for_tests() {
-            for (rows, classes) in [(1, 1), (5, 3), (9, 16), (33, 700)] {
+        for device in devices() {
+            for (rows, classes) in [(1, 1), (5, 3), (9, 16), (33, 700), (3, 1024), (2, 5003)] {
                 let z: Vec<f32> = (0..rows * classes).map(|i| ((i * 7919) % 1009) as f32 * 0.02 - 10.0).collect();
                 let uniform: Vec<f64> = (0..rows).map(|row| (row as f64 * 0.618) % 1.0).collect();
                 let logits = device.tensor_f32(&z, &[rows, classes]);
@@ -69,12 +71,19 @@ mod tests {
     /// The largest number below 1 must not select a class without probability, even if the sums round.
     #[test]
     fn impossible_classes_are_never_sampled() {
-        let device = Device::cpu(Some(1)).expect("a CPU device");
-        let mut z = vec![f32::MIN; 40];
-        (z[3], z[7]) = (5.0, 5.0);
-        let logits = device.tensor_f32(&z, &[1, 40]);
-        for (u, expected) in [(0.0, 3), (0.49, 3), (0.51, 7), (1.0 - f64::EPSILON, 7)] {
-            assert_eq!(device.backend().multinomial(&logits, &[u]), [expected]);
+        for device in devices() {
+            for (classes, second) in [(40, 7), (1100, 600)] {
+                let mut z = vec![f32::MIN; classes];
+                (z[3], z[second]) = (5.0, 5.0);
+                let logits = device.tensor_f32(&z, &[1, classes]);
+                let logits = device.backend().cast(&logits, DType::BF16);
+                let second = second as i32;
+                // 1 stands for a number that reaches the sum by rounding.
+                let cases = [(0.0, 3), (0.49, 3), (0.51, second), (1.0 - f64::EPSILON, second), (1.0, second)];
+                for (u, expected) in cases {
+                    assert_eq!(device.backend().multinomial(&logits, &[u]), [expected], "{}", device.describe());
+                }
+            }
         }
     }
 

@@ -68,9 +68,13 @@ mod tests {
     /// The last case has several blocks of rows.
     #[test]
     fn relation_kl_matches_its_oracle() {
-        for (lengths, heads, width, target_width) in
-            [(vec![2], 1, 1, 2), (vec![5, 1, 31], 2, 8, 3), (vec![33, 7], 3, 5, 16), (vec![300, 3], 1, 4, 4)]
-        {
+        for (lengths, heads, width, target_width) in [
+            (vec![2], 1, 1, 2),
+            (vec![5, 1, 31], 2, 8, 3),
+            (vec![33, 7], 3, 5, 16),
+            (vec![300, 3], 1, 4, 4),
+            (vec![70, 9], 1, 160, 40),
+        ] {
             let tokens: usize = lengths.iter().sum();
             let ends: Vec<i32> = std::iter::once(0)
                 .chain(lengths.iter().scan(0, |end, length| {

@@ -38,10 +38,11 @@ mod tests {
 
     #[test]
     fn segment_cross_entropy_matches_its_oracle() {
-        let cases: [(usize, Vec<usize>, Vec<i32>); 3] = [
+        let cases: [(usize, Vec<usize>, Vec<i32>); 4] = [
             (2, vec![0, 5, 6, 39], vec![4, 0, 0, 0, 31, -100]),
             (1, vec![0, 4, 8], vec![3, 1]),
             (2, vec![0, 1], vec![0, 0]),
+            (3, vec![0, 70, 75], vec![69, 3, 40, 4, 0, 2]),
         ];
         for (columns, ends, labels) in cases {
             let indices: Vec<i32> = ends.iter().map(|e| *e as i32).collect();
