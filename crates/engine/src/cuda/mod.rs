@@ -8,12 +8,14 @@ mod buffer;
 mod driver;
 #[cfg(test)]
 mod emulator;
+mod groups;
 mod memory;
 mod sources;
 mod sums;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use driver::{Arg, DevicePtr, Grid, Operand, Product};
+pub(crate) use groups::Groups;
 pub use memory::MemoryUse;
 
 use std::ops::Range;

@@ -76,6 +76,22 @@ pub fn embed(pass: &mut Pass<'_>, ids: &Tensor, positions: &Tensor, segments: &T
     })
 }
 
+/// Panics on an index outside its table.
+fn check_indices(indices: &EmbedIndices, params: &Parameters, tables: EmbedTables) {
+    let all = [
+        (Some(tables.word), &indices.ids, "word"),
+        (tables.position, &indices.positions, "position"),
+        (tables.segment, &indices.segments, "segment"),
+    ];
+    for (table, indices, name) in all {
+        let Some(table) = table else { continue };
+        let rows = params.shape(table)[0];
+        if let Some(bad) = indices.slice::<i32>().iter().find(|i| !(0..rows as i32).contains(*i)) {
+            panic!("embed: {name} index {bad} is outside of a table of {rows} rows");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ mod cpu;
 #[allow(unsafe_code)]
 mod cuda;
 
+use crate::params::UpdateGroup;
 use crate::{Device, Gradients, Parameters, Share, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -200,6 +201,116 @@ pub(crate) fn of_share(share: Share, parts: &[Range<usize>]) -> (Vec<usize>, Vec
     let blocks: Vec<usize> = parts.iter().map(|part| part.start / Share::BLOCK).collect();
     let owned = (0..parts.len()).filter(|&index| share.ranges(parts[index].clone()).next().is_some()).collect();
     (owned, blocks)
+}
+
+/// The update of both moments.
+#[derive(Clone, Copy)]
+struct UpdateMoments {
+    /// The factor of gradients.
+    factor: f32,
+    beta1: f32,
+    beta2: f32,
+}
+
+impl UpdateMoments {
+    fn new(settings: &StepSettings, factor: f32) -> UpdateMoments {
+        let Optimizer { beta1, beta2, .. } = settings.optimizer;
+        UpdateMoments { factor, beta1, beta2 }
+    }
+}
+
+/// m̂/(√v̂ + ε), except for the factor 1/(1 − β₁ᵗ).
+#[derive(Clone, Copy)]
+struct Direction {
+    eps: f32,
+    /// 1/√(1 − β₂ᵗ)
+    root_correction: f32,
+}
+
+impl Direction {
+    /// The direction, and `lr` times its missing factor.
+    fn new(settings: &StepSettings, lr: f64) -> (Direction, f32) {
+        let Optimizer { beta1, beta2, eps, bias_correction, .. } = settings.optimizer;
+        let correction = |beta: f32| {
+            if bias_correction { 1.0 - f64::from(beta).powi(settings.step.min(1 << 30) as i32) } else { 1.0 }
+        };
+        let root_correction = (1.0 / correction(beta2).sqrt()) as f32;
+        (Direction { eps, root_correction }, (lr / correction(beta1)) as f32)
+    }
+}
+
+/// How AdamW changes the weights of a group: the direction and its factor, and 1 − lr λ.
+fn adamw_rate(group: &UpdateGroup, settings: &StepSettings) -> ((Direction, f32), f32) {
+    let lr = f64::from(settings.lr) * f64::from(group.rate);
+    let weight_decay = f64::from(settings.optimizer.weight_decay);
+    let decay = if group.decays { 1.0 - lr * weight_decay } else { 1.0 } as f32;
+    (Direction::new(settings, lr), decay)
+}
+
+/// LAMB's u = m̂/(√v̂ + ε) + λ w.
+#[derive(Clone, Copy)]
+struct LambDirection {
+    adam: Direction,
+    /// 1/(1 − β₁ᵗ)
+    scale: f32,
+    /// λ
+    decay: f32,
+}
+
+impl LambDirection {
+    fn new(settings: &StepSettings, decays: bool) -> LambDirection {
+        let (adam, scale) = Direction::new(settings, 1.0);
+        LambDirection { adam, scale, decay: if decays { settings.optimizer.weight_decay } else { 0.0 } }
+    }
+}
+
+/// The blocks of some parameters, for their norms.
+struct LambBlocks {
+    /// The parameter of each block.
+    of_tensors: Vec<usize>,
+    /// The parts of all parameters, each in one block.
+    blocks: Vec<Range<usize>>,
+    /// The indices of the blocks that the share has.
+    owned: Vec<usize>,
+    /// The blocks' numbers in the arena.
+    numbers: Vec<usize>,
+}
+
+impl LambBlocks {
+    fn new(tensors: &[UpdateGroup], share: Share) -> LambBlocks {
+        let mut of_tensors: Vec<usize> = Vec::new();
+        let mut blocks: Vec<Range<usize>> = Vec::new();
+        for (index, UpdateGroup { range, .. }) in tensors.iter().enumerate() {
+            blocks.extend(parts([range.clone()]));
+            of_tensors.resize(blocks.len(), index);
+        }
+        let (owned, numbers) = of_share(share, &blocks);
+        LambBlocks { of_tensors, blocks, owned, numbers }
+    }
+
+    /// The factor of u for each parameter, from Σ w² and Σ u² of the share's blocks; other blocks' sums are 0.
+    fn rates(
+        &self,
+        tensors: &[UpdateGroup],
+        block_sums: &mut [[f64; 2]],
+        settings: &StepSettings,
+        complete: Complete<'_>,
+    ) -> Vec<f32> {
+        // Each block has two sums.
+        let numbers: Vec<usize> = self.numbers.iter().flat_map(|&block| [block; 2]).collect();
+        complete(BlockSums { blocks: &numbers, sums: block_sums.as_flattened_mut() });
+        // Added in the order of the blocks, which depends neither on the number of threads nor on that of ranks.
+        let mut square_sums = vec![[0f64; 2]; tensors.len()];
+        for (index, sums) in self.of_tensors.iter().zip(block_sums) {
+            square_sums[*index].iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
+        }
+        let rate_of = |(tensor, [weights, update]): (&UpdateGroup, [f64; 2])| {
+            let is_adapted = tensor.decays && weights > 0.0 && update > 0.0;
+            let ratio = if is_adapted { (weights / update).sqrt() } else { 1.0 };
+            (f64::from(settings.lr) * f64::from(tensor.rate) * ratio) as f32
+        };
+        tensors.iter().zip(square_sums).map(rate_of).collect()
+    }
 }
 
 #[cfg(test)]
