@@ -107,12 +107,11 @@ __device__ __forceinline__ bool all_aligned(u64 bits) { return bits % 16 == 0; }
 // Copies elements within a warp.
 template <class E> __device__ __forceinline__ void copy_by_warp(const E* from, E* to, int count) {
   constexpr int W = Vector<E>::WIDTH;
-  int lane = threadIdx.x % 32, i = lane;
-  if (all_aligned((u64)from | (u64)to)) {
-    for (int v = lane; v < count / W; v += 32) *(u128*)(to + v * W) = *(const u128*)(from + v * W);
-    i = count / W * W + lane;
-  }
-  for (; i < count; i += 32) to[i] = from[i];
+  int lane = threadIdx.x % 32, vectors = all_aligned((u64)from | (u64)to) ? count / W : 0;
+#pragma unroll 2
+  for (int i = lane; i < vectors; i += 32) ((u128*)to)[i] = ((const u128*)from)[i];
+#pragma unroll 1
+  for (int i = vectors * W + lane; i < count; i += 32) to[i] = from[i];
 }
 
 // What a lane has of the columns of rows of E, where the warp has columns block * COLUMNS and the following: a vector, or as many single

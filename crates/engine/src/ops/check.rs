@@ -272,7 +272,9 @@ fn every_op_is_checked() {
         if path.is_dir() {
             let text = std::fs::read_to_string(path.join("mod.rs")).expect("an op's mod.rs");
             assert!(
-                ["check_op(", "check_loss(", "Device::all_for_tests()", "in devices()"].iter().any(|check| text.contains(check)),
+                ["check_op(", "check_loss(", "Device::all_for_tests()", "in devices()"]
+                    .iter()
+                    .any(|check| text.contains(check)),
                 "{} has no check",
                 path.display()
             );

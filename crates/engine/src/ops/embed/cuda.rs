@@ -19,8 +19,7 @@ impl Embed for Cuda {
         let [ids, positions, segments] =
             [&indices.ids, &indices.positions, &indices.segments].map(|indices| indices.device_ptr());
         let y_at = y.device_ptr_mut();
-        let mut args =
-            args![ids, positions, segments, word, position, segment, y_at, tokens as i32, hidden as i32];
+        let mut args = args![ids, positions, segments, word, position, segment, y_at, tokens as i32, hidden as i32];
         // SAFETY: the indices are those of rows of their tables, whose rows have H numbers; y is [T, H].
         unsafe { self.launch_of("embed_tokens", dtype, Grid::warp_for_each(tokens), &mut args) };
         y
@@ -110,8 +109,7 @@ impl Cuda {
         let on_device = self.tensor_i32(parts.as_flattened(), &[parts.len(), 4]);
         let (list, parts_at) = (list.map_or(DevicePtr::NULL, Tensor::device_ptr), on_device.device_ptr());
         let (count, columns) = (parts.len() as i32, hidden as i32);
-        let mut args =
-            args![x.device_ptr(), list, parts_at, count, word, position, segment, partial_at, columns];
+        let mut args = args![x.device_ptr(), list, parts_at, count, word, position, segment, partial_at, columns];
         let grid = Grid::of([parts.len().div_ceil(4), Grid::column_blocks(hidden, x.dtype()), 1], 128);
         // SAFETY: parts are of the rows of x or of the list, whose entries are rows of x. Rows of tables were checked by the forward pass,
         // and each belongs to one part; the gradients of tables, x and the partial sums have rows of H numbers.

@@ -1,6 +1,5 @@
 use super::{
-    Complete, Direction, LambBlocks, LambDirection, Moments, OptimizerStep, StepSettings, UpdateMoments,
-    adamw_rate,
+    Complete, Direction, LambBlocks, LambDirection, Moments, OptimizerStep, StepSettings, UpdateMoments, adamw_rate,
 };
 use crate::cpu::Cpu;
 use crate::cpu::disjoint::DisjointSlice;

@@ -47,8 +47,7 @@ impl ScalarMix for Cuda {
         unsafe { self.launch_of("scalar_mix_products", dtype, grid, &mut args) };
         let (dscale, adds_scale) = self.gradients(grads, params.range(mix.scale));
         let (dw, adds_w) = self.gradients(grads, params.range(mix.weights));
-        let mut args =
-            args![partial, blocks, products, shares, scale, number, dscale, adds_scale, dw, adds_w];
+        let mut args = args![partial, blocks, products, shares, scale, number, dscale, adds_scale, dw, adds_w];
         // SAFETY: as above; w and its gradient have a number for each part, and γ is one number.
         unsafe { self.launch("scalar_mix_gradients", Grid::new(1, 256), &mut args) };
 

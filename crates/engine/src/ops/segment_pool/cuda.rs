@@ -41,7 +41,8 @@ impl SegmentPool for Cuda {
             panic!("segment_max: no row is left of {segment:?} without the first {skipped}");
         }
         let segments = ends.count() - 1;
-        let (mut y, mut of) = (self.empty(&[segments, hidden], DType::F32), self.empty(&[segments, hidden], DType::I32));
+        let (mut y, mut of) =
+            (self.empty(&[segments, hidden], DType::F32), self.empty(&[segments, hidden], DType::I32));
         let (y_at, of_at) = (y.device_ptr_mut(), of.device_ptr_mut());
         let mut args = args![x.device_ptr(), ends.device_ptr(), y_at, of_at, hidden as i32, skipped as i32];
         // SAFETY: x is [R, H], the segments are rows of it, and y and the rows of the maxima are [S, H].
