@@ -38,6 +38,7 @@ pub(crate) trait Plain: Copy + Default + Send + Sync + 'static {}
 impl Plain for i8 {}
 impl Plain for i32 {}
 impl Plain for f32 {}
+impl Plain for f64 {}
 impl Plain for bf16 {}
 
 /// A Rust type that a tensor can store.

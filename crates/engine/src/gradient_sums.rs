@@ -83,52 +83,54 @@ impl GradientSums {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::check::devices;
     use crate::{Init, Parameters};
 
     /// The order of additions is that of the tree, whatever ranges the micro-batches are divided into; and a sum can be read in parts.
     #[test]
     fn sums_have_the_order_of_pairwise_summation() {
-        let device = Device::cpu(Some(2)).expect("a CPU device");
-        let mut builder = Parameters::builder();
-        builder.declare("w", &[100, 3], Init::Zeros, true);
-        let params = builder.build(&device, 0);
-        let value = |micro: usize, i: usize| ((micro * 7 + i) as f32).sin() * 10f32.powi(micro as i32 % 5);
-        fn expected(range: Range<usize>, value: &impl Fn(usize) -> f32) -> f32 {
-            if range.len() == 1 {
-                return value(range.start);
+        for device in devices() {
+            let mut builder = Parameters::builder();
+            builder.declare("w", &[100, 3], Init::Zeros, true);
+            let params = builder.build(&device, 0);
+            let value = |micro: usize, i: usize| ((micro * 7 + i) as f32).sin() * 10f32.powi(micro as i32 % 5);
+            fn expected(range: Range<usize>, value: &impl Fn(usize) -> f32) -> f32 {
+                if range.len() == 1 {
+                    return value(range.start);
+                }
+                let middle = range.start + (1 << (range.len() - 1).ilog2());
+                expected(range.start..middle, value) + expected(middle..range.end, value)
             }
-            let middle = range.start + (1 << (range.len() - 1).ilog2());
-            expected(range.start..middle, value) + expected(middle..range.end, value)
-        }
-        let mut sums = GradientSums::default();
-        let mut grads = Gradients::zeros_like(&params);
-        // Where ranges of micro-batches end.
-        for ends in [&[1][..], &[2], &[5], &[7], &[4, 6, 7], &[1, 3]] {
-            let starts = [0].into_iter().chain(ends.iter().copied());
-            let ranges: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..*end).collect();
-            sums.begin();
-            let last = ranges.len() - 1;
-            for (number, range) in ranges.iter().enumerate() {
-                for micro in range.clone() {
-                    grads.zero();
-                    grads.edit_all(|grads| grads.iter_mut().enumerate().for_each(|(i, g)| *g = value(micro, i)));
-                    match micro + 1 < range.end {
-                        true => sums.push(&device, &mut grads),
-                        false if number < last => sums.keep(&device, &mut grads),
-                        false => {}
+            let mut sums = GradientSums::default();
+            let mut grads = Gradients::zeros_like(&params);
+            // Where ranges of micro-batches end.
+            for ends in [&[1][..], &[2], &[5], &[7], &[4, 6, 7], &[1, 3]] {
+                let starts = [0].into_iter().chain(ends.iter().copied());
+                let ranges: Vec<Range<usize>> = starts.zip(ends).map(|(start, end)| start..*end).collect();
+                sums.begin();
+                let last = ranges.len() - 1;
+                for (number, range) in ranges.iter().enumerate() {
+                    for micro in range.clone() {
+                        grads.zero();
+                        grads.edit_all(|grads| grads.iter_mut().enumerate().for_each(|(i, g)| *g = value(micro, i)));
+                        match micro + 1 < range.end {
+                            true => sums.push(&device, &mut grads),
+                            false if number < last => sums.keep(&device, &mut grads),
+                            false => {}
+                        }
                     }
                 }
-            }
-            assert_eq!(sums.kept(), last);
-            for (number, range) in ranges.iter().enumerate() {
-                let parts = [5..30, 90..300];
-                let mut read = vec![0.0; 235];
-                sums.read(&device, &grads, number, &parts, &mut read);
-                let sum = |i: usize| expected(range.clone(), &|micro| value(micro, i));
-                assert!(read.iter().zip(parts.into_iter().flatten()).all(|(x, i)| *x == sum(i)), "{range:?}");
-                if number == last {
-                    sums.finish(&device, &mut grads);
-                    assert!(grads.read_all().iter().enumerate().all(|(i, x)| *x == sum(i)), "{range:?}");
+                assert_eq!(sums.kept(), last);
+                for (number, range) in ranges.iter().enumerate() {
+                    let parts = [5..30, 90..300];
+                    let mut read = vec![0.0; 235];
+                    sums.read(&device, &grads, number, &parts, &mut read);
+                    let sum = |i: usize| expected(range.clone(), &|micro| value(micro, i));
+                    assert!(read.iter().zip(parts.into_iter().flatten()).all(|(x, i)| *x == sum(i)), "{range:?}");
+                    if number == last {
+                        sums.finish(&device, &mut grads);
+                        assert!(grads.read_all().iter().enumerate().all(|(i, x)| *x == sum(i)), "{range:?}");
+                    }
                 }
             }
         }

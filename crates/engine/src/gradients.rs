@@ -148,27 +148,30 @@ impl Gradients {
 mod tests {
     use super::*;
     use crate::Init;
+    use crate::ops::check::devices;
 
     #[test]
     fn a_cleared_gradient_is_stored_then_added_to() {
-        let mut builder = Parameters::builder();
-        let parts = ["a", "b", "c"].map(|name| builder.declare(name, &[2, 3], Init::Ones, true));
-        let stack = builder.stack(&parts[..2]);
-        let params = builder.build(&Device::cpu(Some(2)).expect("a CPU device"), 0);
-        let mut grads = Gradients::zeros_like(&params);
-        grads.edit_all(|grads| grads.fill(7.0));
-        grads.zero();
-        let [a, b, both, c] = [parts[0], parts[1], stack, parts[2]].map(|id| params.range(id));
-        assert_eq!(grads.begin_write(a.clone()), Write::Store);
-        assert_eq!(grads.begin_write(a.clone()), Write::Add);
-        grads.arena_mut().write(a, &[1.0; 6]);
-        // Only one part of the stack has a gradient: zeros are written for the other.
-        assert_eq!(grads.begin_write(both), Write::Add);
-        assert_eq!(grads.begin_write(b), Write::Add);
-        grads.edit_range(c, |grads| grads[0] = 2.0);
-        assert_eq!(grads.read_all()[..], [1., 1., 1., 1., 1., 1., 0., 0., 0., 0., 0., 0., 2., 0., 0., 0., 0., 0.]);
-        grads.zero();
-        grads.finish();
-        assert!(grads.read_all().iter().all(|g| *g == 0.0));
+        for device in devices() {
+            let mut builder = Parameters::builder();
+            let parts = ["a", "b", "c"].map(|name| builder.declare(name, &[2, 3], Init::Ones, true));
+            let stack = builder.stack(&parts[..2]);
+            let params = builder.build(&device, 0);
+            let mut grads = Gradients::zeros_like(&params);
+            grads.edit_all(|grads| grads.fill(7.0));
+            grads.zero();
+            let [a, b, both, c] = [parts[0], parts[1], stack, parts[2]].map(|id| params.range(id));
+            assert_eq!(grads.begin_write(a.clone()), Write::Store);
+            assert_eq!(grads.begin_write(a.clone()), Write::Add);
+            grads.arena_mut().write(a, &[1.0; 6]);
+            // Only one part of the stack has a gradient: zeros are written for the other.
+            assert_eq!(grads.begin_write(both), Write::Add);
+            assert_eq!(grads.begin_write(b), Write::Add);
+            grads.edit_range(c, |grads| grads[0] = 2.0);
+            assert_eq!(grads.read_all()[..], [1., 1., 1., 1., 1., 1., 0., 0., 0., 0., 0., 0., 2., 0., 0., 0., 0., 0.]);
+            grads.zero();
+            grads.finish();
+            assert!(grads.read_all().iter().all(|g| *g == 0.0));
+        }
     }
 }

@@ -400,55 +400,61 @@ impl Parameters {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn device() -> Device {
-        Device::cpu(Some(2)).expect("a CPU device")
-    }
+    use crate::ops::check::devices;
 
     #[test]
     fn added_parameters_leave_the_others_as_they_are() {
-        let mut builder = Parameters::builder();
-        let ids = ["a", "b"].map(|name| builder.declare(name, &[2, 3], Init::TruncatedNormal { std: 1.0 }, true));
-        let stack = builder.stack(&ids);
-        let mut params = builder.build(&device(), 1);
-        params.set_rate(ids[0], 0.0);
-        params.cache_packed_weights();
-        let before = params.read(stack).to_vec();
-        let added = params.extend(&[("c", &[1, 2], &[5.0, 6.0]), ("d", &[1], &[7.0])]);
-        assert_eq!(params.read(stack), before);
-        assert_eq!(params.read_all()[12..], [5.0, 6.0, 7.0]);
-        assert_eq!((params.find("d"), params.count(), params.ids().count()), (Some(added[1]), 15, 4));
-        assert_eq!([params.decays(added[0]), params.decays(added[1])], [true, false]);
-        assert_eq!(params.update_groups().iter().map(|group| group.range.clone()).collect::<Vec<_>>(), [6..14, 14..15]);
+        for device in devices() {
+            let mut builder = Parameters::builder();
+            let ids = ["a", "b"].map(|name| builder.declare(name, &[2, 3], Init::TruncatedNormal { std: 1.0 }, true));
+            let stack = builder.stack(&ids);
+            let mut params = builder.build(&device, 1);
+            params.set_rate(ids[0], 0.0);
+            params.cache_packed_weights();
+            let before = params.read(stack).to_vec();
+            let added = params.extend(&[("c", &[1, 2], &[5.0, 6.0]), ("d", &[1], &[7.0])]);
+            assert_eq!(params.read(stack), before);
+            assert_eq!(params.read_all()[12..], [5.0, 6.0, 7.0]);
+            assert_eq!((params.find("d"), params.count(), params.ids().count()), (Some(added[1]), 15, 4));
+            assert_eq!([params.decays(added[0]), params.decays(added[1])], [true, false]);
+            assert_eq!(
+                params.update_groups().iter().map(|group| group.range.clone()).collect::<Vec<_>>(),
+                [6..14, 14..15]
+            );
+        }
     }
 
     #[test]
     fn initial_weights_depend_only_on_seed_and_name() {
-        let build = |order: [&str; 2], seed| {
-            let mut builder = Parameters::builder();
-            for name in order {
-                builder.declare(name, &[300, 7], Init::TruncatedNormal { std: 0.02 }, true);
-            }
-            builder.build(&device(), seed)
-        };
-        let (first, second) = (build(["a", "b"], 1), build(["b", "a"], 1));
-        let values = |p: &Parameters, name: &str| p.read(p.find(name).expect("declared")).to_vec();
-        assert_eq!(values(&first, "a"), values(&second, "a"));
-        assert_ne!(values(&first, "a"), values(&first, "b"));
-        assert_ne!(values(&first, "a"), values(&build(["a", "b"], 2), "a"));
-        assert!(values(&first, "a").iter().all(|x| x.abs() <= 0.0401));
+        for device in devices() {
+            let build = |order: [&str; 2], seed| {
+                let mut builder = Parameters::builder();
+                for name in order {
+                    builder.declare(name, &[300, 7], Init::TruncatedNormal { std: 0.02 }, true);
+                }
+                builder.build(&device, seed)
+            };
+            let (first, second) = (build(["a", "b"], 1), build(["b", "a"], 1));
+            let values = |p: &Parameters, name: &str| p.read(p.find(name).expect("declared")).to_vec();
+            assert_eq!(values(&first, "a"), values(&second, "a"));
+            assert_ne!(values(&first, "a"), values(&first, "b"));
+            assert_ne!(values(&first, "a"), values(&build(["a", "b"], 2), "a"));
+            assert!(values(&first, "a").iter().all(|x| x.abs() <= 0.0401));
+        }
     }
 
     #[test]
     fn a_stack_is_a_view_of_consecutive_parameters() {
-        let mut builder = Parameters::builder();
-        let q = builder.declare("q", &[2, 3], Init::Zeros, true);
-        let k = builder.declare("k", &[1, 3], Init::Ones, true);
-        let both = builder.stack(&[q, k]);
-        let params = builder.build(&device(), 0);
-        assert_eq!(params.shape(both), [3, 3]);
-        assert_eq!(params.read(both)[..], [0., 0., 0., 0., 0., 0., 1., 1., 1.]);
-        assert_eq!(params.ids().count(), 2);
-        assert_eq!((params.parts(both), params.parts(k)), (0..2, 1..2));
+        for device in devices() {
+            let mut builder = Parameters::builder();
+            let q = builder.declare("q", &[2, 3], Init::Zeros, true);
+            let k = builder.declare("k", &[1, 3], Init::Ones, true);
+            let both = builder.stack(&[q, k]);
+            let params = builder.build(&device, 0);
+            assert_eq!(params.shape(both), [3, 3]);
+            assert_eq!(params.read(both)[..], [0., 0., 0., 0., 0., 0., 1., 1., 1.]);
+            assert_eq!(params.ids().count(), 2);
+            assert_eq!((params.parts(both), params.parts(k)), (0..2, 1..2));
+        }
     }
 }

@@ -378,6 +378,7 @@ impl Backward<'_> {
 mod tests {
     use super::*;
     use crate::Init;
+    use crate::ops::check::devices;
     use crate::ops::{Activation, EmbedTables, Norm, add_norm, embed, linear, linear_cross_entropy};
 
     const NAMES: [&str; 11] =
@@ -418,48 +419,49 @@ mod tests {
 
     #[test]
     fn a_gradient_is_reported_once_when_it_is_complete() {
-        let device = Device::cpu(Some(2)).expect("a CPU device");
-        let (params, ids, stack) = model(&device);
-        let plain = {
-            let mut grads = Gradients::zeros_like(&params);
-            let mut pass = Pass::recording(&device, &params, &mut grads, DType::F32, Some(DropoutKey::default()));
-            forward(&mut pass, ids, stack);
-            pass.backward();
-            grads.read_all().to_vec()
-        };
-        for checkpoints in [false, true] {
-            let mut grads = Gradients::zeros_like(&params);
-            for micro_batches in 1..3 {
-                let mut reports: Vec<(Range<usize>, Vec<f32>)> = Vec::new();
-                let mut report = |range: Range<usize>, grads: &mut Gradients| {
-                    let complete = grads.read_range(range.clone()).to_vec();
-                    reports.push((range, complete));
-                };
-                if micro_batches == 1 {
-                    grads.zero();
-                }
-                let pass = Pass::recording(&device, &params, &mut grads, DType::F32, Some(DropoutKey::default()));
-                let mut pass = pass.checkpointing(checkpoints).reporting(&mut report);
+        for device in devices() {
+            let (params, ids, stack) = model(&device);
+            let plain = {
+                let mut grads = Gradients::zeros_like(&params);
+                let mut pass = Pass::recording(&device, &params, &mut grads, DType::F32, Some(DropoutKey::default()));
                 forward(&mut pass, ids, stack);
                 pass.backward();
-                let name = |range: &Range<usize>| {
-                    params.ids().find(|id| params.range(*id) == *range).map(|id| params.name(id))
-                };
-                let order: Vec<&str> = reports.iter().filter_map(|(range, _)| name(range)).collect();
-                assert_eq!(
-                    order,
-                    // The decoder's bias with the loss; the word embeddings after the lookup; at the end the parameters
-                    // without gradient.
-                    [
-                        "bias", "query", "key", "gamma", "beta", "shared", "word", "position", "segment", "unused",
-                        "frozen"
-                    ],
-                );
-                for (range, complete) in &reports {
-                    assert_eq!(*complete, grads.read_range(range.clone())[..], "{:?} was complete", name(range));
-                }
-                if micro_batches == 1 {
-                    assert_eq!(grads.read_all()[..], plain);
+                grads.read_all().to_vec()
+            };
+            for checkpoints in [false, true] {
+                let mut grads = Gradients::zeros_like(&params);
+                for micro_batches in 1..3 {
+                    let mut reports: Vec<(Range<usize>, Vec<f32>)> = Vec::new();
+                    let mut report = |range: Range<usize>, grads: &mut Gradients| {
+                        let complete = grads.read_range(range.clone()).to_vec();
+                        reports.push((range, complete));
+                    };
+                    if micro_batches == 1 {
+                        grads.zero();
+                    }
+                    let pass = Pass::recording(&device, &params, &mut grads, DType::F32, Some(DropoutKey::default()));
+                    let mut pass = pass.checkpointing(checkpoints).reporting(&mut report);
+                    forward(&mut pass, ids, stack);
+                    pass.backward();
+                    let name = |range: &Range<usize>| {
+                        params.ids().find(|id| params.range(*id) == *range).map(|id| params.name(id))
+                    };
+                    let order: Vec<&str> = reports.iter().filter_map(|(range, _)| name(range)).collect();
+                    assert_eq!(
+                        order,
+                        // The decoder's bias with the loss; the word embeddings after the lookup; at the end the parameters
+                        // without gradient.
+                        [
+                            "bias", "query", "key", "gamma", "beta", "shared", "word", "position", "segment", "unused",
+                            "frozen"
+                        ],
+                    );
+                    for (range, complete) in &reports {
+                        assert_eq!(*complete, grads.read_range(range.clone())[..], "{:?} was complete", name(range));
+                    }
+                    if micro_batches == 1 {
+                        assert_eq!(grads.read_all()[..], plain);
+                    }
                 }
             }
         }
@@ -468,20 +470,21 @@ mod tests {
     /// A report may change the gradient in place, as an all-reduce over several machines would.
     #[test]
     fn a_report_may_change_the_gradient() {
-        let device = Device::cpu(Some(1)).expect("a CPU device");
-        let (params, ids, stack) = model(&device);
-        let run = |factor: f32| {
-            let mut grads = Gradients::zeros_like(&params);
-            let mut report = |range: Range<usize>, grads: &mut Gradients| {
-                grads.edit_range(range, |grads| grads.iter_mut().for_each(|g| *g *= factor));
+        for device in devices() {
+            let (params, ids, stack) = model(&device);
+            let run = |factor: f32| {
+                let mut grads = Gradients::zeros_like(&params);
+                let mut report = |range: Range<usize>, grads: &mut Gradients| {
+                    grads.edit_range(range, |grads| grads.iter_mut().for_each(|g| *g *= factor));
+                };
+                let pass = Pass::recording(&device, &params, &mut grads, DType::F32, None);
+                let mut pass = pass.reporting(&mut report);
+                forward(&mut pass, ids, stack);
+                pass.backward();
+                grads.read_all().to_vec()
             };
-            let pass = Pass::recording(&device, &params, &mut grads, DType::F32, None);
-            let mut pass = pass.reporting(&mut report);
-            forward(&mut pass, ids, stack);
-            pass.backward();
-            grads.read_all().to_vec()
-        };
-        let twice: Vec<f32> = run(1.0).iter().map(|g| 2.0 * g).collect();
-        assert_eq!(run(2.0), twice);
+            let twice: Vec<f32> = run(1.0).iter().map(|g| 2.0 * g).collect();
+            assert_eq!(run(2.0), twice);
+        }
     }
 }

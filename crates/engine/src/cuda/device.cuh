@@ -86,8 +86,91 @@ __device__ __forceinline__ void store_vector(f32* at, const Vector<f32>& v) {
 __device__ __forceinline__ void store_vector(bf16* at, const Vector<bf16>& v) {
   *(u128*)at = {{pack_bf16(v.x[0], v.x[1]), pack_bf16(v.x[2], v.x[3]), pack_bf16(v.x[4], v.x[5]), pack_bf16(v.x[6], v.x[7])}};
 }
+// As many f32 from memory as a vector of E has, for kernels whose other operands are E. The address must be a multiple of 16 bytes.
+template <class E> __device__ __forceinline__ Vector<E> load_floats(const f32* at) {
+  Vector<E> v;
+#pragma unroll
+  for (int i = 0; i < v.WIDTH; i += 4) {
+    Vector<f32> part = load_vector(at + i);
+#pragma unroll
+    for (int j = 0; j < 4; j++) v.x[i + j] = part.x[j];
+  }
+  return v;
+}
+template <class E> __device__ __forceinline__ void store_floats(f32* at, const Vector<E>& v) {
+#pragma unroll
+  for (int i = 0; i < v.WIDTH; i += 4) store_vector(at + i, Vector<f32>{{v.x[i], v.x[i + 1], v.x[i + 2], v.x[i + 3]}});
+}
 // Whether all these addresses, or strides in bytes, are multiples of 16.
 __device__ __forceinline__ bool all_aligned(u64 bits) { return bits % 16 == 0; }
+
+// Copies elements within a warp.
+template <class E> __device__ __forceinline__ void copy_by_warp(const E* from, E* to, int count) {
+  constexpr int W = Vector<E>::WIDTH;
+  int lane = threadIdx.x % 32, vectors = all_aligned((u64)from | (u64)to) ? count / W : 0;
+#pragma unroll 2
+  for (int i = lane; i < vectors; i += 32) ((u128*)to)[i] = ((const u128*)from)[i];
+#pragma unroll 1
+  for (int i = vectors * W + lane; i < count; i += 32) to[i] = from[i];
+}
+
+// What a lane has of the columns of rows of E, where the warp has columns block * COLUMNS and the following: a vector, or as many single
+// columns if rows, at these addresses, cannot be read in vectors.
+template <class E> struct LaneColumns {
+  static constexpr int WIDTH = Vector<E>::WIDTH, COLUMNS = 32 * WIDTH;
+  int first, columns;
+  bool vectors;
+
+  __device__ __forceinline__ LaneColumns(int block, int columns, u64 addresses)
+      : first(block * COLUMNS), columns(columns), vectors(all_aligned(addresses | (u64)columns * sizeof(E))) {}
+  __device__ __forceinline__ int column(int j) const {
+    int lane = threadIdx.x % 32;
+    return first + (vectors ? lane * WIDTH + j : j * 32 + lane);
+  }
+  __device__ __forceinline__ bool has(int j) const { return column(j) < columns; }
+  // Zeros past the end of the row.
+  __device__ __forceinline__ Vector<E> read(const E* row) const {
+    Vector<E> v = {};
+    if (vectors) {
+      if (has(0)) v = load_vector(row + column(0));
+    } else {
+#pragma unroll
+      for (int j = 0; j < WIDTH; j++)
+        if (has(j)) v.x[j] = load(row + column(j));
+    }
+    return v;
+  }
+  __device__ __forceinline__ void write(E* row, const Vector<E>& v) const {
+    if (vectors) {
+      if (has(0)) store_vector(row + column(0), v);
+    } else {
+#pragma unroll
+      for (int j = 0; j < WIDTH; j++)
+        if (has(j)) store(row + column(j), v.x[j]);
+    }
+  }
+  // The same for rows of f32.
+  __device__ __forceinline__ Vector<E> read_floats(const f32* row) const {
+    Vector<E> v = {};
+    if (vectors) {
+      if (has(0)) v = load_floats<E>(row + column(0));
+    } else {
+#pragma unroll
+      for (int j = 0; j < WIDTH; j++)
+        if (has(j)) v.x[j] = row[column(j)];
+    }
+    return v;
+  }
+  __device__ __forceinline__ void write_floats(f32* row, const Vector<E>& v) const {
+    if (vectors) {
+      if (has(0)) store_floats<E>(row + column(0), v);
+    } else {
+#pragma unroll
+      for (int j = 0; j < WIDTH; j++)
+        if (has(j)) row[column(j)] = v.x[j];
+    }
+  }
+};
 
 __device__ __forceinline__ u64 thread_index() { return (u64)blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ __forceinline__ u64 thread_count() { return (u64)gridDim.x * blockDim.x; }

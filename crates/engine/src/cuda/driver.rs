@@ -53,9 +53,19 @@ impl Grid {
         Grid::new(count.div_ceil(256).clamp(1, 1 << 23), 256)
     }
 
+    /// One thread for each 16 bytes of a tensor.
+    pub(crate) fn each_vector(of: &Tensor) -> Grid {
+        Grid::each(of.bytes().div_ceil(16))
+    }
+
     /// One warp for each of `rows`, in blocks of 128 threads.
     pub(crate) fn warp_for_each(rows: usize) -> Grid {
         Grid::new(rows.div_ceil(4), 128)
+    }
+
+    /// How many warps have the columns of a row of this type: `LaneColumns` of device.cuh.
+    pub(crate) fn column_blocks(columns: usize, dtype: DType) -> usize {
+        (columns * dtype.size()).div_ceil(512)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -13,6 +13,7 @@ mod emulator;
 #[cfg(target_os = "linux")]
 mod libraries;
 mod losses;
+mod groups;
 mod memory;
 #[cfg(target_os = "linux")]
 mod nvidia;
@@ -23,6 +24,7 @@ mod vocabulary;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use driver::{Arg, DevicePtr, Grid, Operand, Product};
+pub(crate) use groups::Groups;
 pub use memory::MemoryUse;
 pub(crate) use vocabulary::Vocabulary;
 

@@ -45,16 +45,18 @@ mod tests {
 
     #[test]
     fn concat_matches_its_oracle() {
-        check_op(
-            "concat",
-            &[&[5, 33], &[5, 1], &[5, 16]],
-            &[],
-            |pass, x, _| concat(pass, x),
-            |x, _| {
-                let row =
-                    |t: usize| [&x[0][t * 33..(t + 1) * 33], &x[1][t..t + 1], &x[2][t * 16..(t + 1) * 16]].concat();
-                (0..5).flat_map(row).collect()
-            },
-        );
+        for (rows, [a, b, c]) in [(5, [33, 1, 16]), (9, [8, 264, 16])] {
+            check_op(
+                "concat",
+                &[&[rows, a], &[rows, b], &[rows, c]],
+                &[],
+                |pass, x, _| concat(pass, x),
+                |x, _| {
+                    let part = |x: &[f64], t: usize, width: usize| x[t * width..(t + 1) * width].to_vec();
+                    let row = |t: usize| [part(&x[0], t, a), part(&x[1], t, b), part(&x[2], t, c)].concat();
+                    (0..rows).flat_map(row).collect()
+                },
+            );
+        }
     }
 }

@@ -44,12 +44,14 @@ mod tests {
     #[test]
     fn dropout_matches_its_oracle() {
         check_op("dropout", &[&[33, 5]], &[], |pass, x, _| dropout(pass, &x[0], 0.0), |x, _| x[0].clone());
-        check_op(
-            "dropout p=.3",
-            &[&[33, 65]],
-            &[],
-            |pass, x, _| dropout(pass, &x[0], 0.3),
-            |x, _| x[0].iter().enumerate().map(|(i, v)| v * dropout_mask(1, 0.3).factor(i) as f64).collect(),
-        );
+        for shape in [[33, 65], [64, 256]] {
+            check_op(
+                "dropout p=.3",
+                &[&shape],
+                &[],
+                |pass, x, _| dropout(pass, &x[0], 0.3),
+                |x, _| x[0].iter().enumerate().map(|(i, v)| v * dropout_mask(1, 0.3).factor(i) as f64).collect(),
+            );
+        }
     }
 }

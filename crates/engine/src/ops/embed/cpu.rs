@@ -1,4 +1,4 @@
-use super::{Embed, EmbedIndices, EmbedTables};
+use super::{Embed, EmbedIndices, EmbedTables, check_indices};
 use crate::cpu::Cpu;
 use crate::cpu::arena::{gradient_sums, weights};
 use crate::cpu::disjoint::DisjointSlice;
@@ -12,24 +12,12 @@ const TOKENS: usize = 64;
 /// the same element and the order of the sum is fixed.
 const COLUMNS: usize = 128;
 
-fn check_indices(indices: &[i32], rows: usize, table: &str) {
-    if let Some(bad) = indices.iter().find(|i| !(0..rows as i32).contains(*i)) {
-        panic!("embed: {table} index {bad} is outside of a table of {rows} rows");
-    }
-}
-
 impl Embed for Cpu {
     fn embed(&self, indices: &EmbedIndices, params: &Parameters, tables: EmbedTables, dtype: DType) -> Tensor {
         let (ids, positions, segments) =
             (indices.ids.slice::<i32>(), indices.positions.slice::<i32>(), indices.segments.slice::<i32>());
         let hidden = params.shape(tables.word)[1];
-        check_indices(ids, params.shape(tables.word)[0], "word");
-        for (table, indices, name) in [(tables.position, positions, "position"), (tables.segment, segments, "segment")]
-        {
-            if let Some(table) = table {
-                check_indices(indices, params.shape(table)[0], name);
-            }
-        }
+        check_indices(indices, params, tables);
         let word = weights(params, tables.word);
         let [position, segment] =
             [tables.position, tables.segment].map(|table| table.map(|table| weights(params, table)));

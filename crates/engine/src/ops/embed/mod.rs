@@ -76,14 +76,30 @@ pub fn embed(pass: &mut Pass<'_>, ids: &Tensor, positions: &Tensor, segments: &T
     })
 }
 
+/// Panics on an index outside its table.
+fn check_indices(indices: &EmbedIndices, params: &Parameters, tables: EmbedTables) {
+    let all = [
+        (Some(tables.word), &indices.ids, "word"),
+        (tables.position, &indices.positions, "position"),
+        (tables.segment, &indices.segments, "segment"),
+    ];
+    for (table, indices, name) in all {
+        let Some(table) = table else { continue };
+        let rows = params.shape(table)[0];
+        if let Some(bad) = indices.slice::<i32>().iter().find(|i| !(0..rows as i32).contains(*i)) {
+            panic!("embed: {name} index {bad} is outside of a table of {rows} rows");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::check_op;
+    use crate::ops::check::{check_op, devices};
 
     #[test]
     fn embed_matches_its_oracle() {
-        for (tokens, hidden) in [(1, 1), (7, 33), (70, 130)] {
+        for (tokens, hidden) in [(1, 1), (7, 33), (70, 130), (200, 264)] {
             let index = |rows: usize, step: usize| (0..tokens).map(|t| (t * step + t * t) % rows).collect::<Vec<_>>();
             let (ids, positions, segments) = (index(11, 3), index(9, 1), index(2, 5));
             check_op(
@@ -147,48 +163,81 @@ mod tests {
 
     #[test]
     fn padding_rows_get_no_gradient() {
-        let device = crate::Device::cpu(Some(1)).expect("a CPU device");
-        let mut builder = crate::Parameters::builder();
-        let [word, position] =
-            ["word", "position"].map(|name| builder.declare(name, &[3, 1], crate::Init::Zeros, true));
-        let params = builder.build(&device, 0);
-        let tables = EmbedTables {
-            word_padding: Some(1),
-            position_padding: Some(0),
-            ..EmbedTables::new(word, Some(position), None)
-        };
-        let mut gradients = Gradients::zeros_like(&params);
-        let mut pass = Pass::recording(&device, &params, &mut gradients, DType::F32, None);
-        let [ids, positions] = [[1, 2, 1, 0], [0, 1, 1, 0]].map(|indices| device.tensor_i32(&indices, &[4]));
-        let y = embed(&mut pass, &ids, &positions, &positions, tables);
-        pass.seed_gradient(&y, device.tensor_f32(&[1.0, 2.0, 4.0, 8.0], &[4, 1]));
-        pass.backward();
-        assert_eq!(gradients.read(word).to_vec(), [8.0, 0.0, 2.0]);
-        assert_eq!(gradients.read(position).to_vec(), [0.0, 6.0, 0.0]);
+        for device in devices() {
+            let mut builder = crate::Parameters::builder();
+            let [word, position] =
+                ["word", "position"].map(|name| builder.declare(name, &[3, 1], crate::Init::Zeros, true));
+            let params = builder.build(&device, 0);
+            let tables = EmbedTables {
+                word_padding: Some(1),
+                position_padding: Some(0),
+                ..EmbedTables::new(word, Some(position), None)
+            };
+            let mut gradients = Gradients::zeros_like(&params);
+            let mut pass = Pass::recording(&device, &params, &mut gradients, DType::F32, None);
+            let [ids, positions] = [[1, 2, 1, 0], [0, 1, 1, 0]].map(|indices| device.tensor_i32(&indices, &[4]));
+            let y = embed(&mut pass, &ids, &positions, &positions, tables);
+            pass.seed_gradient(&y, device.tensor_f32(&[1.0, 2.0, 4.0, 8.0], &[4, 1]));
+            pass.backward();
+            assert_eq!(gradients.read(word).to_vec(), [8.0, 0.0, 2.0]);
+            assert_eq!(gradients.read(position).to_vec(), [0.0, 6.0, 0.0]);
+        }
+    }
+
+    /// Rows of very many tokens, added to earlier gradients. All sums are exact.
+    #[test]
+    fn rows_of_many_tokens_get_all_their_gradients() {
+        const TOKENS: usize = 9000;
+        const HIDDEN: usize = 8;
+        for device in devices() {
+            let mut builder = crate::Parameters::builder();
+            let [word, position, segment] = ["word", "position", "segment"]
+                .map(|name| builder.declare(name, &[100, HIDDEN], crate::Init::Zeros, true));
+            let params = builder.build(&device, 0);
+            let mut gradients = Gradients::zeros_like(&params);
+            gradients.edit_all(|gradients| gradients.fill(1.0));
+            let indices: [Vec<i32>; 3] =
+                [64, 65, 9000].map(|step| (0..TOKENS).map(|t| (t / step % 100) as i32).collect());
+            let dy: Vec<f32> = (0..TOKENS * HIDDEN).map(|i| (i * i % 17) as f32).collect();
+            let mut pass = Pass::recording(&device, &params, &mut gradients, DType::F32, None);
+            let [ids, positions, segments] = [0, 1, 2].map(|table| device.tensor_i32(&indices[table], &[TOKENS]));
+            let tables = EmbedTables::new(word, Some(position), Some(segment));
+            let y = embed(&mut pass, &ids, &positions, &segments, tables);
+            pass.seed_gradient(&y, device.tensor_f32(&dy, &[TOKENS, HIDDEN]));
+            pass.backward();
+            for (table, indices) in [word, position, segment].into_iter().zip(&indices) {
+                let mut expected = vec![1.0; 100 * HIDDEN];
+                for (i, dy) in dy.iter().enumerate() {
+                    expected[indices[i / HIDDEN] as usize * HIDDEN + i % HIDDEN] += dy;
+                }
+                assert_eq!(gradients.read(table)[..], expected, "{device:?}: {}", params.name(table));
+            }
+        }
     }
 
     /// Replaces the index 1 by an index before the start or after the end, in each table.
     #[test]
     fn an_index_out_of_range_panics() {
-        let device = crate::Device::cpu(Some(1)).expect("a CPU device");
-        let mut builder = crate::Parameters::builder();
-        let [word, position, segment] =
-            ["word", "position", "segment"].map(|name| builder.declare(name, &[3, 4], crate::Init::Zeros, true));
-        let params = builder.build(&device, 0);
-        let run = |[word_index, position_index, segment_index]: [i32; 3]| {
-            let mut pass = Pass::inference(&device, &params, crate::DType::F32);
-            let [ids, positions, segments] =
-                [word_index, position_index, segment_index].map(|index| device.tensor_i32(&[0, index, 2], &[3]));
-            embed(&mut pass, &ids, &positions, &segments, EmbedTables::new(word, Some(position), Some(segment)));
-        };
-        run([1, 1, 1]);
-        for table in 0..3 {
-            for bad in [-1, 3] {
-                let mut indices = [1; 3];
-                indices[table] = bad;
-                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(indices)));
-                let message = *outcome.expect_err("it should panic").downcast::<String>().expect("a message");
-                assert!(message.ends_with(&format!("index {bad} is outside of a table of 3 rows")), "{message}");
+        for device in devices() {
+            let mut builder = crate::Parameters::builder();
+            let [word, position, segment] =
+                ["word", "position", "segment"].map(|name| builder.declare(name, &[3, 4], crate::Init::Zeros, true));
+            let params = builder.build(&device, 0);
+            let run = |[word_index, position_index, segment_index]: [i32; 3]| {
+                let mut pass = Pass::inference(&device, &params, crate::DType::F32);
+                let [ids, positions, segments] =
+                    [word_index, position_index, segment_index].map(|index| device.tensor_i32(&[0, index, 2], &[3]));
+                embed(&mut pass, &ids, &positions, &segments, EmbedTables::new(word, Some(position), Some(segment)));
+            };
+            run([1, 1, 1]);
+            for table in 0..3 {
+                for bad in [-1, 3] {
+                    let mut indices = [1; 3];
+                    indices[table] = bad;
+                    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(indices)));
+                    let message = *outcome.expect_err("it should panic").downcast::<String>().expect("a message");
+                    assert!(message.ends_with(&format!("index {bad} is outside of a table of 3 rows")), "{message}");
+                }
             }
         }
     }

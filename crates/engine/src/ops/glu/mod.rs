@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn glu_matches_its_oracle() {
-        for (tokens, width) in [(1, 1), (5, 33), (40, 128)] {
+        for (tokens, width) in [(1, 1), (5, 33), (40, 128), (9, 520)] {
             for activation in [Activation::Gelu, Activation::Silu, Activation::None] {
                 check_op(
                     "glu",

@@ -40,20 +40,46 @@ pub fn index_select(pass: &mut Pass<'_>, x: &Var, rows: &Tensor) -> Var {
 mod tests {
     use super::*;
     use crate::ops::check::check_op;
+    use crate::ops::concat;
 
     #[test]
     fn index_select_matches_its_oracle() {
-        for rows in [vec![0], vec![3, 1, 3], vec![], vec![4, 0, 1, 2, 3, 2]] {
+        let few = [vec![0], vec![3, 1, 3], vec![], vec![4, 0, 1, 2, 3, 2]].map(|rows| (rows, 5, 33));
+        let many = ((0..50).map(|i| i * i % 37).collect::<Vec<usize>>(), 40, 264);
+        for (rows, tokens, width) in few.into_iter().chain([many]) {
             let indices: Vec<i32> = rows.iter().map(|r| *r as i32).collect();
             check_op(
                 "index_select",
-                &[&[5, 33]],
+                &[&[tokens, width]],
                 &[],
                 |pass, x, _| {
                     let rows = pass.device().tensor_i32(&indices, &[indices.len()]);
                     index_select(pass, &x[0], &rows)
                 },
-                |x, _| rows.iter().flat_map(|r| x[0][r * 33..(r + 1) * 33].to_vec()).collect(),
+                |x, _| rows.iter().flat_map(|r| x[0][r * width..(r + 1) * width].to_vec()).collect(),
+            );
+        }
+    }
+
+    /// The gradients of two selections of the same rows add up.
+    #[test]
+    fn an_earlier_gradient_is_added_to() {
+        for width in [5, 16] {
+            check_op(
+                "index_select",
+                &[&[7, width]],
+                &[],
+                |pass, x, _| {
+                    let [first, second] = [[3, 1, 3], [6, 3, 0]].map(|rows| {
+                        let rows = pass.device().tensor_i32(&rows, &[3]);
+                        index_select(pass, &x[0], &rows)
+                    });
+                    concat(pass, &[first, second])
+                },
+                |x, _| {
+                    let row = |r: usize| x[0][r * width..(r + 1) * width].to_vec();
+                    [[3, 6], [1, 3], [3, 0]].into_iter().flat_map(|[a, b]| [row(a), row(b)].concat()).collect()
+                },
             );
         }
     }

@@ -31,7 +31,7 @@ impl Linear for Cuda {
             // SAFETY: u and y are [T, out].
             unsafe {
                 let mut args = args![u_at, y_at, u.count(), activation_code(layer.activation)];
-                self.launch_of("activate_all", x.dtype(), each_vector(&u), &mut args);
+                self.launch_of("activate_all", x.dtype(), Grid::each_vector(&u), &mut args);
             }
             return (y, Some(u));
         }
@@ -86,7 +86,7 @@ impl Linear for Cuda {
 impl Cuda {
     /// f(u), in u's memory.
     pub(crate) fn activate(&self, u: &mut Tensor, activation: Activation) {
-        let (grid, count, dtype, at) = (each_vector(u), u.count(), u.dtype(), u.device_ptr_mut());
+        let (grid, count, dtype, at) = (Grid::each_vector(u), u.count(), u.dtype(), u.device_ptr_mut());
         // SAFETY: each thread reads and writes its own elements of u.
         unsafe {
             self.launch_of("activate_all", dtype, grid, &mut args![at, at, count, activation_code(activation)]);
@@ -98,14 +98,9 @@ impl Cuda {
         let mut du = dy.into_unique();
         let mut args = args![u.device_ptr(), du.device_ptr_mut(), u.count(), activation_code(activation)];
         // SAFETY: u and du have the same shape and type.
-        unsafe { self.launch_of("activate_backward", u.dtype(), each_vector(u), &mut args) };
+        unsafe { self.launch_of("activate_backward", u.dtype(), Grid::each_vector(u), &mut args) };
         du
     }
-}
-
-/// One thread for each 16 bytes.
-fn each_vector(tensor: &Tensor) -> Grid {
-    Grid::each(tensor.bytes().div_ceil(16))
 }
 
 /// The number of an activation function in the kernels.

@@ -11,6 +11,7 @@ mod cuda;
 mod int8;
 
 pub(crate) use cpu::Activate;
+pub(crate) use cuda::activation_code;
 
 use crate::profile::Cost;
 use crate::{Gradients, ParamId, Parameters, Pass, Tensor, Var};

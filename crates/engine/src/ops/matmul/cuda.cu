@@ -1,1 +1,1 @@
-#include "device.cuh"
+// The products are those of cuBLASLt.

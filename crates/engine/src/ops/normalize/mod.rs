@@ -39,8 +39,7 @@ pub fn normalize(pass: &mut Pass<'_>, x: &Var) -> Var {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Device;
-    use crate::ops::check::check_op;
+    use crate::ops::check::{check_op, devices};
     use crate::ops::segment_pool::segment_sum;
 
     #[test]
@@ -71,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_row_of_zeros_stays_zero() {
-        for device in Device::all_for_tests() {
+        for device in devices() {
             let zeros = device.tensor_f32(&[0.0; 6], &[2, 3]);
             assert_eq!(device.backend().normalize(&zeros).to_vec_f32(), [0.0; 6]);
             assert!(device.backend().normalize_backward(&zeros, &zeros).to_vec_f32().iter().all(|x| *x == 0.0));

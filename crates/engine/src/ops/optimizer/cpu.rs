@@ -1,4 +1,6 @@
-use super::{BlockSums, Complete, Moments, Optimizer, OptimizerStep, StepSettings, of_share, parts};
+use super::{
+    Complete, Direction, LambBlocks, LambDirection, Moments, OptimizerStep, StepSettings, UpdateMoments, adamw_rate,
+};
 use crate::cpu::Cpu;
 use crate::cpu::disjoint::DisjointSlice;
 use crate::cpu::lanes::{self, LANES, each_part, load, store};
@@ -39,13 +41,7 @@ impl OptimizerStep for Cpu {
             share.ranges(range.clone()).map(move |part| (group, part)).collect::<Vec<_>>()
         };
         let blocks: Vec<(usize, Range<usize>)> = groups.iter().enumerate().flat_map(of_group).collect();
-        let rates = groups.iter().map(|UpdateGroup { decays, rate, .. }| {
-            let lr = f64::from(settings.lr) * f64::from(*rate);
-            let weight_decay = f64::from(settings.optimizer.weight_decay);
-            let decay = if *decays { 1.0 - lr * weight_decay } else { 1.0 } as f32;
-            (Direction::new(settings, lr), decay)
-        });
-        let rates: Vec<((Direction, f32), f32)> = rates.collect();
+        let rates: Vec<((Direction, f32), f32)> = groups.iter().map(|group| adamw_rate(group, settings)).collect();
         let arenas = Arenas::new(params, grads, moments);
         self.pool.run(blocks.len(), &|i| {
             let (group, part) = blocks[i].clone();
@@ -94,13 +90,8 @@ impl Cpu {
         moments: UpdateMoments,
         complete: Complete<'_>,
     ) {
-        let mut of_tensors: Vec<usize> = Vec::new();
-        let mut blocks: Vec<Range<usize>> = Vec::new();
-        for (index, UpdateGroup { range, .. }) in tensors.iter().enumerate() {
-            blocks.extend(parts([range.clone()]));
-            of_tensors.resize(blocks.len(), index);
-        }
-        let (owned, numbers) = of_share(arenas.share, &blocks);
+        let all = LambBlocks::new(tensors, arenas.share);
+        let LambBlocks { of_tensors, blocks, owned, .. } = &all;
         let mut block_sums = vec![[0f64; 2]; blocks.len()];
         let places = DisjointSlice::new(&mut block_sums);
         self.pool.run(owned.len(), &|i| {
@@ -110,20 +101,7 @@ impl Cpu {
             let (block, sums) = unsafe { (arenas.part(blocks[index].clone()), places.part(index..index + 1)) };
             sums[0] = self.level.run(LambNorms { moments, direction, block });
         });
-        // Each block has two sums.
-        let numbers: Vec<usize> = numbers.into_iter().flat_map(|block| [block; 2]).collect();
-        complete(BlockSums { blocks: &numbers, sums: block_sums.as_flattened_mut() });
-        // Added in the order of the blocks, which depends neither on the number of threads nor on that of ranks.
-        let mut square_sums = vec![[0f64; 2]; tensors.len()];
-        for (index, sums) in of_tensors.iter().zip(block_sums) {
-            square_sums[*index].iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
-        }
-        let rate_of = |(tensor, [weights, update]): (&UpdateGroup, [f64; 2])| {
-            let is_adapted = tensor.decays && weights > 0.0 && update > 0.0;
-            let ratio = if is_adapted { (weights / update).sqrt() } else { 1.0 };
-            (f64::from(settings.lr) * f64::from(tensor.rate) * ratio) as f32
-        };
-        let rates: Vec<f32> = tensors.iter().zip(square_sums).map(rate_of).collect();
+        let rates = all.rates(tensors, &mut block_sums, settings, complete);
         self.pool.run(owned.len(), &|i| {
             let (index, tensor) = (owned[i], of_tensors[owned[i]]);
             let direction = LambDirection::new(settings, tensors[tensor].decays);
@@ -199,21 +177,7 @@ impl Vectorized for SquareSum<'_> {
     }
 }
 
-/// The update of both moments.
-#[derive(Clone, Copy)]
-struct UpdateMoments {
-    /// The factor of gradients.
-    factor: f32,
-    beta1: f32,
-    beta2: f32,
-}
-
 impl UpdateMoments {
-    fn new(settings: &StepSettings, factor: f32) -> UpdateMoments {
-        let Optimizer { beta1, beta2, .. } = settings.optimizer;
-        UpdateMoments { factor, beta1, beta2 }
-    }
-
     #[inline(always)]
     fn first<I: Isa>(self, m: f32, g: f32) -> f32 {
         mul_add::<I>(1.0 - self.beta1, g * self.factor - m, m)
@@ -226,25 +190,7 @@ impl UpdateMoments {
     }
 }
 
-/// m̂/(√v̂ + ε), except for the factor 1/(1 − β₁ᵗ).
-#[derive(Clone, Copy)]
-struct Direction {
-    eps: f32,
-    /// 1/√(1 − β₂ᵗ)
-    root_correction: f32,
-}
-
 impl Direction {
-    /// The direction, and `lr` times its missing factor.
-    fn new(settings: &StepSettings, lr: f64) -> (Direction, f32) {
-        let Optimizer { beta1, beta2, eps, bias_correction, .. } = settings.optimizer;
-        let correction = |beta: f32| {
-            if bias_correction { 1.0 - f64::from(beta).powi(settings.step.min(1 << 30) as i32) } else { 1.0 }
-        };
-        let root_correction = (1.0 / correction(beta2).sqrt()) as f32;
-        (Direction { eps, root_correction }, (lr / correction(beta1)) as f32)
-    }
-
     #[inline(always)]
     fn of<I: Isa>(self, m: f32, v: f32) -> f32 {
         m / mul_add::<I>(v.sqrt(), self.root_correction, self.eps)
@@ -273,22 +219,7 @@ impl Vectorized for AdamWBlock<'_> {
     }
 }
 
-/// LAMB's u = m̂/(√v̂ + ε) + λ w.
-#[derive(Clone, Copy)]
-struct LambDirection {
-    adam: Direction,
-    /// 1/(1 − β₁ᵗ)
-    scale: f32,
-    /// λ
-    decay: f32,
-}
-
 impl LambDirection {
-    fn new(settings: &StepSettings, decays: bool) -> LambDirection {
-        let (adam, scale) = Direction::new(settings, 1.0);
-        LambDirection { adam, scale, decay: if decays { settings.optimizer.weight_decay } else { 0.0 } }
-    }
-
     #[inline(always)]
     fn of<I: Isa>(self, w: f32, m: f32, v: f32) -> f32 {
         mul_add::<I>(self.decay, w, self.scale * self.adam.of::<I>(m, v))

@@ -15,6 +15,7 @@ mod cpu;
 #[allow(unsafe_code)]
 mod cuda;
 
+use crate::params::UpdateGroup;
 use crate::{Device, Gradients, Parameters, Share, Tensor};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -202,10 +203,122 @@ pub(crate) fn of_share(share: Share, parts: &[Range<usize>]) -> (Vec<usize>, Vec
     (owned, blocks)
 }
 
+/// The update of both moments.
+#[derive(Clone, Copy)]
+struct UpdateMoments {
+    /// The factor of gradients.
+    factor: f32,
+    beta1: f32,
+    beta2: f32,
+}
+
+impl UpdateMoments {
+    fn new(settings: &StepSettings, factor: f32) -> UpdateMoments {
+        let Optimizer { beta1, beta2, .. } = settings.optimizer;
+        UpdateMoments { factor, beta1, beta2 }
+    }
+}
+
+/// m̂/(√v̂ + ε), except for the factor 1/(1 − β₁ᵗ).
+#[derive(Clone, Copy)]
+struct Direction {
+    eps: f32,
+    /// 1/√(1 − β₂ᵗ)
+    root_correction: f32,
+}
+
+impl Direction {
+    /// The direction, and `lr` times its missing factor.
+    fn new(settings: &StepSettings, lr: f64) -> (Direction, f32) {
+        let Optimizer { beta1, beta2, eps, bias_correction, .. } = settings.optimizer;
+        let correction = |beta: f32| {
+            if bias_correction { 1.0 - f64::from(beta).powi(settings.step.min(1 << 30) as i32) } else { 1.0 }
+        };
+        let root_correction = (1.0 / correction(beta2).sqrt()) as f32;
+        (Direction { eps, root_correction }, (lr / correction(beta1)) as f32)
+    }
+}
+
+/// How AdamW changes the weights of a group: the direction and its factor, and 1 − lr λ.
+fn adamw_rate(group: &UpdateGroup, settings: &StepSettings) -> ((Direction, f32), f32) {
+    let lr = f64::from(settings.lr) * f64::from(group.rate);
+    let weight_decay = f64::from(settings.optimizer.weight_decay);
+    let decay = if group.decays { 1.0 - lr * weight_decay } else { 1.0 } as f32;
+    (Direction::new(settings, lr), decay)
+}
+
+/// LAMB's u = m̂/(√v̂ + ε) + λ w.
+#[derive(Clone, Copy)]
+struct LambDirection {
+    adam: Direction,
+    /// 1/(1 − β₁ᵗ)
+    scale: f32,
+    /// λ
+    decay: f32,
+}
+
+impl LambDirection {
+    fn new(settings: &StepSettings, decays: bool) -> LambDirection {
+        let (adam, scale) = Direction::new(settings, 1.0);
+        LambDirection { adam, scale, decay: if decays { settings.optimizer.weight_decay } else { 0.0 } }
+    }
+}
+
+/// The blocks of some parameters, for their norms.
+struct LambBlocks {
+    /// The parameter of each block.
+    of_tensors: Vec<usize>,
+    /// The parts of all parameters, each in one block.
+    blocks: Vec<Range<usize>>,
+    /// The indices of the blocks that the share has.
+    owned: Vec<usize>,
+    /// The blocks' numbers in the arena.
+    numbers: Vec<usize>,
+}
+
+impl LambBlocks {
+    fn new(tensors: &[UpdateGroup], share: Share) -> LambBlocks {
+        let mut of_tensors: Vec<usize> = Vec::new();
+        let mut blocks: Vec<Range<usize>> = Vec::new();
+        for (index, UpdateGroup { range, .. }) in tensors.iter().enumerate() {
+            blocks.extend(parts([range.clone()]));
+            of_tensors.resize(blocks.len(), index);
+        }
+        let (owned, numbers) = of_share(share, &blocks);
+        LambBlocks { of_tensors, blocks, owned, numbers }
+    }
+
+    /// The factor of u for each parameter, from Σ w² and Σ u² of the share's blocks; other blocks' sums are 0.
+    fn rates(
+        &self,
+        tensors: &[UpdateGroup],
+        block_sums: &mut [[f64; 2]],
+        settings: &StepSettings,
+        complete: Complete<'_>,
+    ) -> Vec<f32> {
+        // Each block has two sums.
+        let numbers: Vec<usize> = self.numbers.iter().flat_map(|&block| [block; 2]).collect();
+        complete(BlockSums { blocks: &numbers, sums: block_sums.as_flattened_mut() });
+        // Added in the order of the blocks, which depends neither on the number of threads nor on that of ranks.
+        let mut square_sums = vec![[0f64; 2]; tensors.len()];
+        for (index, sums) in self.of_tensors.iter().zip(block_sums) {
+            square_sums[*index].iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
+        }
+        let rate_of = |(tensor, [weights, update]): (&UpdateGroup, [f64; 2])| {
+            let is_adapted = tensor.decays && weights > 0.0 && update > 0.0;
+            let ratio = if is_adapted { (weights / update).sqrt() } else { 1.0 };
+            (f64::from(settings.lr) * f64::from(tensor.rate) * ratio) as f32
+        };
+        tensors.iter().zip(square_sums).map(rate_of).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Init;
+    use crate::ops::check::devices;
+    use crate::ops::linear::{Activation, linear};
+    use crate::{DType, Init, ParamId, Pass};
 
     const RULES: [UpdateRule; 2] = [UpdateRule::AdamW, UpdateRule::Lamb];
 
@@ -281,7 +394,7 @@ mod tests {
                     step_in_f64(&mut w[range.clone()], moments, &g[range], factor, lr, step, (optimizer, decays));
                 }
             }
-            for device in Device::all_for_tests() {
+            for device in devices() {
                 let mut params = build(&device);
                 let mut grads = Gradients::zeros_like(&params);
                 let mut moments = Moments::zeros_like(&params);
@@ -311,9 +424,7 @@ mod tests {
         let numbers =
             |value: &serde_json::Value| -> Vec<f32> { list(value).iter().map(|x| number(x) as f32).collect() };
         let is_true = |value: &serde_json::Value| value.as_bool().expect("true or false");
-        for (device, run) in
-            Device::all_for_tests().iter().flat_map(|d| list(&record["runs"]).into_iter().map(move |r| (d, r)))
-        {
+        for (device, run) in devices().iter().flat_map(|d| list(&record["runs"]).into_iter().map(move |r| (d, r))) {
             let mut builder = Parameters::builder();
             for (index, parameter) in list(&record["parameters"]).iter().enumerate() {
                 let shape: Vec<usize> = numbers(&parameter["shape"]).iter().map(|n| *n as usize).collect();
@@ -371,8 +482,7 @@ mod tests {
     /// not count.
     #[test]
     fn rates_of_parameters_scale_their_steps() {
-        let device = Device::cpu(Some(1)).expect("a CPU device");
-        for rule in RULES {
+        for (device, rule) in devices().into_iter().flat_map(|device| RULES.map(|rule| (device.clone(), rule))) {
             let step = |rates: [f32; 3], lr: f32| {
                 let mut builder = Parameters::builder();
                 let ids = ["a", "b", "c"].map(|name| builder.declare(name, &[40], Init::Ones, true));
@@ -397,25 +507,107 @@ mod tests {
 
     #[test]
     fn a_gradient_with_infinite_norm_changes_nothing() {
-        let device = Device::cpu(Some(1)).expect("a CPU device");
-        let mut builder = Parameters::builder();
-        builder.declare("w", &[5], Init::Ones, true);
-        let mut params = builder.build(&device, 0);
-        let mut grads = Gradients::zeros_like(&params);
-        let mut moments = Moments::zeros_like(&params);
-        let optimizer = optimizer(UpdateRule::AdamW, true);
-        for bad in [f32::NAN, f32::INFINITY, 1e30] {
-            grads.edit_all(|grads| {
-                grads.fill(0.1);
-                grads[3] = bad;
-            });
-            let settings = StepSettings { optimizer, lr: 0.1, step: 1, clip_norm: Some(1.0) };
-            let report = optimizer_step(&device, &mut params, &grads, &mut moments, &settings);
-            assert_eq!(report.finite, bad == 1e30, "{bad}");
-            if !report.finite {
-                assert_eq!(params.read_all()[..], [1.0; 5]);
-                assert_eq!(moments.read_first(0..5)[..], [0.0; 5]);
+        for device in devices() {
+            let mut builder = Parameters::builder();
+            builder.declare("w", &[5], Init::Ones, true);
+            let mut params = builder.build(&device, 0);
+            let mut grads = Gradients::zeros_like(&params);
+            let mut moments = Moments::zeros_like(&params);
+            let optimizer = optimizer(UpdateRule::AdamW, true);
+            for bad in [f32::NAN, f32::INFINITY, 1e30] {
+                grads.edit_all(|grads| {
+                    grads.fill(0.1);
+                    grads[3] = bad;
+                });
+                let settings = StepSettings { optimizer, lr: 0.1, step: 1, clip_norm: Some(1.0) };
+                let report = optimizer_step(&device, &mut params, &grads, &mut moments, &settings);
+                assert_eq!(report.finite, bad == 1e30, "{bad}");
+                if !report.finite {
+                    assert_eq!(params.read_all()[..], [1.0; 5]);
+                    assert_eq!(moments.read_first(0..5)[..], [0.0; 5]);
+                }
             }
+        }
+    }
+
+    fn model(device: &Device) -> (Parameters, [ParamId; 2]) {
+        let mut builder = Parameters::builder();
+        // The second parameter does not start at a multiple of 16 bytes.
+        let shapes: [&[usize]; 2] = [&[3], &[250, 320]];
+        let ids =
+            shapes.map(|shape| builder.declare(&format!("{shape:?}"), shape, Init::TruncatedNormal { std: 0.5 }, true));
+        (builder.build(device, 0), ids)
+    }
+
+    fn fill(gradients: &mut [f32], first: usize) {
+        gradients.iter_mut().enumerate().for_each(|(i, g)| *g = ((first + i) as f32).cos());
+    }
+
+    /// Ranks that update a share each get the weights of a single process, bit by bit.
+    #[test]
+    fn shares_make_the_same_step() {
+        for (device, rule) in devices().into_iter().flat_map(|device| RULES.map(|rule| (device.clone(), rule))) {
+            let settings = StepSettings { optimizer: optimizer(rule, true), lr: 0.1, step: 1, clip_norm: Some(1.0) };
+            let (mut whole, _) = model(&device);
+            let mut grads = Gradients::zeros_like(&whole);
+            grads.edit_all(|grads| fill(grads, 0));
+            let mut moments = Moments::zeros_like(&whole);
+            // What all ranks together compute.
+            let mut complete_sums: Vec<Vec<f64>> = Vec::new();
+            let mut keep = |sums: BlockSums<'_>| complete_sums.push(sums.sums.to_vec());
+            optimizer_step_of_share(&device, &mut whole, &grads, &mut moments, &settings, &mut keep);
+            // With so many ranks, each has two blocks.
+            for (rank, has_own_gradients) in [(0, false), (1, false), (1, true), (2, true), (3, true)] {
+                let share = Share::new(rank, 70);
+                let (mut params, _) = model(&device);
+                let own_ranges: Vec<Range<usize>> = share.ranges(0..params.count()).collect();
+                let mut own = Gradients::zeros_of(&params, share);
+                for range in &own_ranges {
+                    own.edit_part(range.clone(), |grads| fill(grads, range.start));
+                }
+                let mut moments = Moments::zeros_of(&params, share);
+                let mut earlier = complete_sums.iter();
+                let mut complete = |BlockSums { sums, .. }: BlockSums<'_>| {
+                    let all = earlier.next().expect("as many exchanges");
+                    assert_eq!(sums.len(), all.len());
+                    for (sum, complete) in sums.iter_mut().zip(all) {
+                        assert!(*sum == 0.0 || *sum == *complete);
+                        *sum = *complete;
+                    }
+                };
+                let grads = if has_own_gradients { &own } else { &grads };
+                let before = params.read_all().to_vec();
+                optimizer_step_of_share(&device, &mut params, grads, &mut moments, &settings, &mut complete);
+                for (index, (found, expected)) in params.read_all().iter().zip(whole.read_all().iter()).enumerate() {
+                    let is_own = own_ranges.iter().any(|range| range.contains(&index));
+                    let expected = if is_own { *expected } else { before[index] };
+                    assert_eq!(*found, expected, "{device:?}, {rule:?}: weight {index}, rank {rank}");
+                }
+            }
+        }
+    }
+
+    /// What a device has derived from the weights, such as a copy in bf16, follows them.
+    #[test]
+    fn products_use_the_new_weights() {
+        for (device, rule) in devices().into_iter().flat_map(|device| RULES.map(|rule| (device.clone(), rule))) {
+            let (mut params, [_, weight]) = model(&device);
+            let x: Vec<f32> = (0..320).map(|i| (i % 7) as f32 - 3.0).collect();
+            let product = |params: &Parameters| {
+                let mut pass = Pass::inference(&device, params, DType::BF16);
+                let x = pass.input(device.backend().cast(&device.tensor_f32(&x, &[1, 320]), DType::BF16));
+                linear(&mut pass, &x, weight, None, Activation::None).value().to_vec_f32()
+            };
+            let before = product(&params);
+            let mut grads = Gradients::zeros_like(&params);
+            grads.edit_all(|grads| fill(grads, 0));
+            let mut moments = Moments::zeros_like(&params);
+            let settings = StepSettings { optimizer: optimizer(rule, true), lr: 0.1, step: 1, clip_norm: None };
+            optimizer_step(&device, &mut params, &grads, &mut moments, &settings);
+            let (mut same, _) = model(&device);
+            same.edit_all(|weights| weights.copy_from_slice(&params.read_all()));
+            let after = product(&params);
+            assert!(before != after && after == product(&same), "{device:?}, {rule:?}");
         }
     }
 }

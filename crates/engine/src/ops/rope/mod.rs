@@ -94,7 +94,9 @@ mod tests {
 
     #[test]
     fn rope_matches_its_oracle() {
-        for (tokens, heads, width, theta) in [(1, 1, 2, 10_000.0), (40, 2, 6, 160_000.0), (70, 3, 64, 10_000.0)] {
+        for (tokens, heads, width, theta) in
+            [(1, 1, 2, 10_000.0), (40, 2, 6, 160_000.0), (70, 3, 64, 10_000.0), (9, 5, 64, 10_000.0)]
+        {
             let positions: Vec<i32> = (0..tokens as i32).map(|t| t * 7 % 50).collect();
             let hidden = heads * width;
             check_op(

@@ -69,16 +69,18 @@ mod tests {
 
     #[test]
     fn scalar_mix_matches_its_oracle() {
-        check_op(
-            "scalar_mix",
-            &[&[5, 33], &[5, 33], &[5, 33]],
-            &[("weights", &[3]), ("scale", &[1])],
-            |pass, x, p| scalar_mix(pass, x, MixWeights { weights: p[0], scale: p[1] }),
-            |x, p| {
-                let sum: f64 = p[0].iter().map(|w| w.exp()).sum();
-                let mixed = |at: usize| -> f64 { p[0].iter().zip(x).map(|(w, x)| w.exp() / sum * x[at]).sum() };
-                (0..5 * 33).map(|at| p[1][0] * mixed(at)).collect()
-            },
-        );
+        for (rows, width) in [(5, 33), (40, 264)] {
+            check_op(
+                "scalar_mix",
+                &[&[rows, width], &[rows, width], &[rows, width]],
+                &[("weights", &[3]), ("scale", &[1])],
+                |pass, x, p| scalar_mix(pass, x, MixWeights { weights: p[0], scale: p[1] }),
+                |x, p| {
+                    let sum: f64 = p[0].iter().map(|w| w.exp()).sum();
+                    let mixed = |at: usize| -> f64 { p[0].iter().zip(x).map(|(w, x)| w.exp() / sum * x[at]).sum() };
+                    (0..rows * width).map(|at| p[1][0] * mixed(at)).collect()
+                },
+            );
+        }
     }
 }

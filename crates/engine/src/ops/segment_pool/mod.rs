@@ -59,21 +59,20 @@ pub fn segment_max(pass: &mut Pass<'_>, x: &Var, ends: &Tensor, skipped: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Device;
-    use crate::ops::check::check_op;
+    use crate::ops::check::{check_op, devices};
 
-    const WIDTH: usize = 33;
     const FEW: usize = 7;
 
     #[test]
     fn segment_sum_matches_its_oracle() {
-        for ends in [vec![0, 1], vec![0, 3, 4, 9], vec![0, 31]] {
+        let narrow = [vec![0, 1], vec![0, 3, 4, 9], vec![0, 31]].map(|ends| (ends, 33));
+        for (ends, width) in narrow.into_iter().chain([(vec![0, 7, 8, 40], 264)]) {
             let indices: Vec<i32> = ends.iter().map(|e| *e as i32).collect();
             let rows = ends[ends.len() - 1];
             let weights: Vec<f32> = (0..rows).map(|r| (r * 5 % 7) as f32 / 4.0 - 0.25).collect();
             check_op(
                 "segment_sum",
-                &[&[rows, WIDTH]],
+                &[&[rows, width]],
                 &[],
                 |pass, x, _| {
                     let ends = pass.device().tensor_i32(&indices, &[indices.len()]);
@@ -82,9 +81,9 @@ mod tests {
                 },
                 |x, _| {
                     let sum = |s: usize, h: usize| {
-                        (ends[s]..ends[s + 1]).map(|r| f64::from(weights[r]) * x[0][r * WIDTH + h]).sum()
+                        (ends[s]..ends[s + 1]).map(|r| f64::from(weights[r]) * x[0][r * width + h]).sum()
                     };
-                    (0..(ends.len() - 1) * WIDTH).map(|i| sum(i / WIDTH, i % WIDTH)).collect()
+                    (0..(ends.len() - 1) * width).map(|i| sum(i / width, i % width)).collect()
                 },
             );
         }
@@ -118,13 +117,55 @@ mod tests {
     /// `f32::max` would hide damaged weights.
     #[test]
     fn nan_is_the_maximum() {
-        for device in Device::all_for_tests() {
+        for device in devices() {
             let x = device.tensor_f32(&[1.0, f32::NAN, 2.0, 3.0, 0.0, 9.0], &[3, 2]);
             let ends = device.tensor_i32(&[0, 3], &[2]);
             let (max, rows) = device.backend().segment_max(&x, &ends, 0);
             let max = max.to_vec_f32();
             assert!(max[0] == 2.0 && max[1].is_nan(), "{max:?}");
             assert_eq!(rows.to_vec_i32(), [1, 0]);
+        }
+    }
+
+    /// Of equal numbers, the first counts; one number of −∞ among others too.
+    #[test]
+    fn the_first_of_several_maxima_gets_the_gradient() {
+        const COLUMNS: usize = 40;
+        let ends = [0, 1, 24, 90];
+        let x: Vec<f32> = (0..90 * COLUMNS)
+            .map(|i| match i % COLUMNS {
+                0 => f32::NEG_INFINITY,
+                1 => 5.0,
+                2 if i / COLUMNS % 30 == 22 => f32::NAN,
+                _ => ((i * i) % 13) as f32,
+            })
+            .collect();
+        for device in devices() {
+            let of_segments = device.tensor_i32(&ends, &[4]);
+            let (max, rows) = device.backend().segment_max(&device.tensor_f32(&x, &[90, COLUMNS]), &of_segments, 0);
+            for (i, (max, row)) in max.to_vec_f32().into_iter().zip(rows.to_vec_i32()).enumerate() {
+                let (segment, column) = (i / COLUMNS, i % COLUMNS);
+                let mut rows = ends[segment]..ends[segment + 1];
+                let value = |row: i32| x[row as usize * COLUMNS + column];
+                let first = rows.clone().find(|&row| value(row).is_nan()).unwrap_or_else(|| {
+                    let largest = rows.clone().map(value).fold(f32::NEG_INFINITY, f32::max);
+                    rows.find(|&row| value(row) == largest).expect("a row")
+                });
+                assert_eq!(row, first, "{device:?}: segment {segment}, column {column}");
+                assert_eq!(max.to_bits(), value(first).to_bits(), "{device:?}: segment {segment}, column {column}");
+            }
+            let dy: Vec<f32> = (1..=3 * COLUMNS).map(|i| i as f32).collect();
+            let dx = device.backend().segment_max_backward(
+                &device.tensor_f32(&dy, &[3, COLUMNS]),
+                &rows,
+                &[90, COLUMNS],
+                DType::F32,
+            );
+            let mut expected = vec![0.0; 90 * COLUMNS];
+            for (i, row) in rows.to_vec_i32().into_iter().enumerate() {
+                expected[row as usize * COLUMNS + i % COLUMNS] = dy[i];
+            }
+            assert_eq!(dx.to_vec_f32(), expected, "{device:?}");
         }
     }
 }

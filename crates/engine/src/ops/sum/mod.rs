@@ -25,7 +25,7 @@ mod tests {
     /// x reaches the output along two paths, so its gradient is a sum of two.
     #[test]
     fn gradients_add_over_uses() {
-        for count in [1, 31, 1000] {
+        for count in [1, 31, 1000, 1024] {
             check_op(
                 "sum",
                 &[&[count, 3]],
