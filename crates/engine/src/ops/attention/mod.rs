@@ -101,10 +101,12 @@ impl AttentionInputs {
 pub(crate) trait Attention {
     /// Returns O [R, H] and the log-sum-exp of each row [R, N], where R is the number of queries.
     fn attention(&self, inputs: &AttentionInputs, params: &Parameters) -> (Tensor, Tensor);
-    /// Returns the gradients of `tokens` and, if queries are separate, of the queries. Adds to the gradient of the bias.
+    /// Returns the gradients of `tokens` and, if queries are separate, of the queries. Adds to the gradient of the bias. `y` and
+    /// `log_sums` are what [`attention`](Attention::attention) returned.
     fn attention_backward(
         &self,
         inputs: &AttentionInputs,
+        y: &Tensor,
         log_sums: &Tensor,
         dy: &Tensor,
         params: &Parameters,
@@ -156,12 +158,13 @@ fn record(pass: &mut Pass<'_>, inputs: AttentionInputs, [tokens_slot, queries_sl
     if let Some(bias) = &inputs.bias {
         pass.uses(&[bias.table]);
     }
+    let y = value.clone();
     pass.record("attention", value, |slot| {
         Box::new(move |backward| {
             let Some(dy) = backward.finish(slot) else { return };
             let backend = backward.device.backend();
             let (dtokens, dqueries) =
-                backend.attention_backward(&inputs, &log_sums, &dy, backward.params, backward.grads);
+                backend.attention_backward(&inputs, &y, &log_sums, &dy, backward.params, backward.grads);
             backward.add(tokens_slot, dtokens);
             if let Some(dqueries) = dqueries {
                 backward.add(queries_slot, dqueries);
