@@ -41,19 +41,19 @@ __device__ __forceinline__ void attention_stage_biases(float* staged, const floa
 }
 
 template <int D>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, D > 64 ? 2 : 4)
     attention_forward(const bf16* q, u64 q_stride, const bf16* kv, u64 kv_stride, const int* tiles, const float* biases, int reach, bf16* out,
                       float* log_sums, int heads, float scale, Mask mask, int before, int after) {
-  constexpr int N = attention_columns<D>(), PIECES = tile_pieces<D>(N);
-  EXTERN_SHARED(shared);  // queries; keys, values; keys, values
-  __shared__ float staged[2][128];
+  constexpr int N = attention_columns<D>(), PIECES = tile_pieces<D>(N), ROWS = tile_pieces<D>(64);
+  EXTERN_SHARED(shared);  // queries; keys, values; keys, values; biases of two steps
+  float(*staged)[128] = (float(*)[128])(shared + ROWS + 4 * PIECES);
   AttentionTile at = attention_tile(tiles, blockIdx.x);
   AttentionVisible visible{before, after};
   AttentionSteps<N> steps(at.row0, before, after, at.keys);
   int head = blockIdx.y, lane = threadIdx.x % 32, r0 = threadIdx.x / 32 * 16, hidden = heads * D;
   const bf16* keys_of_head = kv + at.keys0 * kv_stride + head * D;
   auto fetch = [&](int step) {
-    u128* to = shared + tile_pieces<D>(64) + step % 2 * 2 * PIECES;
+    u128* to = shared + ROWS + step % 2 * 2 * PIECES;
     const bf16* from = keys_of_head + (u64)step * N * kv_stride;
     load_tile<D, N>(to, from, kv_stride, at.keys - step * N);
     load_tile<D, N>(to + PIECES, from + hidden, kv_stride, at.keys - step * N);
@@ -62,9 +62,9 @@ __global__ void __launch_bounds__(128)
   };
   load_tile<D, 64>(shared, q + (at.queries0 + at.row0) * q_stride + head * D, q_stride, at.queries - at.row0);
   if (steps.first < steps.end) fetch(steps.first);
-  int query[2] = {at.row0 + r0 + lane / 4, at.row0 + r0 + lane / 4 + 8};
+  auto query = [&](int i) { return at.row0 + r0 + lane / 4 + 8 * i; };
   Mask masks[2];
-  for (int i = 0; i < 2; i++) masks[i] = mask_row(mask, (u64)(at.queries0 + query[i]) * heads + head);
+  for (int i = 0; i < 2; i++) masks[i] = mask_row(mask, (u64)(at.queries0 + query(i)) * heads + head);
   Left<D, true> queries;
   float o[D / 8][4], most[2] = {ATTENTION_NEVER, ATTENTION_NEVER}, sum[2] = {0, 0};
   clear(o);
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(128)
     // The next step's place was read in the last one, which all have left.
     __syncthreads();
     if (step + 1 < steps.end) fetch(step + 1);
-    const u128* keys = shared + tile_pieces<D>(64) + step % 2 * 2 * PIECES;
+    const u128* keys = shared + ROWS + step % 2 * 2 * PIECES;
     if (step == steps.first) queries.set(shared, r0);
     float s[N / 8][4];
     clear(s);
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(128)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
           int key = step * N + n * 8 + lane % 4 * 2 + i % 2;
-          if (key >= at.keys || !visible.sees(query[i / 2], key)) s[n][i] = ATTENTION_NEVER;
+          if (key >= at.keys || !visible.sees(query(i / 2), key)) s[n][i] = ATTENTION_NEVER;
         }
     }
     float top[2] = {most[0], most[1]}, shrink[2];
@@ -135,8 +135,8 @@ __global__ void __launch_bounds__(128)
   for (int i = 0; i < 2; i++) {
     sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 1);
     sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 2);
-    if (lane % 4 == 0 && query[i] < at.queries)
-      log_sums[(u64)(at.queries0 + query[i]) * heads + head] = most[i] / ATTENTION_LOG2E + logf(sum[i]);
+    if (lane % 4 == 0 && query(i) < at.queries)
+      log_sums[(u64)(at.queries0 + query(i)) * heads + head] = most[i] / ATTENTION_LOG2E + logf(sum[i]);
   }
   store_rows(out + (u64)(at.queries0 + at.row0) * hidden + head * D, hidden, r0, at.queries - at.row0, o, 1 / sum[0], 1 / sum[1]);
 }
@@ -152,9 +152,9 @@ __global__ void __launch_bounds__(128)
                            const bf16* out, const bf16* dout, const float* log_sums, float* deltas, bf16* dq, float* partials, u64 pitch,
                            int heads, float scale, Mask mask, int before, int after) {
   constexpr int N = attention_columns<D>(), PIECES = tile_pieces<D>(N), ROWS = tile_pieces<D>(64);
-  EXTERN_SHARED(shared);  // queries, dO; keys, values; keys, values; dS in f32, for the biases only
-  __shared__ float staged[2][128];
-  float* scores = (float*)(shared + 2 * ROWS + 4 * PIECES);
+  EXTERN_SHARED(shared);  // queries, dO; keys, values; keys, values; biases of two steps; dS in f32, for their gradients
+  float(*staged)[128] = (float(*)[128])(shared + 2 * ROWS + 4 * PIECES);
+  float* scores = staged[2];
   AttentionTile at = attention_tile(tiles, blockIdx.x);
   AttentionVisible visible{before, after};
   AttentionSteps<N> steps(at.row0, before, after, at.keys);
@@ -271,9 +271,10 @@ __global__ void __launch_bounds__(128)
                         int after) {
   constexpr int N = attention_columns<D>(), PIECES = tile_pieces<D>(N), ROWS = tile_pieces<D>(64);
   constexpr bool HELD = D <= 64;
-  EXTERN_SHARED(shared);  // keys, values; queries, dO; queries, dO
-  __shared__ float staged[2][128], log_sum[2][N], delta[2][N];
-  __shared__ u32 adds[2][N], middles[2][N];
+  EXTERN_SHARED(shared);  // keys, values; queries, dO; queries, dO; of two steps: log-sum-exps, δ, masks' words, biases
+  float(*log_sum)[64] = (float(*)[64])(shared + 2 * ROWS + 4 * PIECES), (*delta)[64] = log_sum + 2;
+  u32(*adds)[64] = (u32(*)[64])(delta + 2), (*middles)[64] = adds + 2;
+  float(*staged)[128] = (float(*)[128])(middles + 2);
   AttentionTile at = attention_tile(tiles, blockIdx.x);
   AttentionVisible visible{before, after};
   AttentionSteps<N> steps(at.row0, after, before, at.queries);
@@ -397,19 +398,23 @@ __device__ __forceinline__ AttentionAny<E> attention_any_of(const E* q, u64 q_st
   bool vectors = all_aligned((u64)q | (u64)kv | (u64)dout | (q_stride | kv_stride | (u64)width) * sizeof(E));
   return {q, kv, dout, q_stride, kv_stride, biases, reach, heads, width, (int)blockIdx.y, scale, mask, attention_tile(tiles, blockIdx.x), vectors};
 }
-// sums[c] += Σ weight · row, over the columns c0 + 32 c + lane; `row(j)` is the row of lane j's weight.
+// sums[c] += Σ weight · row, over the columns c0 + 32 c + lane; `row(j)` is the row of lane j's weight. These up to 32 rows have a sum of
+// their own, which keeps the rounding errors of long sums small.
 template <class F>
 __device__ __forceinline__ void attention_add_rows(float (&sums)[ATTENTION_PART], float weight, int count, int c0, int width, const F& row) {
   int lane = threadIdx.x % 32;
+  float part[ATTENTION_PART] = {};
   for (int j = 0; j < count; j++) {
     float w = __shfl_sync(0xffffffffu, weight, j);
     auto from = row(j);
 #pragma unroll
     for (int c = 0; c < ATTENTION_PART; c++) {
       int column = c0 + 32 * c + lane;
-      if (column < width) sums[c] += w * load(from + column);
+      if (column < width) part[c] += w * load(from + column);
     }
   }
+#pragma unroll
+  for (int c = 0; c < ATTENTION_PART; c++) sums[c] += part[c];
 }
 template <class E>
 __device__ __forceinline__ void attention_store_row(E* to, const float (&sums)[ATTENTION_PART], float factor, int c0, int width) {

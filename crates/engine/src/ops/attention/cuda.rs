@@ -12,6 +12,8 @@ const TILE_NUMBERS: usize = 5;
 /// Tiles whose gradients of the biases are summed first.
 const BIAS_TILES: usize = 16;
 const THREADS: u32 = 128;
+/// Bytes of four numbers of each of the queries of two steps.
+const STATISTICS: usize = 2 * 4 * TILE * 4;
 /// A distance to earlier or later tokens that none exceeds.
 const FAR: usize = 1 << 30;
 
@@ -30,15 +32,41 @@ impl Attention for Cuda {
         unsafe {
             if launch.is_tiled() {
                 let mut args = args![
-                    *q, *q_stride, *kv, *kv_stride, tiles, biases, *reach, y_at, log_sums_at, heads, scale, mask, before, after
+                    *q,
+                    *q_stride,
+                    *kv,
+                    *kv_stride,
+                    tiles,
+                    biases,
+                    *reach,
+                    y_at,
+                    log_sums_at,
+                    heads,
+                    scale,
+                    mask,
+                    before,
+                    after
                 ];
-                let shared = launch.tile_bytes(TILE) + 4 * launch.tile_bytes(launch.columns());
+                let shared = launch.tile_bytes(TILE) + 4 * launch.tile_bytes(launch.columns()) + launch.bias_bytes();
                 let grid = launch.grid(query_tiles).with_shared(shared);
                 self.launch(&format!("attention_forward_{}", launch.width), grid, &mut args);
             } else {
                 let width = launch.width as i32;
                 let mut args = args![
-                    *q, *q_stride, *kv, *kv_stride, tiles, biases, *reach, y_at, log_sums_at, heads, width, scale, mask, before,
+                    *q,
+                    *q_stride,
+                    *kv,
+                    *kv_stride,
+                    tiles,
+                    biases,
+                    *reach,
+                    y_at,
+                    log_sums_at,
+                    heads,
+                    width,
+                    scale,
+                    mask,
+                    before,
                     after
                 ];
                 self.launch_of("attention_any", inputs.tokens.dtype(), launch.warp_grid(query_tiles), &mut args);
@@ -82,33 +110,66 @@ impl Attention for Cuda {
                 let [tile, step] = [TILE, launch.columns()].map(|rows| launch.tile_bytes(rows));
                 let scores = if partials.is_some() { TILE * (launch.columns() + 1) * 4 } else { 0 };
                 let mut args = args![
-                    *q, *q_stride, *kv, *kv_stride, by_query, biases, *reach, y, dy, log_sums, deltas, dq, partials_at, *pitch,
-                    heads, scale, mask, before, after
+                    *q,
+                    *q_stride,
+                    *kv,
+                    *kv_stride,
+                    by_query,
+                    biases,
+                    *reach,
+                    y,
+                    dy,
+                    log_sums,
+                    deltas,
+                    dq,
+                    partials_at,
+                    *pitch,
+                    heads,
+                    scale,
+                    mask,
+                    before,
+                    after
                 ];
-                let grid = launch.grid(query_tiles).with_shared(2 * tile + 4 * step + scores);
+                let grid = launch.grid(query_tiles).with_shared(2 * tile + 4 * step + launch.bias_bytes() + scores);
                 self.launch(&format!("attention_queries_back_{width}"), grid, &mut args);
                 let mut args = args![
-                    *q, *q_stride, *kv, *kv_stride, by_key, biases, *reach, dy, log_sums, deltas, dkv, heads, scale, mask,
-                    before, after
+                    *q, *q_stride, *kv, *kv_stride, by_key, biases, *reach, dy, log_sums, deltas, dkv, heads, scale,
+                    mask, before, after
                 ];
-                let grid = launch.grid(key_tiles).with_shared(2 * tile + 4 * step);
+                let grid = launch.grid(key_tiles).with_shared(2 * tile + 4 * step + STATISTICS + launch.bias_bytes());
                 self.launch(&format!("attention_keys_back_{width}"), grid, &mut args);
             } else {
                 let width = width as i32;
                 let mut args = args![
-                    *q, *q_stride, *kv, *kv_stride, by_query, biases, *reach, y, dy, log_sums, deltas, dq, heads, width, scale,
-                    mask, before, after
+                    *q, *q_stride, *kv, *kv_stride, by_query, biases, *reach, y, dy, log_sums, deltas, dq, heads,
+                    width, scale, mask, before, after
                 ];
                 self.launch_of("attention_any_queries_back", dtype, launch.warp_grid(query_tiles), &mut args);
                 let mut args = args![
-                    *q, *q_stride, *kv, *kv_stride, by_key, biases, *reach, dy, log_sums, deltas, dkv, heads, width, scale, mask,
-                    before, after
+                    *q, *q_stride, *kv, *kv_stride, by_key, biases, *reach, dy, log_sums, deltas, dkv, heads, width,
+                    scale, mask, before, after
                 ];
                 self.launch_of("attention_any_keys_back", dtype, launch.warp_grid(key_tiles), &mut args);
                 if partials.is_some() {
                     let mut args = args![
-                        *q, *q_stride, *kv, *kv_stride, by_query, biases, *reach, dy, log_sums, deltas, partials_at, *pitch,
-                        heads, width, scale, mask, before, after
+                        *q,
+                        *q_stride,
+                        *kv,
+                        *kv_stride,
+                        by_query,
+                        biases,
+                        *reach,
+                        dy,
+                        log_sums,
+                        deltas,
+                        partials_at,
+                        *pitch,
+                        heads,
+                        width,
+                        scale,
+                        mask,
+                        before,
+                        after
                     ];
                     let grid = Grid::of([count(query_tiles), inputs.heads, pitch.div_ceil(THREADS as usize)], THREADS);
                     self.launch_of("attention_any_biases_back", dtype, grid, &mut args);
@@ -205,7 +266,10 @@ impl<'a> Launch<'a> {
         let (bias, buckets) = (self.inputs.bias.as_ref()?, self.buckets()?);
         let heads = self.inputs.heads;
         let [rows, columns] = *params.shape(bias.table) else { panic!("attention: a table of biases is a matrix") };
-        assert!(columns == heads && buckets.iter().all(|b| (*b as usize) < rows), "attention: buckets of [{rows}, {columns}]");
+        assert!(
+            columns == heads && buckets.iter().all(|b| (*b as usize) < rows),
+            "attention: buckets of [{rows}, {columns}]"
+        );
         let buckets: Vec<i32> = buckets.iter().map(|bucket| *bucket as i32).collect();
         let count = buckets.len();
         let buckets = self.cuda.tensor_i32(&buckets, &[count]);
@@ -265,6 +329,11 @@ impl<'a> Launch<'a> {
     /// Bytes of a tile in shared memory.
     fn tile_bytes(&self, rows: usize) -> usize {
         rows * self.width * DType::BF16.size()
+    }
+
+    /// Bytes of the biases of two steps.
+    fn bias_bytes(&self) -> usize {
+        if self.biases.is_some() { 2 * 128 * 4 } else { 0 }
     }
 
     fn scale(&self) -> f32 {
