@@ -11,7 +11,6 @@ template <int D> __device__ __forceinline__ constexpr int tile_piece(int r, int 
 }
 // R rows of D columns; rows past `rows` become zeros.
 template <int D, int R> __device__ __forceinline__ void load_tile(u128* tile, const bf16* from, u64 stride, int rows) {
-#pragma unroll
   for (int i = threadIdx.x; i < tile_pieces<D>(R); i += 128) {
     int r = i / (D / 8), p = i % (D / 8);
     copy_async16(&tile[tile_piece<D>(r, p)], from + (u64)(r < rows ? r : 0) * stride + p * 8, r < rows);

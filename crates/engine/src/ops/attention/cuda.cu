@@ -147,7 +147,7 @@ KERNEL_OF(attention_forward, 128)
 // With `partials`, also the gradients of the biases of the tile's distances: partials [tiles, heads, pitch], where place i is the
 // distance i − row0 − 63.
 template <int D>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, D > 64 ? 2 : 3)
     attention_queries_back(const bf16* q, u64 q_stride, const bf16* kv, u64 kv_stride, const int* tiles, const float* biases, int reach,
                            const bf16* out, const bf16* dout, const float* log_sums, float* deltas, bf16* dq, float* partials, u64 pitch,
                            int heads, float scale, Mask mask, int before, int after) {
@@ -172,18 +172,18 @@ __global__ void __launch_bounds__(128)
   load_tile<D, 64>(shared, q + (at.queries0 + at.row0) * q_stride + head * D, q_stride, rows);
   load_tile<D, 64>(shared + ROWS, dout + out0, hidden, rows);
   if (steps.first < steps.end) fetch(steps.first);
-  int query[2] = {at.row0 + r0 + lane / 4, at.row0 + r0 + lane / 4 + 8};
+  auto query = [&](int i) { return at.row0 + r0 + lane / 4 + 8 * i; };
   Mask masks[2];
   float log_sum[2], delta[2] = {0, 0};
   for (int i = 0; i < 2; i++) {
-    u64 row = (u64)(at.queries0 + query[i]) * heads + head;
-    bool there = query[i] < at.queries;
+    u64 row = (u64)(at.queries0 + query(i)) * heads + head;
+    bool there = query(i) < at.queries;
     masks[i] = mask_row(mask, row);
     log_sum[i] = there ? log_sums[row] * ATTENTION_LOG2E : 0;
     if (there) {
 #pragma unroll
       for (int c = 0; c < D / 32; c++) {  // four lanes share a row: pieces lane % 4 + 4 c
-        u64 from = out0 + (u64)(query[i] - at.row0) * hidden + (lane % 4 + 4 * c) * 8;
+        u64 from = out0 + (u64)(query(i) - at.row0) * hidden + (lane % 4 + 4 * c) * 8;
         Vector<bf16> a = load_vector(out + from), b = load_vector(dout + from);
 #pragma unroll
         for (int w = 0; w < 8; w++) delta[i] += a.x[w] * b.x[w];
@@ -233,7 +233,7 @@ __global__ void __launch_bounds__(128)
 #pragma unroll
         for (int i = 0; i < 4; i++) {
           int key = step * N + n * 8 + lane % 4 * 2 + i % 2;
-          if (query[i / 2] >= at.queries || key >= at.keys || !visible.sees(query[i / 2], key)) s[n][i] = 0;
+          if (query(i / 2) >= at.queries || key >= at.keys || !visible.sees(query(i / 2), key)) s[n][i] = 0;
         }
     }
     if (partials) {
@@ -265,7 +265,7 @@ KERNEL_OF(attention_queries_back, 128)
 
 // The tiles' rows are keys. Scores are transposed, [keys, queries], so that P̃ᵀ and dSᵀ are left operands as they lie.
 template <int D>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 2)
     attention_keys_back(const bf16* q, u64 q_stride, const bf16* kv, u64 kv_stride, const int* tiles, const float* biases, int reach,
                         const bf16* dout, const float* log_sums, const float* deltas, bf16* dkv, int heads, float scale, Mask mask, int before,
                         int after) {
@@ -426,7 +426,7 @@ __device__ __forceinline__ void attention_store_row(E* to, const float (&sums)[A
 }
 
 template <class E>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 1)
     attention_any(const E* q, u64 q_stride, const E* kv, u64 kv_stride, const int* tiles, const float* biases, int reach, E* out,
                   float* log_sums, int heads, int width, float scale, Mask mask, int before, int after) {
   AttentionAny<E> any = attention_any_of<E>(q, q_stride, kv, kv_stride, tiles, biases, reach, out, heads, width, scale, mask);
@@ -456,7 +456,7 @@ KERNEL_OF(attention_any, f32)
 KERNEL_OF(attention_any, bf16)
 
 template <class E>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 1)
     attention_any_queries_back(const E* q, u64 q_stride, const E* kv, u64 kv_stride, const int* tiles, const float* biases, int reach,
                                const E* out, const E* dout, const float* log_sums, float* deltas, E* dq, int heads, int width, float scale,
                                Mask mask, int before, int after) {
@@ -483,7 +483,7 @@ KERNEL_OF(attention_any_queries_back, bf16)
 
 // The tiles' rows are keys.
 template <class E>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 1)
     attention_any_keys_back(const E* q, u64 q_stride, const E* kv, u64 kv_stride, const int* tiles, const float* biases, int reach,
                             const E* dout, const float* log_sums, const float* deltas, E* dkv, int heads, int width, float scale, Mask mask,
                             int before, int after) {
@@ -510,7 +510,7 @@ KERNEL_OF(attention_any_keys_back, bf16)
 
 // The gradients of the biases of each tile's distances, as in attention_queries_back. A thread for each distance.
 template <class E>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 1)
     attention_any_biases_back(const E* q, u64 q_stride, const E* kv, u64 kv_stride, const int* tiles, const float* biases, int reach,
                               const E* dout, const float* log_sums, const float* deltas, float* partials, u64 pitch, int heads, int width,
                               float scale, Mask mask, int before, int after) {
