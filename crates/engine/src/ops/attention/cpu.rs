@@ -234,6 +234,7 @@ impl Attention for Cpu {
     fn attention_backward(
         &self,
         inputs: &AttentionInputs,
+        _y: &Tensor,
         log_sums: &Tensor,
         dy: &Tensor,
         params: &Parameters,

@@ -101,10 +101,12 @@ impl AttentionInputs {
 pub(crate) trait Attention {
     /// Returns O [R, H] and the log-sum-exp of each row [R, N], where R is the number of queries.
     fn attention(&self, inputs: &AttentionInputs, params: &Parameters) -> (Tensor, Tensor);
-    /// Returns the gradients of `tokens` and, if queries are separate, of the queries. Adds to the gradient of the bias.
+    /// Returns the gradients of `tokens` and, if queries are separate, of the queries. Adds to the gradient of the bias. `y` and
+    /// `log_sums` are what [`attention`](Attention::attention) returned.
     fn attention_backward(
         &self,
         inputs: &AttentionInputs,
+        y: &Tensor,
         log_sums: &Tensor,
         dy: &Tensor,
         params: &Parameters,
@@ -156,12 +158,13 @@ fn record(pass: &mut Pass<'_>, inputs: AttentionInputs, [tokens_slot, queries_sl
     if let Some(bias) = &inputs.bias {
         pass.uses(&[bias.table]);
     }
+    let y = value.clone();
     pass.record("attention", value, |slot| {
         Box::new(move |backward| {
             let Some(dy) = backward.finish(slot) else { return };
             let backend = backward.device.backend();
             let (dtokens, dqueries) =
-                backend.attention_backward(&inputs, &log_sums, &dy, backward.params, backward.grads);
+                backend.attention_backward(&inputs, &y, &log_sums, &dy, backward.params, backward.grads);
             backward.add(tokens_slot, dtokens);
             if let Some(dqueries) = dqueries {
                 backward.add(queries_slot, dqueries);
@@ -188,7 +191,8 @@ fn costs(inputs: &AttentionInputs, value: &Tensor) -> (Cost, Cost) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::{check_op, dropout_mask};
+    use crate::ops::check::{Numbers, check_op, dropout_mask, run};
+    use crate::{DType, Device};
 
     /// Settings of the attention weights.
     #[derive(Clone, Copy, Default)]
@@ -225,12 +229,15 @@ mod tests {
                 };
                 let product = |t: usize| (0..width).map(|d| at(0, token, d) * at(1, t, d)).sum::<f64>();
                 let score = |t: usize| product(t) / (width as f64).sqrt() + bias(t);
-                let total: f64 = keys.clone().map(|t| score(t).exp()).sum();
+                let exps: Vec<f64> = keys.clone().map(|t| score(t).exp()).collect();
+                let total: f64 = exps.iter().sum();
                 let dropout = mask.row((row * heads + head) as u64);
                 let factor = |t: usize| if mask.is_active() { f64::from(dropout.factor(t - first)) } else { 1.0 };
-                for d in 0..width {
-                    y[row * hidden + head * width + d] =
-                        keys.clone().map(|t| score(t).exp() / total * factor(t) * at(2, t, d)).sum();
+                for (t, exp) in keys.clone().zip(exps) {
+                    let weight = exp / total * factor(t);
+                    for d in 0..width {
+                        y[row * hidden + head * width + d] += weight * at(2, t, d);
+                    }
                 }
             }
         }
@@ -268,6 +275,14 @@ mod tests {
             (vec![1, 150, 33], 2, 8, 0.0, window(17, false)),
             (vec![90, 7], 1, 16, 0.25, window(20, false)),
             (vec![100], 1, 8, 0.0, window(33, true)),
+            // Tiles of 64 rows, in steps of 64 or 32 columns.
+            (vec![1, 63, 64, 65, 130], 2, 64, 0.1, Visible::ALL),
+            (vec![130, 40], 1, 64, 0.0, Visible::CAUSAL),
+            (vec![5, 200], 2, 32, 0.1, window(40, false)),
+            (vec![70, 3], 1, 128, 0.25, window(20, true)),
+            (vec![100], 2, 128, 0.1, Visible::ALL),
+            // More columns than four for each lane of a warp.
+            (vec![7, 40], 1, 136, 0.1, Visible::ALL),
         ] {
             let (tokens, hidden) = (lengths.iter().sum(), heads * width);
             let ends = ends(lengths.iter().copied());
@@ -291,11 +306,14 @@ mod tests {
 
     #[test]
     fn attention_with_a_distance_bias_matches_its_oracle() {
-        let buckets: Arc<[u32]> = (0..121u32).map(|at| (at * 7 + at * at) % 5).collect();
+        let buckets: Arc<[u32]> = (0..261u32).map(|at| (at * 7 + at * at) % 5).collect();
         for (lengths, heads, width, p, visible) in [
             (vec![1, 2], 1, 4, 0.0, Visible::ALL),
             (vec![33, 1, 60], 2, 8, 0.25, Visible::ALL),
             (vec![40, 21], 3, 5, 0.0, Visible { causal: false, window: Some(9) }),
+            (vec![131, 1, 65], 2, 64, 0.25, Visible::ALL),
+            (vec![20, 100], 1, 32, 0.0, Visible { causal: true, window: Some(29) }),
+            (vec![70], 1, 128, 0.0, Visible::CAUSAL),
         ] {
             let (tokens, hidden) = (lengths.iter().sum(), heads * width);
             let ends = ends(lengths.iter().copied());
@@ -329,6 +347,7 @@ mod tests {
             (vec![3, 40, 5, 18], vec![0, 1, 2, 3, 20, 42, 65], 2, 8, 0.0),
             (vec![5, 33], vec![0, 5, 9, 10, 37], 3, 16, 0.25),
             (vec![300, 20], (0..320).step_by(2).collect(), 1, 32, 0.1),
+            (vec![70, 5, 130], (0..70).chain([80, 90, 204]).collect(), 2, 64, 0.1),
         ] {
             let (tokens, hidden): (usize, _) = (lengths.iter().sum(), heads * width);
             let cu_seqlens = ends(lengths.iter().copied());
@@ -351,6 +370,38 @@ mod tests {
                     oracle([&q, &k, &v], &lengths, heads, &query_tokens, Weights { p, ..Weights::default() })
                 },
             );
+        }
+    }
+
+    #[test]
+    fn results_do_not_depend_on_the_order_of_threads() {
+        let (lengths, heads, width) = ([130, 1, 65], 2, 64);
+        let (tokens, hidden): (usize, _) = (lengths.iter().sum(), heads * width);
+        let ends = ends(lengths.into_iter());
+        let bias = |table| DistanceBias { table, buckets: (0..261u32).map(|at| at * at % 7).collect() };
+        let fill = |count: usize| (0..count).map(|i| (i as f64 * 0.7).sin()).collect::<Vec<f64>>();
+        let numbers = Numbers { inputs: vec![fill(tokens * 3 * hidden)], params: vec![fill(7 * heads)] };
+        let outcome = |device: &Device, dtype| {
+            let shapes: [&[usize]; 1] = [&[tokens, 3 * hidden]];
+            run(
+                device,
+                dtype,
+                &shapes,
+                &[("table", &[7, heads])],
+                &numbers,
+                &fill(tokens * hidden),
+                &|pass, x, params| {
+                    let ends = pass.device().tensor_i32(&ends, &[ends.len()]);
+                    (Some(attention(pass, &x[0], &ends, heads, 0.1, Visible::ALL, Some(&bias(params[0])))), None)
+                },
+            )
+        };
+        let Some(devices) = [false, true].map(Device::emulated_for_tests).into_iter().collect::<Option<Vec<_>>>()
+        else {
+            return;
+        };
+        for dtype in [DType::F32, DType::BF16] {
+            assert!(outcome(&devices[0], dtype) == outcome(&devices[1], dtype), "{}", dtype.name());
         }
     }
 }

@@ -112,7 +112,7 @@ pub fn bilstm(pass: &mut Pass<'_>, x: &Var, cu_seqlens: &Tensor, layer: BiLstm) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::check::{Numbers, check_op, run};
+    use crate::ops::check::{Numbers, check_op, devices, run};
     use crate::{DType, Device, Init};
 
     fn cu_seqlens(lengths: &[usize]) -> Vec<i32> {
@@ -155,7 +155,9 @@ mod tests {
 
     #[test]
     fn bilstm_matches_its_oracle() {
-        for (lengths, inner, hidden) in [(vec![1], 1, 1), (vec![3, 1, 5], 4, 3), (vec![2, 6, 6, 1, 4], 9, 17)] {
+        for (lengths, inner, hidden) in
+            [(vec![1], 1, 1), (vec![3, 1, 5], 4, 3), (vec![2, 6, 6, 1, 4], 9, 17), (vec![9, 3], 16, 40)]
+        {
             let tokens = lengths.iter().sum();
             let ends = cu_seqlens(&lengths);
             let rows = 8 * hidden;
@@ -182,15 +184,18 @@ mod tests {
         let fill = |count: usize| (0..count).map(|i| 0.3 * (i as f64 * 0.7).sin()).collect::<Vec<f64>>();
         let params = shapes.iter().map(|(_, shape)| fill(shape.iter().product())).collect();
         let (numbers, seed) = (Numbers { inputs: vec![fill(tokens * inner)], params }, fill(tokens * 2 * hidden));
-        let outcome = |threads| {
-            let device = Device::cpu(Some(threads)).expect("a CPU device");
-            run(&device, DType::F32, &[&[tokens, inner]], &shapes, &numbers, &seed, &|pass, x, p| {
+        let outcome = |device: &Device| {
+            run(device, DType::F32, &[&[tokens, inner]], &shapes, &numbers, &seed, &|pass, x, p| {
                 let ends = pass.device().tensor_i32(&ends, &[ends.len()]);
                 let layer = BiLstm { weight_ih: p[0], weight_hh: p[1], bias_ih: p[2], bias_hh: p[3] };
                 (Some(bilstm(pass, &x[0], &ends, layer)), None)
             })
         };
-        assert!(outcome(1) == outcome(3));
+        let on_cpu = [1, 3].map(|threads| Some(Device::cpu(Some(threads)).expect("a CPU device")));
+        for devices in [on_cpu, [false, true].map(Device::emulated_for_tests)] {
+            let [Some(first), Some(second)] = devices else { continue };
+            assert!(outcome(&first) == outcome(&second), "{first:?} and {second:?}");
+        }
     }
 
     /// Two layers against torch.nn.LSTM. `fixtures/make.py` describes the data.
@@ -205,7 +210,7 @@ mod tests {
         let (inner, hidden) = (size("inner"), size("hidden"));
         let lengths: Vec<usize> = numbers(&record["lengths"]).iter().map(|n| *n as usize).collect();
         let (tokens, ends) = (lengths.iter().sum(), cu_seqlens(&lengths));
-        for device in Device::all_for_tests() {
+        for device in devices() {
             let mut builder = crate::Parameters::builder();
             let mut layers = Vec::new();
             for (layer, inner) in [inner, 2 * hidden].into_iter().enumerate() {
