@@ -10,10 +10,10 @@ mod compile;
 mod driver;
 #[cfg(all(target_os = "linux", any(test, feature = "emulator")))]
 mod emulator;
+mod groups;
 #[cfg(target_os = "linux")]
 mod libraries;
 mod losses;
-mod groups;
 mod memory;
 #[cfg(target_os = "linux")]
 mod nvidia;
