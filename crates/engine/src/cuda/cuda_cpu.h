@@ -63,7 +63,8 @@ struct Grid {
   size_t shared_bytes;
   void (*kernel)(void**);
   void** args;
-  std::vector<Fiber> fibers;
+  std::vector<Fiber> fibers;  // at least those of a block
+  unsigned count;             // threads of a block
   std::vector<Warp> warps;
   char order, start, end;  // addresses to hang happens-before on: the block's barrier, its start, its end
   bool backwards;
@@ -147,7 +148,7 @@ UNSEEN inline void resume(Fiber& f) {
 constexpr size_t Stack = 128 << 10, Copies = 1024;
 
 UNSEEN inline bool run_block() {
-  unsigned threads = grid.fibers.size();
+  unsigned threads = grid.count;
   memset(grid.shared, 0xff, grid.shared_bytes);
   release(&grid.start);
   for (unsigned i = 0; i < threads; i++) {
@@ -188,11 +189,11 @@ UNSEEN inline bool run_block() {
       }
     }
     unsigned waiting = 0, over = 0;
-    for (Fiber& f : grid.fibers) waiting += f.state == AtBlock, over += f.state == Done;
+    for (unsigned i = 0; i < threads; i++) waiting += grid.fibers[i].state == AtBlock, over += grid.fibers[i].state == Done;
     if (over == threads) return true;
     if (waiting + over == threads) {
-      for (Fiber& f : grid.fibers)
-        if (f.state == AtBlock) f.state = Ready;
+      for (unsigned i = 0; i < threads; i++)
+        if (grid.fibers[i].state == AtBlock) grid.fibers[i].state = Ready;
     } else if (!moved) return fail("deadlock: %u of %u threads at the block's barrier, %u done", waiting, threads, over), false;
   }
 }
@@ -212,7 +213,7 @@ UNSEEN inline int launch(void (*kernel)(void**), const u32 blocks[3], const u32 
 #endif
     grid.fibers.push_back(f);
   }
-  while (grid.fibers.size() > count) munmap(grid.fibers.back().stack, Stack), free(grid.fibers.back().copies), grid.fibers.pop_back();
+  grid.count = count;
   grid.warps.resize((count + 31) / 32);
 #if defined(__SANITIZE_THREAD__)
   scheduler_sanitizer = __tsan_get_current_fiber();
