@@ -530,6 +530,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn square_sums_are_those_of_any_parts() {
+        for device in devices() {
+            let (params, _) = model(&device);
+            let mut grads = Gradients::zeros_like(&params);
+            grads.edit_all(|grads| fill(grads, 0));
+            let parts = [0..1, 1..3, 1..6, 7..50, 3..1028, 16384..32768, 80000..80003];
+            let sums = device.backend().square_sums(&grads, &parts);
+            for (part, sum) in parts.into_iter().zip(sums) {
+                let square = |i: usize| f64::from((i as f32).cos()).powi(2);
+                let expected: f64 = part.clone().map(square).sum();
+                assert!((sum - expected).abs() < 1e-12 * expected, "{device:?}, {part:?}: {sum}, expected {expected}");
+            }
+        }
+    }
+
     fn model(device: &Device) -> (Parameters, [ParamId; 2]) {
         let mut builder = Parameters::builder();
         // The second parameter does not start at a multiple of 16 bytes.
@@ -541,6 +557,15 @@ mod tests {
 
     fn fill(gradients: &mut [f32], first: usize) {
         gradients.iter_mut().enumerate().for_each(|(i, g)| *g = ((first + i) as f32).cos());
+    }
+
+    /// A product with a parameter of [`model`] in bf16.
+    fn product(params: &Parameters, weight: ParamId) -> Vec<f32> {
+        let device = params.device();
+        let x: Vec<f32> = (0..320).map(|i| (i % 7) as f32 - 3.0).collect();
+        let mut pass = Pass::inference(device, params, DType::BF16);
+        let x = pass.input(device.backend().cast(&device.tensor_f32(&x, &[1, 320]), DType::BF16));
+        linear(&mut pass, &x, weight, None, Activation::None).value().to_vec_f32()
     }
 
     /// Ranks that update a share each get the weights of a single process, bit by bit.
@@ -559,7 +584,8 @@ mod tests {
             // With so many ranks, each has two blocks.
             for (rank, has_own_gradients) in [(0, false), (1, false), (1, true), (2, true), (3, true)] {
                 let share = Share::new(rank, 70);
-                let (mut params, _) = model(&device);
+                let (mut params, [_, weight]) = model(&device);
+                product(&params, weight);
                 let own_ranges: Vec<Range<usize>> = share.ranges(0..params.count()).collect();
                 let mut own = Gradients::zeros_of(&params, share);
                 for range in &own_ranges {
@@ -583,6 +609,9 @@ mod tests {
                     let expected = if is_own { *expected } else { before[index] };
                     assert_eq!(*found, expected, "{device:?}, {rule:?}: weight {index}, rank {rank}");
                 }
+                let (mut same, _) = model(&device);
+                same.edit_all(|weights| weights.copy_from_slice(&params.read_all()));
+                assert!(product(&params, weight) == product(&same, weight), "{device:?}, {rule:?}: rank {rank}");
             }
         }
     }
@@ -592,13 +621,7 @@ mod tests {
     fn products_use_the_new_weights() {
         for (device, rule) in devices().into_iter().flat_map(|device| RULES.map(|rule| (device.clone(), rule))) {
             let (mut params, [_, weight]) = model(&device);
-            let x: Vec<f32> = (0..320).map(|i| (i % 7) as f32 - 3.0).collect();
-            let product = |params: &Parameters| {
-                let mut pass = Pass::inference(&device, params, DType::BF16);
-                let x = pass.input(device.backend().cast(&device.tensor_f32(&x, &[1, 320]), DType::BF16));
-                linear(&mut pass, &x, weight, None, Activation::None).value().to_vec_f32()
-            };
-            let before = product(&params);
+            let before = product(&params, weight);
             let mut grads = Gradients::zeros_like(&params);
             grads.edit_all(|grads| fill(grads, 0));
             let mut moments = Moments::zeros_like(&params);
@@ -606,8 +629,8 @@ mod tests {
             optimizer_step(&device, &mut params, &grads, &mut moments, &settings);
             let (mut same, _) = model(&device);
             same.edit_all(|weights| weights.copy_from_slice(&params.read_all()));
-            let after = product(&params);
-            assert!(before != after && after == product(&same), "{device:?}, {rule:?}");
+            let after = product(&params, weight);
+            assert!(before != after && after == product(&same, weight), "{device:?}, {rule:?}");
         }
     }
 }
