@@ -402,10 +402,13 @@ __device__ __forceinline__ AttentionAny<E> attention_any_of(const E* q, u64 q_st
 // their own, which keeps the rounding errors of long sums small.
 template <class F>
 __device__ __forceinline__ void attention_add_rows(float (&sums)[ATTENTION_PART], float weight, int count, int c0, int width, const F& row) {
+  __shared__ float shared[4][32];
   int lane = threadIdx.x % 32;
-  float part[ATTENTION_PART] = {};
+  float *weights = shared[threadIdx.x / 32], part[ATTENTION_PART] = {};
+  weights[lane] = weight;
+  __syncwarp();
   for (int j = 0; j < count; j++) {
-    float w = __shfl_sync(0xffffffffu, weight, j);
+    float w = weights[j];
     auto from = row(j);
 #pragma unroll
     for (int c = 0; c < ATTENTION_PART; c++) {
@@ -413,6 +416,8 @@ __device__ __forceinline__ void attention_add_rows(float (&sums)[ATTENTION_PART]
       if (column < width) part[c] += w * load(from + column);
     }
   }
+  // The next weights wait until all lanes have read these.
+  __syncwarp();
 #pragma unroll
   for (int c = 0; c < ATTENTION_PART; c++) sums[c] += part[c];
 }
