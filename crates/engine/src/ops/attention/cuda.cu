@@ -19,7 +19,7 @@ __device__ __forceinline__ AttentionTile attention_tile(const int* tiles, int ti
 // The keys that a query sees: those from `before` tokens before it to `after` tokens after it.
 struct AttentionVisible {
   int before, after;
-  __device__ __forceinline__ bool sees(int query, int key) const { return (u32)(key - query + before) <= (u32)(before + after); }
+  __device__ __forceinline__ bool sees(int query, int key) const { return (u32)(key - query + before) <= (u32)before + (u32)after; }
   // Whether each of `rows` queries sees each of `columns` keys.
   __device__ __forceinline__ bool sees_all(int query, int rows, int key, int columns) const {
     return query + rows - 1 - key <= before && key + columns - 1 - query <= after;
