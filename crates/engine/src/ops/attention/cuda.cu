@@ -19,7 +19,7 @@ __device__ __forceinline__ AttentionTile attention_tile(const int* tiles, int ti
 // The keys that a query sees: those from `before` tokens before it to `after` tokens after it.
 struct AttentionVisible {
   int before, after;
-  __device__ __forceinline__ bool sees(int query, int key) const { return (u32)(key - query + before) <= (u32)(before + after); }
+  __device__ __forceinline__ bool sees(int query, int key) const { return (u32)(key - query + before) <= (u32)before + (u32)after; }
   // Whether each of `rows` queries sees each of `columns` keys.
   __device__ __forceinline__ bool sees_all(int query, int rows, int key, int columns) const {
     return query + rows - 1 - key <= before && key + columns - 1 - query <= after;
@@ -402,10 +402,13 @@ __device__ __forceinline__ AttentionAny<E> attention_any_of(const E* q, u64 q_st
 // their own, which keeps the rounding errors of long sums small.
 template <class F>
 __device__ __forceinline__ void attention_add_rows(float (&sums)[ATTENTION_PART], float weight, int count, int c0, int width, const F& row) {
+  __shared__ float shared[4][32];
   int lane = threadIdx.x % 32;
-  float part[ATTENTION_PART] = {};
+  float *weights = shared[threadIdx.x / 32], part[ATTENTION_PART] = {};
+  weights[lane] = weight;
+  __syncwarp();
   for (int j = 0; j < count; j++) {
-    float w = __shfl_sync(0xffffffffu, weight, j);
+    float w = weights[j];
     auto from = row(j);
 #pragma unroll
     for (int c = 0; c < ATTENTION_PART; c++) {
@@ -413,6 +416,8 @@ __device__ __forceinline__ void attention_add_rows(float (&sums)[ATTENTION_PART]
       if (column < width) part[c] += w * load(from + column);
     }
   }
+  // The next weights wait until all lanes have read these.
+  __syncwarp();
 #pragma unroll
   for (int c = 0; c < ATTENTION_PART; c++) sums[c] += part[c];
 }

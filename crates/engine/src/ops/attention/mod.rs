@@ -279,7 +279,10 @@ mod tests {
             (vec![1, 63, 64, 65, 130], 2, 64, 0.1, Visible::ALL),
             (vec![130, 40], 1, 64, 0.0, Visible::CAUSAL),
             (vec![5, 200], 2, 32, 0.1, window(40, false)),
-            (vec![70, 3], 1, 128, 0.25, window(20, true)),
+            // Windows in which a row sees one key of a step.
+            (vec![130], 2, 32, 0.0, window(1, false)),
+            (vec![70, 3], 1, 128, 0.25, window(1, false)),
+            (vec![70], 1, 64, 0.0, window(20, true)),
             (vec![100], 2, 128, 0.1, Visible::ALL),
             // More columns than four for each lane of a warp.
             (vec![7, 40], 1, 136, 0.1, Visible::ALL),
