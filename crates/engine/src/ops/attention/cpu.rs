@@ -465,11 +465,7 @@ impl Query {
     /// The lanes of visible keys, where lane 0 is key `at` of the block; `rest` in the others.
     #[inline(always)]
     fn mask_lanes(&self, at: usize, x: Lanes, rest: f32) -> Lanes {
-        let mut x = lanes::take_first(x, self.visible.saturating_sub(at), rest);
-        if at < self.first {
-            x[..(self.first - at).min(LANES)].fill(rest);
-        }
-        x
+        lanes::take(x, self.first.saturating_sub(at), self.visible.saturating_sub(at), rest)
     }
 }
 
