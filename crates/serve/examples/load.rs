@@ -31,6 +31,7 @@ const WORDS: [&str; 16] = [
 struct Seen {
     /// Seconds of each answered request.
     latencies: Vec<f64>,
+    /// Answered before the end of the measurement: what is answered afterwards is no part of the throughput.
     words: usize,
     texts: usize,
     refused: usize,
@@ -123,8 +124,10 @@ fn client(address: SocketAddr, seed: u64, stop: &AtomicBool, make: &Make) -> See
         match ask(connected, &texts, &mut buffer) {
             Ok(200) => {
                 seen.latencies.push(begin.elapsed().as_secs_f64());
-                seen.texts += texts.len();
-                seen.words += texts.iter().map(|text| text.split(' ').count()).sum::<usize>();
+                if !stop.load(Ordering::Relaxed) {
+                    seen.texts += texts.len();
+                    seen.words += texts.iter().map(|text| text.split(' ').count()).sum::<usize>();
+                }
             }
             Ok(429) => {
                 seen.refused += 1;
@@ -210,7 +213,8 @@ fn main() {
                 after / before,
                 alone.latencies.len(),
                 both[0].latencies.len(),
-                both[1].texts as f64 / seconds,
+                // Its requests may take seconds: by the time of those that were answered.
+                256.0 * both[1].latencies.len() as f64 / both[1].latencies.iter().sum::<f64>(),
                 both[0].failed + both[1].failed
             );
         }

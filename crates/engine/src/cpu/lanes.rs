@@ -172,13 +172,15 @@ pub(crate) fn zip3(mut x: Lanes, y: Lanes, z: Lanes, f: impl Fn(f32, f32, f32) -
     x
 }
 
-/// The first `count` lanes of `x`, and `rest` in the others.
+/// Lanes `first..end` of `x`, and `rest` in the others. `end` may be larger than the number of lanes.
+///
+/// One comparison for each lane, without branches, so that the lanes stay in a vector register: a loop from or to a variable lane
+/// takes them through memory in pieces, for which each load then waits.
 #[inline(always)]
-pub(crate) fn take_first(mut x: Lanes, count: usize, rest: f32) -> Lanes {
-    if count < LANES {
-        for (i, x) in x.iter_mut().enumerate() {
-            *x = if i < count { *x } else { rest };
-        }
+pub(crate) fn take(mut x: Lanes, first: usize, end: usize, rest: f32) -> Lanes {
+    let (first, count) = (first.min(LANES) as u32, end.min(LANES).saturating_sub(first) as u32);
+    for (i, x) in x.iter_mut().enumerate() {
+        *x = if (i as u32).wrapping_sub(first) < count { *x } else { rest };
     }
     x
 }
@@ -219,6 +221,15 @@ mod tests {
 
     use super::*;
     use crate::cpu::level::Portable;
+
+    #[test]
+    fn lanes_outside_of_a_range_are_replaced() {
+        let x: Lanes = std::array::from_fn(|i| i as f32);
+        for (first, end) in (0..20).flat_map(|first| (0..20).map(move |end| (first, end))) {
+            let expected: Lanes = std::array::from_fn(|i| if (first..end).contains(&i) { x[i] } else { -1.0 });
+            assert_eq!(take(x, first, end, -1.0), expected, "{first}..{end}");
+        }
+    }
 
     #[test]
     fn reductions_ignore_lanes_beyond_the_end() {

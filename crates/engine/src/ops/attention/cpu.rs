@@ -196,13 +196,20 @@ impl Cpu {
         assert_eq!(token_ends.len(), query_ends.len(), "attention: number of sequences");
         let sequences = token_ends.len() - 1;
         let heads_per_task = (sequences * heads / (self.pool.threads() * TASKS_PER_THREAD)).clamp(1, heads);
-        let groups = heads.div_ceil(heads_per_task);
-        self.pool.run(sequences * groups, &|task| {
-            let (sequence, group) = (task / groups, task % groups);
-            let [tokens, queries] =
-                [token_ends, query_ends].map(|ends| ends[sequence] as usize..ends[sequence + 1] as usize);
-            let last = heads.min((group + 1) * heads_per_task);
-            for head in group * heads_per_task..last {
+        let rows =
+            |sequence: usize| [token_ends, query_ends].map(|ends| ends[sequence] as usize..ends[sequence + 1] as usize);
+        let groups = |sequence| (0..heads).step_by(heads_per_task).map(move |first| (sequence, first));
+        let mut tasks: Vec<(usize, usize)> = (0..sequences).flat_map(groups).collect();
+        // The largest first (Graham 1969): a large one at the end would leave the other threads without work.
+        tasks.sort_by_cached_key(|&(sequence, first)| {
+            let [tokens, queries] = rows(sequence);
+            std::cmp::Reverse(tokens.len() * queries.len() * heads_per_task.min(heads - first))
+        });
+        self.pool.run(tasks.len(), &|task| {
+            let (sequence, first) = tasks[task];
+            let [tokens, queries] = rows(sequence);
+            let last = heads.min(first + heads_per_task);
+            for head in first..last {
                 let (tokens, queries) = (tokens.clone(), queries.clone());
                 body(Head {
                     cpu: self,
@@ -466,11 +473,7 @@ impl Query {
     /// The lanes of visible keys, where lane 0 is key `at` of the block; `rest` in the others.
     #[inline(always)]
     fn mask_lanes(&self, at: usize, x: Lanes, rest: f32) -> Lanes {
-        let mut x = lanes::take_first(x, self.visible.saturating_sub(at), rest);
-        if at < self.first {
-            x[..(self.first - at).min(LANES)].fill(rest);
-        }
-        x
+        lanes::take(x, self.first.saturating_sub(at), self.visible.saturating_sub(at), rest)
     }
 }
 
