@@ -210,6 +210,7 @@ impl App {
             tokens: ticket.tokens(),
             characters: size as u64,
         };
+        crate::notes::add(&name, times.tokens, times.queued, times.computed);
         if found.is_ok() {
             metrics::histogram!("cloze_queue_seconds", "model" => name.clone()).record(times.queued.as_secs_f64());
             metrics::histogram!("cloze_inference_seconds", "model" => name.clone())

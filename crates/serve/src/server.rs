@@ -12,7 +12,6 @@ use cloze_tasks::TaskError;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
-use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
@@ -33,8 +32,6 @@ use crate::web;
 const BATCH_TIME: Duration = Duration::from_millis(50);
 /// Maximum time of a bulk batch while small requests arrive.
 const SHARED_TIME: Duration = Duration::from_millis(8);
-/// How long the body of a request may pause.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the signals are read.
 const TICK: Duration = Duration::from_millis(20);
 /// How often folders of models are looked at, and metrics are condensed.
@@ -117,7 +114,6 @@ fn router(app: &Arc<App>, runs: Option<Arc<dyn RunSource>>) -> Result<Router, St
     };
     // The last one is the outermost.
     let mut routes = routes
-        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(from_fn_with_state(Arc::clone(app), authorize))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(give_form));
@@ -175,7 +171,7 @@ pub fn serve(
             tokio::time::sleep(READINESS_DELAY).await;
         };
         tokio::select! {
-            () = listener.serve(routes, stop, app.settings.drain_timeout) => {}
+            () = listener.serve(routes, stop, (app.settings.head_timeout, app.settings.drain_timeout)) => {}
             () = upkeep => {}
         }
         Ok::<(), ServeError>(())

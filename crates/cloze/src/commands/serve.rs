@@ -10,6 +10,7 @@ use anyhow::Result;
 use cloze_engine::Device;
 use cloze_hub::Contents;
 use cloze_serve::runs::RunSource;
+use cloze_serve::traces::Traces;
 use cloze_serve::{ConfigFile, Control, Opening, Settings, Spec};
 use cloze_tasks::inference::Precision;
 
@@ -81,6 +82,14 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", value_parser = crate::values::above_zero, hide_short_help = true)]
     drain_timeout: Option<f64>,
 
+    /// Seconds for the head of a request, and for an idle connection [default: 75]
+    #[arg(long, value_name = "SECONDS", value_parser = crate::values::above_zero, hide_short_help = true)]
+    head_timeout: Option<f64>,
+
+    /// Seconds that the body of a request may pause [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = crate::values::above_zero, hide_short_help = true)]
+    body_timeout: Option<f64>,
+
     /// Refuse texts that are too long, unless a request asks to truncate them
     #[arg(long)]
     no_truncate: bool,
@@ -108,6 +117,10 @@ pub struct Arguments {
     /// Write the log as JSON, one object a line
     #[arg(long)]
     log_json: bool,
+
+    /// Collector of traces (OTLP over HTTP), such as http://localhost:4318 [default: OTEL_EXPORTER_OTLP_ENDPOINT, if set]
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
 
     /// Check the configuration and open the models, then exit
     #[arg(long)]
@@ -138,7 +151,8 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     }
     terminal.detail(&device.describe());
     let format = if arguments.log_json { cloze_serve::log::Format::Json } else { cloze_serve::log::Format::Text };
-    cloze_serve::log::start(format, arguments.log_requests, terminal.is_quiet());
+    let traces = Traces::start(settings.otlp_endpoint.as_deref(), crate::VERSION).map_err(usage)?;
+    cloze_serve::log::start(format, arguments.log_requests, terminal.is_quiet(), traces.as_ref());
     let is_public = settings.socket.is_none() && !settings.host.is_loopback();
     if is_public && settings.keys.is_none() {
         terminal.warn(&format!(
@@ -159,8 +173,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let _graceful = GracefulStop::begin();
     let specs = || specs(arguments, &of_command, terminal).map_err(|error| format!("{error:#}"));
     let mut started = |address: &str| terminal.note(&format!("serving at {address}"));
-    cloze_serve::serve(settings, device.clone(), crate::VERSION, control, &specs, runs, &mut started)?;
-    Ok(())
+    let done = cloze_serve::serve(settings, device.clone(), crate::VERSION, control, &specs, runs, &mut started);
+    if let Some(traces) = traces {
+        traces.stop();
+    }
+    Ok(done?)
 }
 
 fn settings(arguments: &Arguments) -> Result<Settings> {
@@ -176,9 +193,16 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
     settings.max_inputs = max_inputs.unwrap_or(settings.max_inputs);
     settings.batch_tokens = batch_tokens.unwrap_or(settings.batch_tokens);
     settings.max_body = arguments.max_body.map_or(settings.max_body, |mebibytes| mebibytes << 20);
-    settings.max_wait = arguments.max_wait.map_or(settings.max_wait, Duration::from_secs_f64);
-    settings.drain_timeout = arguments.drain_timeout.map_or(settings.drain_timeout, Duration::from_secs_f64);
+    for (given, setting) in [
+        (arguments.max_wait, &mut settings.max_wait),
+        (arguments.drain_timeout, &mut settings.drain_timeout),
+        (arguments.head_timeout, &mut settings.head_timeout),
+        (arguments.body_timeout, &mut settings.body_timeout),
+    ] {
+        *setting = given.map_or(*setting, Duration::from_secs_f64);
+    }
     settings.keys = arguments.keys.clone().or(settings.keys);
+    settings.otlp_endpoint = arguments.otlp_endpoint.clone().or(settings.otlp_endpoint);
     settings.watch &= !arguments.no_watch;
     settings.truncate &= !arguments.no_truncate;
     if !arguments.cors.is_empty() {

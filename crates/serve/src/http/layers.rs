@@ -9,11 +9,12 @@ use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::Instrument;
 
 use super::error::Protocol;
 use crate::app::App;
 use crate::failure::{Failure, Reason};
-use crate::web;
+use crate::{notes, traces, web};
 
 /// The header with a request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -73,29 +74,37 @@ pub async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next
     Failure::new(Reason::Unauthorized, message).into_response()
 }
 
-/// Counts and times requests by route and status, and writes a line of the log for each.
+/// Counts and times requests by route and status, and writes a line of the log and a span for each.
 pub async fn observe(request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let id = header(&request, &REQUEST_ID);
-    // 00-TRACE-SPAN-FLAGS, as in W3C's Trace Context.
-    let trace = header(&request, &HeaderName::from_static("traceparent"));
-    let trace = trace.split('-').nth(1).unwrap_or_default().to_owned();
+    let span = traces::span(&method, route.as_deref(), &path, &id, request.headers());
+    let trace = traces::trace_of(&span).unwrap_or_else(|| {
+        // 00-TRACE-SPAN-FLAGS, as in W3C's Trace Context.
+        let parent = header(&request, &HeaderName::from_static("traceparent"));
+        parent.split('-').nth(1).unwrap_or_default().to_owned()
+    });
     metrics::gauge!("cloze_requests_in_flight").increment(1.0);
     let in_flight = InFlight;
-    let response = next.run(request).await;
+    let (response, notes) = notes::collect(next.run(request).instrument(span.clone())).await;
     drop(in_flight);
     let (time, status) = (begin.elapsed().as_secs_f64(), response.status().as_u16());
+    let reason = response.extensions().get::<Reason>().map(|reason| format!("{reason:?}"));
+    traces::finish(&span, status, reason.as_deref(), &notes);
+    drop(span);
     let route = route.unwrap_or_else(|| "none".to_owned());
     let labels = [("route", route.clone()), ("status", status.to_string())];
     metrics::counter!("cloze_requests_total", &labels).increment(1);
     metrics::histogram!("cloze_request_seconds", "route" => route).record(time);
+    let notes::Notes { models, tokens, queued, computed } = notes;
+    let (queue, compute) = (queued.as_secs_f64(), computed.as_secs_f64());
     if status >= 500 {
-        tracing::warn!(target: REQUEST_TARGET, %method, path, status, seconds = time, id, trace, "request failed");
+        tracing::warn!(target: REQUEST_TARGET, %method, path, status, seconds = time, models, tokens, queue, compute, id, trace, "request failed");
     } else {
-        tracing::info!(target: REQUEST_TARGET, %method, path, status, seconds = time, id, trace, "request");
+        tracing::info!(target: REQUEST_TARGET, %method, path, status, seconds = time, models, tokens, queue, compute, id, trace, "request");
     }
     response
 }
