@@ -162,7 +162,7 @@ impl App {
 
     /// Whether new requests should be sent to this server.
     pub fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed) && !self.registry.all().is_empty()
+        self.is_ready.load(Ordering::Relaxed) && (self.registry.has_repository() || !self.registry.all().is_empty())
     }
 
     /// Says that no new requests should be sent: the server stops soon.

@@ -68,8 +68,7 @@ mod tests {
             add("a", 1, milliseconds(1), milliseconds(1));
             7
         }));
-        let expected =
-            Notes { models: "a,b".into(), tokens: 8, queued: milliseconds(5), computed: milliseconds(9) };
+        let expected = Notes { models: "a,b".into(), tokens: 8, queued: milliseconds(5), computed: milliseconds(9) };
         assert_eq!((done, notes), (7, expected));
         // Without a request.
         add("a", 1, milliseconds(1), milliseconds(1));

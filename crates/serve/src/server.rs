@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::any;
 use cloze_engine::Device;
 use cloze_tasks::TaskError;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
@@ -18,7 +19,9 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
 use crate::failure::{Failure, Reason};
-use crate::http::layers::{REQUEST_ID, authorize, cors, give_form, observe, unknown_path, wrong_method};
+use crate::http::layers::{
+    Again, REQUEST_ID, authorize, cors, give_form, observe, remember_route, unknown_path, wrong_method,
+};
 use crate::http::listen::Listener;
 use crate::models::{Registry, Spec, Watch};
 use crate::protocols;
@@ -86,6 +89,7 @@ struct Document;
 
 /// All routes with what is around them.
 fn router(app: &Arc<App>, runs: Option<Arc<dyn RunSource>>) -> Result<Router, String> {
+    let (of_runs, runs_document) = runs::router(runs);
     let (routes, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(protocols::tei::router())
         .merge(protocols::openai::router())
@@ -97,13 +101,15 @@ fn router(app: &Arc<App>, runs: Option<Arc<dyn RunSource>>) -> Result<Router, St
         .merge(protocols::health::router())
         .split_for_parts();
     document.info.version = app.version.to_owned();
+    document.merge(runs_document);
     let routes = routes
         .with_state(Arc::clone(app))
         .merge(web::router())
-        .merge(runs::router(runs))
+        .merge(of_runs)
         .merge(SwaggerUi::new("/docs").url("/api-doc/openapi.json", document))
-        .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method);
+    let again = Again { app: Arc::clone(app), routes: routes.clone().layer(from_fn(remember_route)) };
+    let routes = routes.fallback_service(any(unknown_path).with_state(again));
     let panicked = |panic: Box<dyn std::any::Any + Send>| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         tracing::error!(panic = message, "a handler panicked");
@@ -147,7 +153,7 @@ pub fn serve(
         .map_err(|error| ServeError::Setting(error.to_string()))?;
     let metrics = recorder.install_recorder().map_err(|error| ServeError::Setting(error.to_string()))?;
     let scheduler = Scheduler::start(limits, settings.max_wait).map_err(ServeError::Start)?;
-    let registry = Registry::open(device, specs().map_err(ServeError::Setting)?)?;
+    let registry = Registry::open(device, specs().map_err(ServeError::Setting)?, settings.model_repository.clone())?;
     let app = App::new(registry, scheduler, settings, metrics, version).map_err(ServeError::Setting)?;
     let app = Arc::new(app);
     let routes = router(&app, runs).map_err(ServeError::Setting)?;

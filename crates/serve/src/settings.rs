@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::models::Repository;
+use crate::models::served::Opening;
+
 /// The settings of a server.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -40,6 +43,8 @@ pub struct Settings {
     pub watch: bool,
     /// Whether too long texts are truncated if the request does not say it.
     pub truncate: bool,
+    /// A folder whose models may be loaded by requests, and how they are opened.
+    pub model_repository: Option<Repository>,
     /// The address of a collector of traces; by default that of the environment: see [`Traces`](crate::traces::Traces).
     pub otlp_endpoint: Option<String>,
 }
@@ -62,6 +67,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(30),
             watch: true,
             truncate: true,
+            model_repository: None,
             otlp_endpoint: None,
         }
     }
@@ -102,6 +108,8 @@ pub struct ConfigFile {
     pub watch: Option<bool>,
     /// Whether too long texts are truncated.
     pub truncate: Option<bool>,
+    /// A folder whose models may be loaded by requests.
+    pub model_repository: Option<PathBuf>,
     /// The address of a collector of traces.
     pub otlp_endpoint: Option<String>,
     /// The models.
@@ -138,7 +146,7 @@ impl ConfigFile {
             format!("{}{line}: {}", path.display(), error.message().replace('\n', " "))
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for file in found.keys.iter_mut().chain(&mut found.socket) {
+        for file in found.keys.iter_mut().chain(&mut found.socket).chain(&mut found.model_repository) {
             *file = folder.join(&*file);
         }
         for model in &mut found.model {
@@ -172,6 +180,8 @@ impl ConfigFile {
         set(&mut settings.max_requests, &self.max_requests);
         set(&mut settings.watch, &self.watch);
         set(&mut settings.truncate, &self.truncate);
+        let repository = self.model_repository.clone().map(|dir| Repository { dir, opening: Opening::default() });
+        settings.model_repository = repository.or(settings.model_repository.take());
         settings.otlp_endpoint = self.otlp_endpoint.clone().or(settings.otlp_endpoint.take());
         settings.socket = self.socket.clone().or(settings.socket.take());
         settings.keys = self.keys.clone().or(settings.keys.take());

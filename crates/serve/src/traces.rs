@@ -61,8 +61,7 @@ impl Traces {
         };
         check(&address).map_err(|problem| format!("{origin}: {problem}"))?;
         let agent = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
-        let client =
-            Client { agent: agent.into(), address: address.clone(), is_failing: AtomicBool::new(false) };
+        let client = Client { agent: agent.into(), address: address.clone(), is_failing: AtomicBool::new(false) };
         let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(address).build();
         let exporter = exporter.map_err(|error| format!("{origin}: {error}"))?;
         let mut resource = Resource::builder().with_attribute(KeyValue::new("service.version", version));
@@ -101,7 +100,8 @@ fn with_path(endpoint: &str) -> String {
 fn check(address: &str) -> Result<(), String> {
     let uri = address.parse::<Uri>().ok();
     let uri = uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
-    uri.map(drop).ok_or_else(|| format!("expected the address of a collector such as http://localhost:4318, found {address}"))
+    uri.map(drop)
+        .ok_or_else(|| format!("expected the address of a collector such as http://localhost:4318, found {address}"))
 }
 
 /// The span of a request; it does nothing if no traces are exported.

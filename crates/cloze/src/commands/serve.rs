@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use cloze_engine::Device;
 use cloze_hub::Contents;
+use cloze_serve::models::Repository;
 use cloze_serve::runs::RunSource;
 use cloze_serve::traces::Traces;
 use cloze_serve::{ConfigFile, Control, Opening, Settings, Spec};
@@ -98,6 +99,10 @@ pub struct Arguments {
     #[arg(long, hide_short_help = true)]
     no_watch: bool,
 
+    /// Folder of models that requests may load by name (POST /v2/repository/models/NAME/load)
+    #[arg(long, value_name = "FOLDER")]
+    model_repository: Option<PathBuf>,
+
     /// Maximum number of tokens of a sequence [default: the model's]
     #[arg(long, value_name = "N", value_parser = crate::values::items)]
     max_len: Option<usize>,
@@ -140,13 +145,22 @@ struct Named {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let settings = settings(arguments)?;
+    let mut settings = settings(arguments)?;
     let device = Device::cpu(terminal.threads)?;
     let chosen = arguments.precision.unwrap_or(Precision::F32);
     let others = arguments.precision.unwrap_or_default();
     let of_command = Opening { vectors: chosen, others, max_len: arguments.max_len, prompt: None };
     let found = specs(arguments, &of_command, terminal)?;
-    if found.is_empty() {
+    if let Some(repository) = &mut settings.model_repository {
+        if !repository.dir.is_dir() {
+            return Err(usage(format!(
+                "--model-repository: expected a folder of models, found {}",
+                repository.dir.display()
+            )));
+        }
+        repository.opening = of_command.clone();
+    }
+    if found.is_empty() && settings.model_repository.is_none() {
         return Err(usage("no model; name one, as in: cloze serve runs/stars, or list models in a --config file"));
     }
     terminal.detail(&device.describe());
@@ -165,7 +179,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         folders => Some(Arc::new(LiveRuns::open(folders)?)),
     };
     if arguments.check {
-        let registry = cloze_serve::models::Registry::open(device, found)?;
+        let registry = cloze_serve::models::Registry::open(device, found, None)?;
         terminal.note(&format!("{} models can be served", registry.all().len()));
         return Ok(());
     }
@@ -202,6 +216,9 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
         *setting = given.map_or(*setting, Duration::from_secs_f64);
     }
     settings.keys = arguments.keys.clone().or(settings.keys);
+    if let Some(dir) = &arguments.model_repository {
+        settings.model_repository = Some(Repository { dir: dir.clone(), opening: Opening::default() });
+    }
     settings.otlp_endpoint = arguments.otlp_endpoint.clone().or(settings.otlp_endpoint);
     settings.watch &= !arguments.no_watch;
     settings.truncate &= !arguments.no_truncate;

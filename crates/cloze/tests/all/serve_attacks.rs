@@ -130,7 +130,13 @@ fn bodies_that_are_deep_endless_or_not_text_are_refused() {
             ("/v1/embeddings", format!("{{\"input\": {value}}}"), 400),
             ("/models/tag", format!("{{\"inputs\": {value}}}"), 400),
             ("/models/tag", format!("{{\"inputs\": \"a\", \"parameters\": {{\"x\": {value}}}}}"), 400),
-            ("/v2/models/tag/infer", format!("{{\"inputs\": [{{\"name\": \"text\", \"shape\": [1], \"datatype\": \"BYTES\", \"data\": {value}}}]}}"), 400),
+            (
+                "/v2/models/tag/infer",
+                format!(
+                    "{{\"inputs\": [{{\"name\": \"text\", \"shape\": [1], \"datatype\": \"BYTES\", \"data\": {value}}}]}}"
+                ),
+                400,
+            ),
             ("/v2/rerank", format!("{{\"query\": \"a\", \"documents\": {value}}}"), 400),
             ("/vertex", format!("{{\"instances\": [{{\"inputs\": {value}}}]}}"), 422),
         ] {
@@ -147,9 +153,21 @@ fn bodies_that_are_deep_endless_or_not_text_are_refused() {
         (b"{\"inputs\": \"a\\u0000b\"}", 200),
         (b"\xef\xbb\xbf{\"inputs\": \"a\"}", 422),
     ] {
-        assert_eq!(server.send("POST", "/embed", json_header, body).status, status, "{}", String::from_utf8_lossy(body));
+        assert_eq!(
+            server.send("POST", "/embed", json_header, body).status,
+            status,
+            "{}",
+            String::from_utf8_lossy(body)
+        );
     }
-    for (path, status) in [("/%ff", 404), ("/models/%ff", 405), ("/v2/models/%ff", 400), ("/v2/models/%00", 404), ("/../../etc/passwd", 404), ("/web/..%2f..%2fCargo.toml", 404)] {
+    for (path, status) in [
+        ("/%ff", 404),
+        ("/models/%ff", 405),
+        ("/v2/models/%ff", 400),
+        ("/v2/models/%00", 404),
+        ("/../../etc/passwd", 404),
+        ("/web/..%2f..%2fCargo.toml", 404),
+    ] {
         assert_eq!(server.get(path).status, status, "{path}");
     }
     // Larger than the limit, without saying so.
@@ -229,7 +247,10 @@ fn outputs_that_are_not_numbers_are_failures_of_their_model_only() {
         ("/models/choose-broken", json!({"inputs": {"context": "a", "endings": ["b", "c"]}})),
         ("/models/nli-broken", json!({"inputs": "a", "parameters": {"candidate_labels": ["b", "c"]}})),
         ("/models/classify-broken/pipeline/predict", json!({"inputs": "a"})),
-        ("/v2/models/embed-broken/infer", json!({"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}]})),
+        (
+            "/v2/models/embed-broken/infer",
+            json!({"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}]}),
+        ),
     ] {
         let answer = server.post(path, &body);
         assert!([424, 500].contains(&answer.status), "{path} {body}: {} {}", answer.status, answer.body);

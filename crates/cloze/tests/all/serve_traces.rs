@@ -93,7 +93,8 @@ fn a_collector_receives_a_span_for_each_request() {
     start.env("OTEL_SERVICE_NAME", "vectors").env("OTEL_BSP_SCHEDULE_DELAY", "100000");
     let mut server = Server::of(start);
     let body = json!({"inputs": "a b"}).to_string();
-    let headers = format!("content-type: application/json\r\ntraceparent: 00-{TRACE}-{PARENT}-01\r\nx-request-id: seven\r\n");
+    let headers =
+        format!("content-type: application/json\r\ntraceparent: 00-{TRACE}-{PARENT}-01\r\nx-request-id: seven\r\n");
     assert_eq!(server.send("POST", "/embed", &headers, body.as_bytes()).status, 200);
     server.wait_for(&format!("\"trace\":\"{TRACE}\""));
     // A request that its sender does not want to be traced.
@@ -146,7 +147,10 @@ fn a_collector_receives_a_span_for_each_request() {
 
     // Failures: the reason; those of clients are no errors of the server.
     let unknown = attributes(&spans[2].attributes);
-    assert_eq!((unknown["http.response.status_code"].as_str(), unknown["error.type"].as_str()), ("404", "UnknownModel"));
+    assert_eq!(
+        (unknown["http.response.status_code"].as_str(), unknown["error.type"].as_str()),
+        ("404", "UnknownModel")
+    );
     assert!(!unknown.contains_key("gen_ai.request.model") && !spans.iter().any(|span| is_error(span)));
     assert_eq!(attributes(&spans[3].attributes)["url.path"], "/none");
 }

@@ -23,14 +23,33 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Body<T>, Failure> {
-        let kind =
-            request.headers().get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
-        // Not text/plain, which any web page may send to a server on the user's machine.
-        if let Some(kind) = kind.filter(|kind| !kind.to_ascii_lowercase().contains("json")) {
-            let message = format!("expected the content type application/json, found {kind}");
-            return Err(Failure::validation(message));
-        }
+        check_type(&request)?;
         parse(&read(request, app.settings.max_body, app.settings.body_timeout).await?).map(Body)
+    }
+}
+
+/// Refuses a body that says to be something else than JSON.
+fn check_type(request: &Request) -> Result<(), Failure> {
+    let kind = request.headers().get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
+    match kind {
+        // Not text/plain, which any web page may send to a server on the user's machine.
+        Some(kind) if !kind.to_ascii_lowercase().contains("json") => {
+            Err(Failure::validation(format!("expected the content type application/json, found {kind}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The value of a JSON body, or the default value if there is none.
+pub struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for OptionalBody<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<OptionalBody<T>, Failure> {
+        check_type(&request)?;
+        let text = read(request, app.settings.max_body, app.settings.body_timeout).await?;
+        if text.is_empty() { Ok(OptionalBody(T::default())) } else { parse(&text).map(OptionalBody) }
     }
 }
 

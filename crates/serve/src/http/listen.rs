@@ -165,8 +165,7 @@ fn most_connections() -> usize {
     let wanted = limit.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
     let Some(now) = limit.current else { return usize::MAX };
     // It may fail, as on macOS, whose limit is lower than what it says.
-    let is_raised =
-        wanted > now && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).is_ok();
+    let is_raised = wanted > now && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).is_ok();
     let number = if is_raised { wanted } else { now };
     // With a very low limit, most of it is for connections.
     usize::try_from(number.saturating_sub(RESERVED).max(number / 4)).unwrap_or(usize::MAX)

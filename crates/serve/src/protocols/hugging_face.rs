@@ -206,7 +206,7 @@ pub async fn value(
         Pipeline::SentenceSimilarity => {
             let found: super::tei::SimilarityInputs = inputs(payload.inputs)?;
             let wanted = Wanted { priority, ..Wanted::default() };
-            let found = similarities(app, model, found.source_sentence, found.sentences, wanted).await?;
+            let found = similarities(app, model, found.into(), wanted).await?;
             Ok(Answered { value: json!(Numbers(&found.value)), times: found.times })
         }
         Pipeline::TextRanking => {
