@@ -22,7 +22,6 @@ pub mod app;
 pub mod failure;
 pub mod http;
 pub mod log;
-mod memory;
 pub mod models;
 pub mod notes;
 pub mod protocols;

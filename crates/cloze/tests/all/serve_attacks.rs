@@ -21,7 +21,7 @@ fn is_well(server: &Server) {
 fn idle(server: &Server, count: usize) -> Vec<TcpStream> {
     let open = |number: usize| {
         let mut stream = server.connect();
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let _ = stream.write_all(b"POST /embed HTTP/1.1\r\nhost: a\r\n");
         }
         stream

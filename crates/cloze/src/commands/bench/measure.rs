@@ -301,7 +301,7 @@ pub fn measure(
     // Other processes may disturb a measurement of the peak, so the larger of two is used.
     let peak = peak.max(measure_peak(&bench.device));
     // Before the bandwidth measurement, which allocates memory.
-    let peak_memory = format::peak_memory();
+    let peak_memory = cloze_files::machine::peak_memory();
     let bandwidths = profile.then(|| bench.device.bandwidths());
     Ok(Measured {
         tokens_per_s: bench.inputs.tokens() as f64 / median,
