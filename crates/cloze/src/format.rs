@@ -63,14 +63,6 @@ pub fn short_duration(seconds: f64) -> String {
     if seconds < 0.995 { format!("{:.0} ms", 1e3 * seconds) } else { duration(seconds) }
 }
 
-/// Peak resident memory of this process in bytes; `None` if the system does not report it.
-pub fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
 /// A path as a JSON string. Bytes that are not Unicode become U+FFFD.
 pub fn path(path: &Path) -> String {
     path.display().to_string()
@@ -100,12 +92,5 @@ mod tests {
         assert_eq!(duration(125.0), "2:05");
         assert_eq!(duration(3723.0), "1:02:03");
         assert_eq!(duration(215.2 * 86_400.0), "215 days");
-    }
-
-    #[test]
-    fn peak_memory_is_plausible_if_known() {
-        if let Some(peak) = peak_memory() {
-            assert!((100_000..1_000_000_000_000).contains(&peak), "{peak}");
-        }
     }
 }

@@ -156,8 +156,8 @@ fn main() -> ExitCode {
         ranks::finish();
         Ok(code)
     });
-    let memory =
-        format::peak_memory().map_or_else(String::new, |peak| format!(", peak memory {}", format::bytes(peak)));
+    let memory = cloze_files::machine::peak_memory()
+        .map_or_else(String::new, |peak| format!(", peak memory {}", format::bytes(peak)));
     terminal.detail(&format!("{}{memory}", format::duration(start.elapsed().as_secs_f64())));
     outcome.unwrap_or_else(|error| fail(&error, &terminal))
 }

@@ -5,7 +5,7 @@
 //! | [`file`](mod@file) | files that are written under a temporary name, synced and renamed |
 //! | [`folder`] | the same for folders; checks for empty folders |
 //! | `unfinished.rs` | the list of temporary files and folders, which are removed when a signal ends the process |
-//! | [`machine`] | worker threads and the memory limit of this process |
+//! | [`machine`] | worker threads; the memory of this process and its limit |
 //! | [`digest`] | checksums (xxh3, 128 bits) of files and bytes |
 //!
 //! ```

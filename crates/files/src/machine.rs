@@ -1,4 +1,4 @@
-//! Resources of the machine: worker threads and the memory limit.
+//! Resources of the machine: worker threads, the memory limit, the memory of this process.
 
 use std::fs;
 use std::thread::{self, Builder};
@@ -26,11 +26,24 @@ pub fn memory() -> Option<u64> {
 }
 
 fn machine_memory(info: &str) -> Option<u64> {
-    let kibibytes = |name: &str| -> Option<u64> {
-        let line = info.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix("kB")?.trim().parse().ok()
-    };
-    Some(1024 * (kibibytes("MemTotal:")? + kibibytes("SwapTotal:").unwrap_or_default()))
+    Some(bytes_of(info, "MemTotal:")? + bytes_of(info, "SwapTotal:").unwrap_or_default())
+}
+
+/// The resident memory of this process in bytes; `None` if the system does not report it.
+pub fn resident_memory() -> Option<u64> {
+    bytes_of(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+/// The peak of the resident memory of this process in bytes; `None` if the system does not report it.
+pub fn peak_memory() -> Option<u64> {
+    bytes_of(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+/// The value of a line such as `VmRSS:  1000 kB`.
+fn bytes_of(info: &str, name: &str) -> Option<u64> {
+    let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kibibytes)
 }
 
 #[cfg(test)]
@@ -50,6 +63,14 @@ mod tests {
                 }
             });
             assert_eq!(sum.into_inner(), 5050, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn the_memory_of_this_process_is_plausible_if_known() {
+        if let (Some(now), Some(peak)) = (resident_memory(), peak_memory()) {
+            assert!((100_000..1_000_000_000_000).contains(&now), "{now}");
+            assert!((100_000..1_000_000_000_000).contains(&peak), "{peak}");
         }
     }
 

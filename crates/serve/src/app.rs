@@ -162,7 +162,7 @@ impl App {
 
     /// Whether new requests should be sent to this server.
     pub fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Relaxed) && !self.registry.all().is_empty()
+        self.is_ready.load(Ordering::Relaxed) && (self.registry.has_repository() || !self.registry.all().is_empty())
     }
 
     /// Says that no new requests should be sent: the server stops soon.
@@ -210,6 +210,7 @@ impl App {
             tokens: ticket.tokens(),
             characters: size as u64,
         };
+        crate::notes::add(&name, times.tokens, times.queued, times.computed);
         if found.is_ok() {
             metrics::histogram!("cloze_queue_seconds", "model" => name.clone()).record(times.queued.as_secs_f64());
             metrics::histogram!("cloze_inference_seconds", "model" => name.clone())

@@ -88,7 +88,7 @@ impl From<Refusal> for Failure {
             }
             Refusal::Stopped => Failure::new(Reason::Unavailable, message),
             Refusal::Cancelled => Failure::new(Reason::TimedOut, message),
-            Refusal::Panicked(_) => Failure::new(Reason::Backend, message),
+            Refusal::Panicked(_) | Refusal::NotFinite => Failure::new(Reason::Backend, message),
         }
     }
 }

@@ -9,6 +9,8 @@
 //! | [`protocols`] | requests of each family of clients → answers |
 //! | [`http`] | what is around the handlers: ids, keys, limits, failures, connections |
 //! | [`log`] | events → lines on standard error |
+//! | [`notes`] | the computations of a request → what its line of the log and its span say |
+//! | [`traces`] | requests → spans at a collector (OTLP) |
 //! | [`runs`] | folders of training runs, read by the caller → their curves |
 //! | [`web`] | the page: a playground, the attention viewer, curves |
 //! | [`failure`] | why a request has no answer |
@@ -20,13 +22,14 @@ pub mod app;
 pub mod failure;
 pub mod http;
 pub mod log;
-mod memory;
 pub mod models;
+pub mod notes;
 pub mod protocols;
 pub mod runs;
 pub mod scheduler;
 mod server;
 pub mod settings;
+pub mod traces;
 pub mod web;
 
 pub use models::Spec;

@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::OpenApi;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::failure::{Failure, Reason};
+use crate::http::schema::Failures;
 
 /// At most this many records of a run are sent by default; others between them are left out.
 const POINTS: usize = 2_000;
@@ -27,7 +31,7 @@ pub trait RunSource: Send + Sync {
 }
 
 /// What is known of a run at a glance.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct RunSummary {
     /// The name: the path of its folder below the given one.
     pub name: String,
@@ -54,7 +58,7 @@ pub struct RunSummary {
 }
 
 /// What a run does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RunStatus {
     /// Its records are new.
@@ -66,7 +70,7 @@ pub enum RunStatus {
 }
 
 /// The records of a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct RunSeries {
     /// What is known at a glance.
     #[serde(flatten)]
@@ -84,7 +88,7 @@ pub struct RunSeries {
 }
 
 /// A measure.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct RunMeasure {
     /// The key in records.
     pub key: String,
@@ -99,7 +103,7 @@ pub struct RunMeasure {
 }
 
 /// Records as columns of equal length.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub struct RunRecords {
     /// Steps, ascending.
     pub step: Vec<u64>,
@@ -117,19 +121,26 @@ pub struct RunRecords {
 type Source = Option<Arc<dyn RunSource>>;
 
 /// The routes `GET /runs.json` and `GET /runs/NAME.json`. Without a source the list is empty.
-pub fn router<S: Clone + Send + Sync + 'static>(source: Option<Arc<dyn RunSource>>) -> Router<S> {
-    Router::new().route("/runs.json", get(list)).route("/runs/{*name}", get(series)).with_state(source)
+pub fn router(source: Option<Arc<dyn RunSource>>) -> (Router, OpenApi) {
+    let router = OpenApiRouter::new().routes(routes!(list)).routes(routes!(series)).with_state(source);
+    let (router, mut document) = router.split_for_parts();
+    // A path of the router ends with the parameter; OpenAPI has no parameters with slashes.
+    if let Some(series) = document.paths.paths.remove("/runs/{*name}") {
+        document.paths.paths.insert("/runs/{name}.json".to_owned(), series);
+    }
+    (router, document)
 }
 
 /// The list of runs.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct RunList {
     /// Whether the server was started with folders of runs.
     enabled: bool,
     runs: Vec<RunSummary>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct SeriesQuery {
     /// Only records from this step on.
     after: Option<u64>,
@@ -137,12 +148,18 @@ struct SeriesQuery {
     points: Option<usize>,
 }
 
+/// The training runs with which the server was started.
+#[utoipa::path(get, path = "/runs.json", tag = "runs", responses((status = 200, description = "The runs", body = RunList), Failures))]
 async fn list(State(source): State<Source>) -> Result<Json<RunList>, Failure> {
     let enabled = source.is_some();
     let runs = blocking(move || source.map(|source| source.list()).unwrap_or_default()).await?;
     Ok(Json(RunList { enabled, runs }))
 }
 
+/// The curves of a run; the path ends with `.json`.
+#[utoipa::path(get, path = "/runs/{*name}", tag = "runs",
+    params(("name" = String, Path, description = "The run's name"), SeriesQuery),
+    responses((status = 200, description = "The curves", body = RunSeries), Failures))]
 async fn series(
     State(source): State<Source>,
     Path(file): Path<String>,
@@ -202,7 +219,8 @@ mod tests {
     }
 
     async fn get_json(path: &str) -> Result<Value, Failure> {
-        let router: Router = router(Some(Arc::new(One)));
+        let (router, document) = router(Some(Arc::new(One)));
+        assert_eq!(document.paths.paths.keys().collect::<Vec<_>>(), ["/runs.json", "/runs/{name}.json"]);
         let response = router.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
         if let Some(failure) = response.extensions().get::<Failure>() {
             return Err(failure.clone());

@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::any;
 use cloze_engine::Device;
 use cloze_tasks::TaskError;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
-use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
 use crate::failure::{Failure, Reason};
-use crate::http::layers::{REQUEST_ID, authorize, cors, give_form, observe, unknown_path, wrong_method};
+use crate::http::layers::{
+    Again, REQUEST_ID, authorize, cors, give_form, observe, remember_route, unknown_path, wrong_method,
+};
 use crate::http::listen::Listener;
 use crate::models::{Registry, Spec, Watch};
 use crate::protocols;
@@ -33,8 +35,6 @@ use crate::web;
 const BATCH_TIME: Duration = Duration::from_millis(50);
 /// Maximum time of a bulk batch while small requests arrive.
 const SHARED_TIME: Duration = Duration::from_millis(8);
-/// How long the body of a request may pause.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the signals are read.
 const TICK: Duration = Duration::from_millis(20);
 /// How often folders of models are looked at, and metrics are condensed.
@@ -89,6 +89,7 @@ struct Document;
 
 /// All routes with what is around them.
 fn router(app: &Arc<App>, runs: Option<Arc<dyn RunSource>>) -> Result<Router, String> {
+    let (of_runs, runs_document) = runs::router(runs);
     let (routes, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(protocols::tei::router())
         .merge(protocols::openai::router())
@@ -100,13 +101,15 @@ fn router(app: &Arc<App>, runs: Option<Arc<dyn RunSource>>) -> Result<Router, St
         .merge(protocols::health::router())
         .split_for_parts();
     document.info.version = app.version.to_owned();
+    document.merge(runs_document);
     let routes = routes
         .with_state(Arc::clone(app))
         .merge(web::router())
-        .merge(runs::router(runs))
+        .merge(of_runs)
         .merge(SwaggerUi::new("/docs").url("/api-doc/openapi.json", document))
-        .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method);
+    let again = Again { app: Arc::clone(app), routes: routes.clone().layer(from_fn(remember_route)) };
+    let routes = routes.fallback_service(any(unknown_path).with_state(again));
     let panicked = |panic: Box<dyn std::any::Any + Send>| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         tracing::error!(panic = message, "a handler panicked");
@@ -117,7 +120,6 @@ fn router(app: &Arc<App>, runs: Option<Arc<dyn RunSource>>) -> Result<Router, St
     };
     // The last one is the outermost.
     let mut routes = routes
-        .layer(RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(from_fn_with_state(Arc::clone(app), authorize))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(give_form));
@@ -151,7 +153,7 @@ pub fn serve(
         .map_err(|error| ServeError::Setting(error.to_string()))?;
     let metrics = recorder.install_recorder().map_err(|error| ServeError::Setting(error.to_string()))?;
     let scheduler = Scheduler::start(limits, settings.max_wait).map_err(ServeError::Start)?;
-    let registry = Registry::open(device, specs().map_err(ServeError::Setting)?)?;
+    let registry = Registry::open(device, specs().map_err(ServeError::Setting)?, settings.model_repository.clone())?;
     let app = App::new(registry, scheduler, settings, metrics, version).map_err(ServeError::Setting)?;
     let app = Arc::new(app);
     let routes = router(&app, runs).map_err(ServeError::Setting)?;
@@ -175,7 +177,7 @@ pub fn serve(
             tokio::time::sleep(READINESS_DELAY).await;
         };
         tokio::select! {
-            () = listener.serve(routes, stop, app.settings.drain_timeout) => {}
+            () = listener.serve(routes, stop, (app.settings.head_timeout, app.settings.drain_timeout)) => {}
             () = upkeep => {}
         }
         Ok::<(), ServeError>(())

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::models::Repository;
+use crate::models::served::Opening;
+
 /// The settings of a server.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -32,10 +35,18 @@ pub struct Settings {
     pub max_requests: usize,
     /// How long running requests may take after a signal.
     pub drain_timeout: Duration,
+    /// How long a client may take to send the head of a request, and how long a connection may be idle.
+    pub head_timeout: Duration,
+    /// How long the body of a request may pause.
+    pub body_timeout: Duration,
     /// Whether models are loaded again when their files change.
     pub watch: bool,
     /// Whether too long texts are truncated if the request does not say it.
     pub truncate: bool,
+    /// A folder whose models may be loaded by requests, and how they are opened.
+    pub model_repository: Option<Repository>,
+    /// The address of a collector of traces; by default that of the environment: see [`Traces`](crate::traces::Traces).
+    pub otlp_endpoint: Option<String>,
 }
 
 impl Default for Settings {
@@ -52,8 +63,12 @@ impl Default for Settings {
             max_body: 32 << 20,
             max_requests: 512,
             drain_timeout: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
             watch: true,
             truncate: true,
+            model_repository: None,
+            otlp_endpoint: None,
         }
     }
 }
@@ -85,10 +100,18 @@ pub struct ConfigFile {
     pub max_requests: Option<usize>,
     /// Seconds.
     pub drain_timeout: Option<f64>,
+    /// Seconds.
+    pub head_timeout: Option<f64>,
+    /// Seconds.
+    pub body_timeout: Option<f64>,
     /// Whether models are loaded again when their files change.
     pub watch: Option<bool>,
     /// Whether too long texts are truncated.
     pub truncate: Option<bool>,
+    /// A folder whose models may be loaded by requests.
+    pub model_repository: Option<PathBuf>,
+    /// The address of a collector of traces.
+    pub otlp_endpoint: Option<String>,
     /// The models.
     pub model: Vec<ConfigModel>,
 }
@@ -123,7 +146,7 @@ impl ConfigFile {
             format!("{}{line}: {}", path.display(), error.message().replace('\n', " "))
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        for file in found.keys.iter_mut().chain(&mut found.socket) {
+        for file in found.keys.iter_mut().chain(&mut found.socket).chain(&mut found.model_repository) {
             *file = folder.join(&*file);
         }
         for model in &mut found.model {
@@ -157,16 +180,23 @@ impl ConfigFile {
         set(&mut settings.max_requests, &self.max_requests);
         set(&mut settings.watch, &self.watch);
         set(&mut settings.truncate, &self.truncate);
+        let repository = self.model_repository.clone().map(|dir| Repository { dir, opening: Opening::default() });
+        settings.model_repository = repository.or(settings.model_repository.take());
+        settings.otlp_endpoint = self.otlp_endpoint.clone().or(settings.otlp_endpoint.take());
         settings.socket = self.socket.clone().or(settings.socket.take());
         settings.keys = self.keys.clone().or(settings.keys.take());
         if let Some(mebibytes) = self.max_body {
             settings.max_body = mebibytes << 20;
         }
-        if let Some(value) = self.max_wait {
-            settings.max_wait = seconds("max_wait", value)?;
-        }
-        if let Some(value) = self.drain_timeout {
-            settings.drain_timeout = seconds("drain_timeout", value)?;
+        for (name, value, to) in [
+            ("max_wait", self.max_wait, &mut settings.max_wait),
+            ("drain_timeout", self.drain_timeout, &mut settings.drain_timeout),
+            ("head_timeout", self.head_timeout, &mut settings.head_timeout),
+            ("body_timeout", self.body_timeout, &mut settings.body_timeout),
+        ] {
+            if let Some(value) = value {
+                *to = seconds(name, value)?;
+            }
         }
         Ok(())
     }

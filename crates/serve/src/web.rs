@@ -1,6 +1,8 @@
 //! The web page: a playground for the tasks of the models, and the curves of training runs. Its files are part of the program; it loads
 //! nothing from elsewhere, and has no script or style in the HTML, so that a strict Content-Security-Policy holds.
 
+use std::sync::LazyLock;
+
 use axum::Router;
 use axum::extract::Path;
 use axum::http::header::{
@@ -8,6 +10,7 @@ use axum::http::header::{
 };
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
 
 use crate::failure::{Failure, Reason};
 
@@ -19,24 +22,37 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The files of the page: name, type, content.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 12] = [
     ("api.js", SCRIPT, include_str!("../web/api.js")),
     ("app.js", SCRIPT, include_str!("../web/app.js")),
     ("attention.js", SCRIPT, include_str!("../web/attention.js")),
     ("chart.js", SCRIPT, include_str!("../web/chart.js")),
     ("dom.js", SCRIPT, include_str!("../web/dom.js")),
+    ("form.js", SCRIPT, include_str!("../web/form.js")),
     ("icon.svg", "image/svg+xml", include_str!("../web/icon.svg")),
     ("live.js", SCRIPT, include_str!("../web/live.js")),
     ("panels.js", SCRIPT, include_str!("../web/panels.js")),
     ("runs.js", SCRIPT, include_str!("../web/runs.js")),
+    ("vectors.js", SCRIPT, include_str!("../web/vectors.js")),
     ("style.css", "text/css; charset=utf-8", include_str!("../web/style.css")),
 ];
+
+/// The playground.
+static PLAYGROUND: LazyLock<Bytes> = LazyLock::new(|| html("Cloze", "app.js", include_str!("../web/index.html")));
+/// The curves of runs.
+static RUNS: LazyLock<Bytes> = LazyLock::new(|| html("Runs · Cloze", "runs.js", include_str!("../web/runs.html")));
+
+/// A page: what all pages share around its body.
+fn html(title: &str, script: &str, body: &str) -> Bytes {
+    let shell = include_str!("../web/shell.html");
+    shell.replace("{{title}}", title).replace("{{script}}", script).replace("{{body}}", body).into()
+}
 
 /// The routes of the page: `/`, `/runs` and `/web/FILE`. They need no key: the page asks for it.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
-        .route("/", get(|| async { page(HTML, include_str!("../web/index.html")) }))
-        .route("/runs", get(|| async { page(HTML, include_str!("../web/runs.html")) }))
+        .route("/", get(|| async { page(HTML, PLAYGROUND.clone()) }))
+        .route("/runs", get(|| async { page(HTML, RUNS.clone()) }))
         .route("/web/{file}", get(file))
 }
 
@@ -50,10 +66,10 @@ async fn file(Path(name): Path<String>) -> Result<Response, Failure> {
     let (_, kind, content) = found.ok_or_else(|| {
         Failure::new(Reason::UnknownPath, format!("there is no /web/{name} on this server; the page is at /"))
     })?;
-    Ok(page(kind, content))
+    Ok(page(kind, Bytes::from_static(content.as_bytes())))
 }
 
-fn page(kind: &'static str, content: &'static str) -> Response {
+fn page(kind: &'static str, content: Bytes) -> Response {
     let headers = [
         (CONTENT_TYPE, kind),
         (CONTENT_SECURITY_POLICY, POLICY),
@@ -72,8 +88,8 @@ mod tests {
     /// The page must not depend on anything outside, and must hold its own policy.
     #[test]
     fn files_have_no_inline_code_and_no_external_address() {
-        let pages = [include_str!("../web/index.html"), include_str!("../web/runs.html")];
-        for html in pages {
+        for html in [&PLAYGROUND, &RUNS].map(|page| std::str::from_utf8(page).unwrap()) {
+            assert!(!html.contains("{{") && html.contains("</html>"), "{html}");
             assert!(
                 !html.contains("<style") && !html.contains("style=") && !html.contains(" on"),
                 "inline code in {html}"
@@ -101,7 +117,7 @@ mod tests {
         let texts = FILES
             .iter()
             .map(|(_, _, content)| *content)
-            .chain([include_str!("../web/index.html"), include_str!("../web/runs.html")]);
+            .chain([&PLAYGROUND, &RUNS].map(|page| std::str::from_utf8(page).unwrap()));
         let mut loaded = Vec::new();
         for text in texts {
             for start in ["\"web/", "from \"./"] {

@@ -84,7 +84,10 @@ def openai(url, expected):
     check("openai usage", found.usage.total_tokens, 5 + 7 + 3)
     found = api.embeddings.create(model="embed", input=TEXTS[0], encoding_format="float", dimensions=8)
     check("openai dimensions", found.data[0].embedding, normalized(expected[0][:8]))
-    check("openai models", sorted(model.id for model in api.models.list()), sorted(os.listdir(MODELS)))
+    check("openai models", sorted(model.id for model in api.models.list()), sorted([*os.listdir(MODELS), "org/name"]))
+    found = api.embeddings.create(model="org/name", input=TEXTS[0])
+    check("openai name with a slash", [found.model, found.data[0].embedding], ["org/name", expected[0]])
+    check("openai models.retrieve", api.models.retrieve("org/name").id, "org/name")
     try:
         api.embeddings.create(model="none", input="a")
         sys.exit("openai: expected an error for an unknown model")
@@ -99,6 +102,8 @@ def hugging_face(url, expected):
     api = module.InferenceClient
     found = api(model=f"{url}/models/embed").feature_extraction(TEXTS[0])
     check("InferenceClient.feature_extraction", found[0].tolist(), expected[0])
+    found = api(model=f"{url}/models/org/name").feature_extraction(TEXTS[0])
+    check("InferenceClient name with a slash", found[0].tolist(), expected[0])
     found = api(model=f"{url}/models/embed").sentence_similarity(TEXTS[0], other_sentences=TEXTS)
     cosine = [sum(x * y for x, y in zip(normalized(expected[0]), normalized(other))) for other in expected]
     check("InferenceClient.sentence_similarity", found, cosine)
@@ -148,7 +153,8 @@ def langchain(url, expected):
 
 
 def main():
-    models = [f"{MODELS}/{name}" for name in sorted(os.listdir(MODELS))]
+    # One with a name as on the hub.
+    models = [f"{MODELS}/{name}" for name in sorted(os.listdir(MODELS))] + [f"org/name={MODELS}/embed"]
     server = subprocess.Popen(
         [CLOZE, "serve", "--port", "0", "--threads", "1", "--precision", "f32", *models], stderr=subprocess.PIPE, text=True
     )

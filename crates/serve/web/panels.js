@@ -1,9 +1,11 @@
 // One panel for each task: a form, and results that follow it.
 
-import { pipeline } from "./api.js";
+import { pipeline, request } from "./api.js";
 import { attentionPanel } from "./attention.js";
-import { bar, characters, checkbox, field, h, lines, percent, textarea } from "./dom.js";
+import { bar, characters, checkbox, field, h, lines, percent } from "./dom.js";
+import { area, hint, kept, line, panel } from "./form.js";
 import { Live } from "./live.js";
+import { similarity, tokenVectors } from "./vectors.js";
 
 /**
  * The panels in the order of the tabs. `needs`: one of these capabilities. `build(context)` returns `{ element, live }`; the
@@ -16,6 +18,7 @@ export const PANELS = [
   { id: "answer", title: "Answer", needs: ["answer"], build: answer },
   { id: "zero-shot", title: "Zero-shot", needs: ["zero-shot"], build: zeroShot },
   { id: "similarity", title: "Similarity", needs: ["embed", "similarity"], build: similarity },
+  { id: "token-vectors", title: "Token vectors", needs: ["token-embed"], build: tokenVectors },
   { id: "rerank", title: "Rerank", needs: ["rerank"], build: rerank },
   { id: "choose", title: "Choose", needs: ["choose"], build: choose },
   { id: "next-sentence", title: "Next sentence", needs: ["next-sentence"], build: nextSentence },
@@ -28,38 +31,6 @@ export function panelsOf(model) {
   const has = new Set(model.capabilities ?? []);
   return PANELS.filter(({ needs }) => !needs || needs.some((need) => has.has(need)));
 }
-
-/** A form beside its results. */
-function panel(fields, live) {
-  const element = h("div", { class: "split" }, h("div", { class: "card form" }, fields), h("div", { class: "card" }, live.element));
-  return { element, live };
-}
-
-/** A value that survives a change of the panel. */
-function kept(context, name, initial) {
-  return context.saved[name] ?? initial;
-}
-
-/** An area whose text is kept. */
-function area(context, name, initial, rows, live) {
-  const element = textarea(kept(context, name, initial), rows, () => {
-    context.saved[name] = element.value;
-    live().changed();
-  });
-  return element;
-}
-
-/** A line of text that is kept. */
-function line(context, name, initial, live) {
-  const element = h("input", { type: "text", value: kept(context, name, initial), autocomplete: "off" });
-  element.addEventListener("input", () => {
-    context.saved[name] = element.value;
-    live().changed();
-  });
-  return element;
-}
-
-const hint = (text) => h("p", { class: "empty" }, text);
 
 // ------------------------------------------------------------------------------------------------ fill-mask
 
@@ -303,11 +274,28 @@ function tag(context) {
 function tokens(context) {
   const { model } = context;
   const text = area(context, "text", "Unbelievable tokenizers split words.", 4, () => live);
+  const ids = area(context, "ids", "", 2, () => back);
+  const special = checkbox("With special tokens", kept(context, "special", false), () => {
+    context.saved.special = special.box.checked;
+    back.changed();
+  });
   const live = new Live(async (signal) => {
-    const [pieces] = await pipeline(model.id, "tokenize", { inputs: [text.value] }, signal);
+    const value = text.value;
+    const [pieces] = await pipeline(model.id, "tokenize", { inputs: [value] }, signal);
+    const slice = characters(value);
+    const row = ({ id, text: piece, special, start, stop }, at) =>
+      h(
+        "tr",
+        { class: special ? "special" : undefined },
+        h("td", { class: "number" }, String(at)),
+        h("td", { class: "number" }, String(id)),
+        h("td", null, piece),
+        h("td", { class: "number" }, special ? "–" : `${start}–${stop}`),
+        h("td", { class: "reading" }, special ? "" : slice(start, stop)),
+      );
     live.show(
       signal,
-      h("p", { class: "count" }, `${pieces.length} tokens`),
+      h("p", { class: "count" }, `${pieces.length} tokens · ${Array.from(value).length} characters`),
       h(
         "ol",
         { class: "pieces" },
@@ -315,10 +303,55 @@ function tokens(context) {
           h("li", { class: special ? "piece special" : "piece" }, h("span", null, piece), h("span", { class: "piece-id" }, String(id))),
         ),
       ),
+      h(
+        "details",
+        null,
+        h("summary", null, "Offsets"),
+        h(
+          "div",
+          { class: "scroll" },
+          h(
+            "table",
+            { class: "list" },
+            h("thead", null, h("tr", null, ["#", "Id", "Piece", "Characters", "Text"].map((name) => h("th", { scope: "col", class: ["Piece", "Text"].includes(name) ? undefined : "number" }, name)))),
+            h("tbody", null, pieces.map(row)),
+          ),
+        ),
+      ),
     );
+    // What was written into the ids stays until the text changes.
+    if (context.saved.of !== value || !ids.value) {
+      context.saved.of = value;
+      ids.value = pieces.map(({ id }) => id).join(" ");
+      context.saved.ids = ids.value;
+      ids.fit();
+    }
+    back.changed();
     return `${pieces.length} tokens`;
   });
-  return panel([field("Text", text)], live);
+  const back = new Live(async (signal) => {
+    const given = ids.value.split(/[\s,]+/).filter((id) => id);
+    if (!given.length) {
+      back.show(signal, hint("Write ids of tokens."));
+      return "";
+    }
+    const wrong = given.find((id) => !/^\d+$/.test(id));
+    if (wrong) {
+      back.show(signal, hint(`${wrong} is not an id: expected whole numbers, separated by spaces or commas.`));
+      return "";
+    }
+    const [decoded] = await request("decode", { ids: given.map(Number), model: model.id, skip_special_tokens: !special.box.checked }, signal);
+    back.show(signal, h("p", { class: "reading decoded" }, decoded));
+    return `Decoded: ${decoded}`;
+  });
+  const element = h(
+    "div",
+    { class: "split" },
+    h("div", { class: "card form" }, field("Text", text), field("Ids", ids, "decoded below"), special.element),
+    h("div", { class: "card" }, live.element, h("h3", null, "Decoded"), back.element),
+  );
+  const both = { now: () => live.now(), stop: () => [live, back].forEach((one) => one.stop()) };
+  return { element, live: both };
 }
 
 // ------------------------------------------------------------------------------------------------ answers
@@ -413,71 +446,4 @@ function rerank(context) {
     return `Best: ${all[ranked[0].index]}`;
   });
   return panel([field("Query", query), field("Texts", texts, "one a line")], live);
-}
-
-// ------------------------------------------------------------------------------------------------ similarity
-
-const SENTENCES = "A man is playing a guitar.\nSomeone plays an instrument.\nThe stock market fell today.\nShares lost value.\nA cat sleeps on the sofa.";
-
-function similarity(context) {
-  const { model } = context;
-  const text = area(context, "sentences", SENTENCES, 7, () => live);
-  const live = new Live(async (signal) => {
-    const all = lines(text.value);
-    if (all.length < 2) {
-      live.show(signal, hint("Write at least two sentences, one a line."));
-      return "";
-    }
-    const vectors = await pipeline(model.id, "feature-extraction", { inputs: all, normalize: true }, signal);
-    const cosines = vectors.map((a) => vectors.map((b) => cosine(a, b)));
-    const [lowest, highest] = range(cosines);
-    const share = (value) => (highest > lowest ? (value - lowest) / (highest - lowest) : 0);
-    const cell = (value, i, j) => {
-      const shade = i === j ? 0 : share(value);
-      return h("td", { class: i === j ? "heat self" : "heat", vars: { "--heat": `${(4 + 51 * shade).toFixed(0)}%` }, title: `${i + 1} and ${j + 1}: ${value.toFixed(4)}` }, value.toFixed(2));
-    };
-    const rows = all.map((sentence, i) =>
-      h("tr", null, h("th", { scope: "row" }, h("span", { class: "rank" }, String(i + 1)), h("span", { class: "sentence", title: sentence }, sentence)), cosines[i].map((value, j) => cell(value, i, j))),
-    );
-    let best = [0, 1];
-    for (let i = 0; i < all.length; i++) for (let j = i + 1; j < all.length; j++) if (cosines[i][j] > cosines[best[0]][best[1]]) best = [i, j];
-    live.show(
-      signal,
-      h(
-        "div",
-        { class: "scroll" },
-        h(
-          "table",
-          { class: "matrix" },
-          h("caption", null, "Cosine similarity"),
-          h("thead", null, h("tr", null, h("td"), all.map((_, i) => h("th", { scope: "col" }, String(i + 1))))),
-          h("tbody", null, rows),
-        ),
-      ),
-      h("p", { class: "count" }, `Most similar: ${best[0] + 1} and ${best[1] + 1} (${cosines[best[0]][best[1]].toFixed(3)}) · ${vectors[0].length} dimensions`),
-    );
-    return `Most similar: sentences ${best[0] + 1} and ${best[1] + 1}`;
-  });
-  return panel([field("Sentences", text, "one a line")], live);
-}
-
-function cosine(a, b) {
-  let [dot, aa, bb] = [0, 0, 0];
-  for (let i = 0; i < a.length; i++) {
-    dot += a[i] * b[i];
-    aa += a[i] * a[i];
-    bb += b[i] * b[i];
-  }
-  return dot / Math.sqrt(aa * bb || 1);
-}
-
-/** The range of the values off the diagonal. */
-function range(matrix) {
-  let [low, high] = [Infinity, -Infinity];
-  matrix.forEach((row, i) => row.forEach((value, j) => {
-    if (i === j) return;
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  }));
-  return [low, high];
 }

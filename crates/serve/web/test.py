@@ -302,7 +302,8 @@ PANELS = [
     ("pretrained", "similarity", "document.querySelectorAll('.heat').length === 25"),
     ("pretrained", "next-sentence", "document.querySelectorAll('.bar').length === 2"),
     ("pretrained", "attention", "document.querySelectorAll('.lines line').length > 5"),
-    ("pretrained", "tokenize", "document.querySelectorAll('.piece').length > 5"),
+    ("pretrained", "token-vectors", "document.querySelectorAll('.norms .bar').length ** 2 === document.querySelectorAll('.heat').length"),
+    ("pretrained", "tokenize", "document.querySelectorAll('.piece').length > 5 && document.querySelector('.decoded')?.textContent"),
     ("nli", "classify", "document.querySelectorAll('.bar').length === 3"),
     ("nli", "zero-shot", "document.querySelectorAll('.bar').length === 3"),
     ("several", "classify", "document.querySelectorAll('.bar').length === 4"),
@@ -374,6 +375,31 @@ def typing(browser, url):
         "[...document.querySelector('.entities').childNodes].map((n) => n.nodeName === 'MARK' ? n.firstChild.textContent : n.textContent).join('')"
     )
     assert shown == "\U0001f600 ada met \U0001f600 london", shown
+
+
+def tokens(browser, url):
+    """Ids of a text, their places in it, and back."""
+    browser.open(f"{url}#model=pretrained&task=tokenize")
+    browser.wait(DONE + "document.querySelector('.decoded')")
+    browser.type(TEXT, "the cat \U0001f600 sleeps")
+    browser.wait(DONE + "document.querySelector('.decoded').textContent === 'the cat sleeps'")
+    browser.click("#panel summary")
+    table = browser.js("[...document.querySelectorAll('.list tbody tr')].map((r) => [...r.children].slice(2).map((c) => c.textContent))")
+    assert table == [
+        ["[CLS]", "–", ""], ["the", "0–3", "the"], ["cat", "4–7", "cat"], ["[UNK]", "8–9", "\U0001f600"], ["sleeps", "10–16", "sleeps"], ["[SEP]", "–", ""],
+    ], table  # fmt: skip
+    ids = browser.js("document.querySelectorAll('#panel textarea')[1].value").split()
+    assert len(ids) == 6 and ids == browser.js("[...document.querySelectorAll('.piece-id')].map((i) => i.textContent)"), ids
+    browser.js("document.querySelectorAll('#panel textarea')[1].select()")
+    browser.call("Input.insertText", text=f"{ids[2]}, {ids[1]}")
+    browser.wait("document.querySelector('.decoded')?.textContent === 'cat the'")
+    browser.js("document.querySelectorAll('#panel textarea')[1].select()")
+    browser.call("Input.insertText", text="1 x")
+    browser.wait("[...document.querySelectorAll('#panel .empty')].some((e) => e.textContent.startsWith('x is not an id'))")
+    assert browser.problems(url) == []
+    browser.js("document.querySelectorAll('#panel textarea')[1].select()")
+    browser.call("Input.insertText", text="99999")
+    browser.wait("[...document.querySelectorAll('.output .error')].some((e) => !e.hidden && e.textContent.includes('found 99999'))")
 
 
 def keyboard(browser, url, shots):
@@ -516,6 +542,7 @@ def main():
             steps = [
                 ("panels", url, lambda: panels(browser, url, options.shots), []),
                 ("typing", url, lambda: typing(browser, url), []),
+                ("tokens", url, lambda: tokens(browser, url), [422]),
                 ("keyboard", url, lambda: keyboard(browser, url, options.shots), []),
                 ("runs", url, lambda: runs(browser, url, folder / "runs", options.shots), []),
                 ("key", closed.url, lambda: key(browser, closed.url), [401]),

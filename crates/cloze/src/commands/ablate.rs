@@ -208,7 +208,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
     if arguments.json {
         let line = json!({
             "out": format::path(out), "finished": ended == Ended::Finished, "rows": results.to_json(),
-            "peak_rss_bytes": format::peak_memory(),
+            "peak_rss_bytes": cloze_files::machine::peak_memory(),
         });
         writeln!(stdout, "{line}")?;
     } else if ended == Ended::Finished {

@@ -433,7 +433,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             line["ranges"] = json!(format::path(&ranges_path(&arguments.out)));
         }
         line["seconds"] = json!(seconds);
-        line["peak_rss_bytes"] = json!(format::peak_memory());
+        line["peak_rss_bytes"] = json!(cloze_files::machine::peak_memory());
         writeln!(out, "{line}")?;
     } else {
         writeln!(

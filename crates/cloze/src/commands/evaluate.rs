@@ -146,7 +146,7 @@ fn pretrain(arguments: &PretrainArguments, terminal: &Terminal) -> Result<()> {
         line["model"] = json!(format::path(&arguments.model.named));
         line["data"] = json!(format::path(&arguments.data));
         line["seconds"] = json!(seconds);
-        line["peak_rss_bytes"] = json!(format::peak_memory());
+        line["peak_rss_bytes"] = json!(cloze_files::machine::peak_memory());
         writeln!(out, "{line}")?;
         return Ok(());
     }

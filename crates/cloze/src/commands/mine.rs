@@ -378,7 +378,7 @@ fn report(
             ("texts_read", json!(read)),
             ("embedding_seconds", json!(seconds.first())),
             ("search_seconds", json!(seconds.get(1))),
-            ("peak_rss_bytes", json!(format::peak_memory())),
+            ("peak_rss_bytes", json!(cloze_files::machine::peak_memory())),
         ] {
             line[key] = value;
         }

@@ -126,7 +126,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
-    let peak = format::peak_memory();
+    let peak = cloze_files::machine::peak_memory();
     let speed = report.text_bytes as f64 / 1e6 / seconds;
     let mut out = crate::output::stdout();
     if arguments.json {
@@ -185,7 +185,7 @@ fn dry_run(options: &PrepareOptions, json: bool) -> Result<ExitCode> {
     if json {
         let line = json!({
             "dry_run": true, "out": format::path(&options.out), "input_bytes": total, "seconds": seconds, "all_read": complete,
-            "peak_rss_bytes": format::peak_memory(),
+            "peak_rss_bytes": cloze_files::machine::peak_memory(),
         });
         writeln!(out, "{line}")?;
     } else {

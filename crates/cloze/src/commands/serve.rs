@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use cloze_hub::Contents;
+use cloze_serve::models::Repository;
 use cloze_serve::runs::RunSource;
+use cloze_serve::traces::Traces;
 use cloze_serve::{ConfigFile, Control, Opening, Settings, Spec};
 use cloze_tasks::inference::Precision;
 
@@ -80,6 +82,14 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", value_parser = crate::values::above_zero, hide_short_help = true)]
     drain_timeout: Option<f64>,
 
+    /// Seconds for the head of a request, and for an idle connection [default: 75]
+    #[arg(long, value_name = "SECONDS", value_parser = crate::values::above_zero, hide_short_help = true)]
+    head_timeout: Option<f64>,
+
+    /// Seconds that the body of a request may pause [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = crate::values::above_zero, hide_short_help = true)]
+    body_timeout: Option<f64>,
+
     /// Refuse texts that are too long, unless a request asks to truncate them
     #[arg(long)]
     no_truncate: bool,
@@ -87,6 +97,10 @@ pub struct Arguments {
     /// Do not load models again when their files change
     #[arg(long, hide_short_help = true)]
     no_watch: bool,
+
+    /// Folder of models that requests may load by name (POST /v2/repository/models/NAME/load)
+    #[arg(long, value_name = "FOLDER")]
+    model_repository: Option<PathBuf>,
 
     /// Maximum number of tokens of a sequence [default: the model's]
     #[arg(long, value_name = "N", value_parser = crate::values::items)]
@@ -108,6 +122,10 @@ pub struct Arguments {
     #[arg(long)]
     log_json: bool,
 
+    /// Collector of traces (OTLP over HTTP), such as http://localhost:4318 [default: OTEL_EXPORTER_OTLP_ENDPOINT, if set]
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+
     /// Check the configuration and open the models, then exit
     #[arg(long)]
     check: bool,
@@ -126,18 +144,28 @@ struct Named {
 }
 
 pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
-    let settings = settings(arguments)?;
+    let mut settings = settings(arguments)?;
     let device = terminal.open_device()?;
     let chosen = arguments.precision.unwrap_or(Precision::F32);
     let others = arguments.precision.unwrap_or_default();
     let of_command = Opening { vectors: chosen, others, max_len: arguments.max_len, prompt: None };
     let found = specs(arguments, &of_command, terminal)?;
-    if found.is_empty() {
+    if let Some(repository) = &mut settings.model_repository {
+        if !repository.dir.is_dir() {
+            return Err(usage(format!(
+                "--model-repository: expected a folder of models, found {}",
+                repository.dir.display()
+            )));
+        }
+        repository.opening = of_command.clone();
+    }
+    if found.is_empty() && settings.model_repository.is_none() {
         return Err(usage("no model; name one, as in: cloze serve runs/stars, or list models in a --config file"));
     }
     terminal.detail(&device.describe());
     let format = if arguments.log_json { cloze_serve::log::Format::Json } else { cloze_serve::log::Format::Text };
-    cloze_serve::log::start(format, arguments.log_requests, terminal.is_quiet());
+    let traces = Traces::start(settings.otlp_endpoint.as_deref(), crate::VERSION).map_err(usage)?;
+    cloze_serve::log::start(format, arguments.log_requests, terminal.is_quiet(), traces.as_ref());
     let is_public = settings.socket.is_none() && !settings.host.is_loopback();
     if is_public && settings.keys.is_none() {
         terminal.warn(&format!(
@@ -150,7 +178,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         folders => Some(Arc::new(LiveRuns::open(folders)?)),
     };
     if arguments.check {
-        let registry = cloze_serve::models::Registry::open(device, found)?;
+        let registry = cloze_serve::models::Registry::open(device, found, None)?;
         terminal.note(&format!("{} models can be served", registry.all().len()));
         return Ok(());
     }
@@ -158,8 +186,11 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let _graceful = GracefulStop::begin();
     let specs = || specs(arguments, &of_command, terminal).map_err(|error| format!("{error:#}"));
     let mut started = |address: &str| terminal.note(&format!("serving at {address}"));
-    cloze_serve::serve(settings, device.clone(), crate::VERSION, control, &specs, runs, &mut started)?;
-    Ok(())
+    let done = cloze_serve::serve(settings, device.clone(), crate::VERSION, control, &specs, runs, &mut started);
+    if let Some(traces) = traces {
+        traces.stop();
+    }
+    Ok(done?)
 }
 
 fn settings(arguments: &Arguments) -> Result<Settings> {
@@ -175,9 +206,19 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
     settings.max_inputs = max_inputs.unwrap_or(settings.max_inputs);
     settings.batch_tokens = batch_tokens.unwrap_or(settings.batch_tokens);
     settings.max_body = arguments.max_body.map_or(settings.max_body, |mebibytes| mebibytes << 20);
-    settings.max_wait = arguments.max_wait.map_or(settings.max_wait, Duration::from_secs_f64);
-    settings.drain_timeout = arguments.drain_timeout.map_or(settings.drain_timeout, Duration::from_secs_f64);
+    for (given, setting) in [
+        (arguments.max_wait, &mut settings.max_wait),
+        (arguments.drain_timeout, &mut settings.drain_timeout),
+        (arguments.head_timeout, &mut settings.head_timeout),
+        (arguments.body_timeout, &mut settings.body_timeout),
+    ] {
+        *setting = given.map_or(*setting, Duration::from_secs_f64);
+    }
     settings.keys = arguments.keys.clone().or(settings.keys);
+    if let Some(dir) = &arguments.model_repository {
+        settings.model_repository = Some(Repository { dir: dir.clone(), opening: Opening::default() });
+    }
+    settings.otlp_endpoint = arguments.otlp_endpoint.clone().or(settings.otlp_endpoint);
     settings.watch &= !arguments.no_watch;
     settings.truncate &= !arguments.no_truncate;
     if !arguments.cors.is_empty() {

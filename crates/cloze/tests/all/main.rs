@@ -21,5 +21,8 @@ mod ranks_training;
 mod report;
 mod rerank;
 mod serve;
+mod serve_attacks;
+mod serve_traces;
+mod serving;
 mod tasks;
 mod vocabulary;

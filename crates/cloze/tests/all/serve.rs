@@ -1,171 +1,15 @@
 //! `cloze serve`: every task over HTTP gives what the commands give; every protocol has its forms; bad requests affect nothing else.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::common::{command, is_refused, json_lines, success, success_with};
-
-/// Models of all tasks in a folder.
-struct Models(TempDir);
-
-impl Models {
-    fn new() -> Models {
-        let dir = tempfile::tempdir().unwrap();
-        cloze_testing::save_model_of_each_task(dir.path());
-        Models(dir)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).display().to_string()
-    }
-}
-
-/// A running server, which is stopped when this is dropped.
-struct Server {
-    child: Child,
-    address: String,
-    /// The lines of the log.
-    log: Receiver<String>,
-}
-
-/// An answer.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (found, value) = line.split_once(": ")?;
-            found.eq_ignore_ascii_case(name).then_some(value)
-        })
-    }
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Server {
-        let mut child = command(&[&["serve", "--port", "0", "--threads", "1"], arguments].concat());
-        let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let (send, log) = channel();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| send.send(line).unwrap_or_default()));
-        let mut seen = Vec::new();
-        let address = loop {
-            let line = log.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("no address: {seen:#?}"));
-            if let Some((_, address)) = line.split_once("serving at http://") {
-                break address.to_owned();
-            }
-            seen.push(line);
-        };
-        Server { child, address, log }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream
-    }
-
-    /// Sends bytes and reads the answer.
-    fn exchange(&self, bytes: &[u8]) -> Answer {
-        let mut stream = self.connect();
-        // The server may answer before it has read everything.
-        let _ = stream.write_all(bytes);
-        read_answer(&mut stream)
-    }
-
-    fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
-            body.len()
-        );
-        self.exchange(&[head.as_bytes(), body].concat())
-    }
-
-    fn get(&self, path: &str) -> Answer {
-        self.send("GET", path, "", b"")
-    }
-
-    fn post(&self, path: &str, body: &Value) -> Answer {
-        self.send("POST", path, "content-type: application/json\r\n", body.to_string().as_bytes())
-    }
-
-    /// The JSON of a successful answer.
-    fn ask(&self, path: &str, body: &Value) -> Value {
-        let answer = self.post(path, body);
-        assert_eq!(answer.status, 200, "{path} {body}: {}", answer.body);
-        answer.json()
-    }
-
-    #[cfg(unix)]
-    fn signal(&self, name: &str) {
-        let done = std::process::Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success());
-    }
-
-    /// Waits until a line of the log contains a text.
-    fn wait_for(&self, text: &str) {
-        let end = Instant::now() + Duration::from_secs(30);
-        while let Ok(line) = self.log.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            if line.contains(text) {
-                return;
-            }
-        }
-        panic!("no {text:?} in the log");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn read_answer(stream: &mut TcpStream) -> Answer {
-    let mut bytes = Vec::new();
-    let _ = stream.read_to_end(&mut bytes);
-    let text = String::from_utf8(bytes).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head: head.to_owned(), body: body.to_owned() }
-}
-
-fn close(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-5,
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b)),
-        (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| close(a, b)))
-        }
-        (a, b) => a == b,
-    }
-}
-
-/// A server with all models, and their folder.
-fn all() -> (Models, Server) {
-    let models = Models::new();
-    let paths: Vec<String> =
-        ["embed", "classify", "multi-label", "regress", "rerank", "nli", "tag", "answer", "choose", "mask"]
-            .map(|name| models.path(name))
-            .to_vec();
-    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-    let server = Server::start(&[&paths[..], &["--precision", "f32"]].concat());
-    (models, server)
-}
+use crate::serving::{Models, Server, all, close, read_answer};
 
 #[test]
 fn every_task_answers_as_its_command_does() {
@@ -317,6 +161,10 @@ fn every_protocol_has_its_forms() {
     assert_eq!(server.ask("/invocations", &json!({"inputs": ["a"]}))[0].as_array().unwrap().len(), 32);
     let instances = json!({"instances": [{"inputs": "a"}, {"inputs": "b"}]});
     assert_eq!(server.ask("/vertex", &instances)["predictions"].as_array().unwrap().len(), 2);
+    let document = server.get("/api-doc/openapi.json").json();
+    for path in ["/runs.json", "/runs/{name}.json", "/v2/repository/models/{model}/load"] {
+        assert!(document["paths"][path].is_object(), "{path}");
+    }
     for path in ["/healthz", "/livez", "/readyz", "/health", "/ping", "/metrics", "/docs/", "/api-doc/openapi.json"] {
         assert_eq!(server.get(path).status, 200, "{path}");
     }
@@ -417,6 +265,108 @@ fn models_are_loaded_removed_and_replaced_while_requests_run() {
     std::fs::write(Path::new(&models.path("embed")).join("config.json"), "{}").unwrap();
     server.wait_for("model not loaded");
     assert!(close(&vector(), &now));
+}
+
+/// Copies the files of a model's folder.
+fn copy_model(from: &str, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn models_of_a_repository_are_loaded_by_name() {
+    let models = Models::new();
+    let repository = models.path("repository");
+    for (from, to) in [("embed", "vectors"), ("embed", "org/name"), ("classify", "run/model")] {
+        copy_model(&models.path(from), &Path::new(&repository).join(to));
+    }
+    let server = Server::start(&["--model-repository", &repository, "--precision", "f32"]);
+    let state = |body: Value| -> Vec<(String, String)> {
+        let found = server.ask("/v2/repository/index", &body);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        found.as_array().unwrap().iter().map(|model| (text(&model["name"]), text(&model["state"]))).collect()
+    };
+    let states = |list: [(&str, &str); 3]| list.map(|(name, state)| (name.to_owned(), state.to_owned())).to_vec();
+    let (off, on) = ("UNAVAILABLE", "READY");
+    // Without models, but ready to load them.
+    assert_eq!([server.get("/readyz").status, server.get("/v2/health/ready").status], [200, 200]);
+    assert_eq!(state(json!({})), states([("org/name", off), ("run", off), ("vectors", off)]));
+    assert_eq!(server.send("POST", "/v2/repository/index", "", b"").json().as_array().unwrap().len(), 3);
+    assert_eq!(server.post("/embed", &json!({"inputs": "a"})).status, 422);
+
+    let load = |name: &str, parameters: Value| {
+        server.post(&format!("/v2/repository/models/{name}/load"), &json!({"parameters": parameters}))
+    };
+    assert_eq!(server.send("POST", "/v2/repository/models/vectors/load", "", b"").status, 200);
+    assert_eq!(load("run", Value::Null).status, 200);
+    let vector = server.ask("/embed", &json!({"inputs": "a b", "model": "vectors"}));
+    assert!(server.ask("/predict", &json!({"inputs": "a", "model": "run"}))[0]["label"].is_string());
+    // Another name and another length.
+    assert_eq!(load("short", json!({"path": "vectors", "max_len": 4, "precision": "f32"})).status, 200);
+    let long = json!({"inputs": "a b c d", "model": "short", "truncate": false});
+    assert!(server.post("/embed", &long).body.contains("the model reads 4"));
+    assert_eq!(state(json!({"ready": true})).len(), 3);
+    assert!(state(json!({})).contains(&("org/name".to_owned(), off.to_owned())));
+
+    // Nothing outside of the folder, and only what is known.
+    let outside = models.path("mask");
+    for (name, parameters, status, expected) in [
+        ("..%2Fmask", json!({}), 400, "expected the name of a folder in the repository"),
+        ("x", json!({"path": "../mask"}), 400, "expected the name of a folder in the repository"),
+        ("x", json!({"path": outside}), 400, "expected the name of a folder in the repository"),
+        ("x", json!({"path": "vectors/../../mask"}), 400, "expected the name of a folder in the repository"),
+        ("none", json!({}), 404, "the repository, which has org/name, run, vectors"),
+        ("x", json!({"path": "none"}), 404, "the repository, which has org/name, run, vectors"),
+        ("vectors", json!({"config": "{}"}), 400, "unknown field `config`"),
+        ("vectors", json!({"max_len": 0}), 400, "max_len: expected at least 1"),
+        ("vectors", json!({"precision": "f8"}), 400, "precision: expected auto, f32"),
+        ("vectors", json!({"prompt": "none"}), 500, "none"),
+    ] {
+        let answer = load(name, parameters.clone());
+        assert_eq!(answer.status, status, "{name} {parameters}: {}", answer.body);
+        assert!(answer.json()["error"].as_str().unwrap().contains(expected), "{name} {parameters}: {}", answer.body);
+    }
+    assert!(close(&server.ask("/embed", &json!({"inputs": "a b", "model": "vectors"})), &vector));
+
+    // Names as on the hub, with a slash that clients do not write as %2F.
+    assert_eq!(server.post("/models/org/name", &json!({"inputs": "a b"})).status, 404);
+    assert_eq!(load("org/name", json!({})).status, 200);
+    for path in ["/models/org/name", "/models/org%2Fname", "/models/org/name/pipeline/feature-extraction"] {
+        assert!(close(&server.ask(path, &json!({"inputs": "a b", "normalize": true}))[0], &vector[0]), "{path}");
+    }
+    assert_eq!(server.get("/v1/models/org/name").json()["id"], "org/name");
+    assert_eq!(server.get("/v2/models/org/name/ready").json()["ready"], true);
+    let openai = server.ask("/v1/embeddings", &json!({"input": "a b", "model": "org/name"}));
+    assert_eq!(openai["model"], "org/name");
+    let tensor = json!({"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a b"]}]});
+    assert_eq!(server.ask("/v2/models/org/name/infer", &tensor)["model_name"], "org/name");
+    assert_eq!(server.get("/models/org/name").status, 405);
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains("cloze_requests_total{route=\"/v2/models/{model}/infer\",status=\"200\"} 1"), "{metrics}");
+
+    // Their files are watched, and they stay after SIGHUP.
+    let version = || server.get("/v2/models/vectors").json()["versions"][0].clone();
+    let before = version();
+    for file in ["model.safetensors", "config.json"] {
+        let to = Path::new(&repository).join("vectors").join(file);
+        std::fs::copy(Path::new(&models.path("mask")).join(file), to).unwrap();
+    }
+    #[cfg(unix)]
+    server.signal("-HUP");
+    let end = Instant::now() + Duration::from_secs(30);
+    while version() == before {
+        assert!(Instant::now() < end, "the model was not read again");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(server.ask("/models/vectors/pipeline/fill-mask", &json!({"inputs": "a [MASK]"}))[0]["score"].is_f64());
+    assert_eq!(server.send("POST", "/v2/repository/models/org/name/unload", "", b"").status, 200);
+    assert_eq!(server.post("/models/org/name", &json!({"inputs": "a b"})).status, 404);
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    assert!(state(json!({})).contains(&("org/name".to_owned(), off.to_owned())));
+    assert!(state(json!({})).contains(&("vectors".to_owned(), on.to_owned())));
+    is_refused(&["serve", "--model-repository", &models.path("none")], &["expected a folder of models"]);
 }
 
 #[test]

@@ -1,14 +1,20 @@
 //! Bodies of requests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
 
 use crate::app::App;
 use crate::failure::{Failure, Reason};
+
+/// Bytes per second that a client has to send on average, after a first pause.
+const MIN_RATE: usize = 1024;
 
 /// The value of a JSON body.
 pub struct Body<T>(pub T);
@@ -17,19 +23,38 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Body<T>, Failure> {
-        let kind =
-            request.headers().get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
-        // Not text/plain, which any web page may send to a server on the user's machine.
-        if let Some(kind) = kind.filter(|kind| !kind.to_ascii_lowercase().contains("json")) {
-            let message = format!("expected the content type application/json, found {kind}");
-            return Err(Failure::validation(message));
-        }
-        parse(&read(request, app.settings.max_body).await?).map(Body)
+        check_type(&request)?;
+        parse(&read(request, app.settings.max_body, app.settings.body_timeout).await?).map(Body)
     }
 }
 
-/// The bytes of a body of at most `most` bytes.
-pub async fn read(request: Request, most: usize) -> Result<Bytes, Failure> {
+/// Refuses a body that says to be something else than JSON.
+fn check_type(request: &Request) -> Result<(), Failure> {
+    let kind = request.headers().get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
+    match kind {
+        // Not text/plain, which any web page may send to a server on the user's machine.
+        Some(kind) if !kind.to_ascii_lowercase().contains("json") => {
+            Err(Failure::validation(format!("expected the content type application/json, found {kind}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The value of a JSON body, or the default value if there is none.
+pub struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for OptionalBody<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<OptionalBody<T>, Failure> {
+        check_type(&request)?;
+        let text = read(request, app.settings.max_body, app.settings.body_timeout).await?;
+        if text.is_empty() { Ok(OptionalBody(T::default())) } else { parse(&text).map(OptionalBody) }
+    }
+}
+
+/// The bytes of a body of at most `most` bytes. It may pause for the time `pause`, and be slower than [`MIN_RATE`] for as long.
+pub async fn read(request: Request, most: usize, pause: Duration) -> Result<Bytes, Failure> {
     let too_large = |found: &str| {
         let limit = most as f64 / f64::from(1 << 20);
         Failure::new(
@@ -41,15 +66,34 @@ pub async fn read(request: Request, most: usize) -> Result<Bytes, Failure> {
     if let Some(length) = length.filter(|length| *length > most as u64) {
         return Err(too_large(&format!("{:.1} MiB", length as f64 / f64::from(1 << 20))));
     }
-    axum::body::to_bytes(request.into_body(), most).await.map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        match cause.contains("length limit") {
-            true => too_large("more bytes"),
-            false => {
-                Failure::new(Reason::TimedOut, "the body of the request did not arrive in time, or not completely")
+    let (mut body, begin) = (request.into_body(), Instant::now());
+    let (mut parts, mut received): (Vec<Bytes>, usize) = (Vec::new(), 0);
+    loop {
+        // Otherwise a client that sends a byte now and then would hold its connection for ever.
+        let slowest = begin + pause + Duration::from_secs((received / MIN_RATE) as u64);
+        let frame = match timeout_at(slowest.min(Instant::now() + pause), body.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(_))) => {
+                return Err(Failure::new(Reason::TimedOut, "the body of the request did not arrive completely"));
             }
+            Err(_) => {
+                let message = format!(
+                    "the body of the request did not arrive in time; a pause of {} s is too long (--body-timeout)",
+                    pause.as_secs_f64()
+                );
+                return Err(Failure::new(Reason::TimedOut, message));
+            }
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        received += data.len();
+        if received > most {
+            return Err(too_large("more bytes"));
         }
-    })
+        parts.push(data);
+    }
+    // Small bodies arrive in one part.
+    Ok(if parts.len() == 1 { parts.swap_remove(0) } else { parts.concat().into() })
 }
 
 /// The value of a JSON text.

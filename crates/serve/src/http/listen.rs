@@ -7,17 +7,23 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::UnixListener;
+use tokio::sync::watch;
 
-/// How long a client may take to send the head of a request, and how long a connection may be idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long to wait after an error of the system, such as too many open files.
+/// How long to wait if there is no room for another connection.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How often a lack of room is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// The number of file descriptors that a server asks for, if the system allows it.
+#[cfg(unix)]
+const DESCRIPTORS: u64 = 65_536;
+/// Those that are kept for models, logs and the like.
+#[cfg(unix)]
+const RESERVED: u64 = 64;
 
 /// A socket.
 pub enum Listener {
@@ -68,35 +74,65 @@ impl Listener {
         }
     }
 
-    /// Answers requests until `stop` is ready; then no connection is accepted, and running requests have until `drained` is ready.
-    pub async fn serve(self, router: Router, stop: impl Future<Output = ()>, drain: Duration) {
-        let graceful = GracefulShutdown::new();
+    /// Answers requests until `stop` is ready; then no connection is accepted, and running requests have the time `drain`. A client may take
+    /// `head_timeout` for the head of a request, and a connection may be idle for as long. If the descriptors run out, idle connections are closed.
+    pub async fn serve(
+        self,
+        router: Router,
+        stop: impl Future<Output = ()>,
+        (head_timeout, drain): (Duration, Duration),
+    ) {
+        // A change tells all connections to close after the request that they work on. Each has a receiver.
+        let (close, _) = watch::channel(());
+        let (most, mut reported) = (most_connections(), None);
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted: std::io::Result<Box<dyn Stream>> = tokio::select! {
-                accepted = self.accept() => accepted,
+                accepted = self.accept(), if close.receiver_count() < most => accepted,
+                () = std::future::ready(()), if close.receiver_count() >= most => {
+                    Err(std::io::Error::other(format!("{most} connections are open, which is what the limit of open files allows")))
+                }
                 () = &mut stop => break,
             };
             match accepted {
                 Ok(stream) => {
                     let service = TowerToHyperService::new(router.clone());
                     let mut builder = hyper::server::conn::http1::Builder::new();
-                    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+                    builder.timer(TokioTimer::new()).header_read_timeout(head_timeout);
                     let connection = builder.serve_connection(TokioIo::new(stream), service);
-                    let watched = graceful.watch(connection);
+                    let mut closing = close.subscribe();
                     tokio::spawn(async move {
-                        // The client closed the connection, or sent something else than HTTP.
-                        let _ = watched.await;
+                        let mut connection = std::pin::pin!(connection);
+                        tokio::select! {
+                            // The client closed the connection, or sent something else than HTTP.
+                            _ = connection.as_mut() => {}
+                            _ = closing.changed() => {
+                                connection.as_mut().graceful_shutdown();
+                                let _ = connection.await;
+                            }
+                        }
                     });
                 }
+                Err(error) if is_of_connection(&error) => tracing::debug!(%error, "a client gave up"),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
+                    let now = tokio::time::Instant::now();
+                    if reported.is_none_or(|last| now.duration_since(last) > REPORT_INTERVAL) {
+                        reported = Some(now);
+                        tracing::warn!(
+                            %error,
+                            open = close.receiver_count(),
+                            "no room for another connection: idle ones are closed, new ones wait; a higher limit of open files (ulimit -n, LimitNOFILE) \
+                             gives more room"
+                        );
+                    }
+                    close.send_replace(());
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
         drop(self);
-        if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        close.send_replace(());
+        if tokio::time::timeout(drain, close.closed()).await.is_err() {
             tracing::warn!(seconds = drain.as_secs_f64(), "requests were not finished in time; they are cut off");
         }
     }
@@ -105,14 +141,39 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // Answers are sent at once.
-                stream.set_nodelay(true)?;
+                // Answers are sent at once. It fails if the client has gone.
+                let _ = stream.set_nodelay(true);
                 Ok(Box::new(stream))
             }
             #[cfg(unix)]
             Listener::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
         }
     }
+}
+
+/// Whether an error concerns only the connection that was to be accepted.
+fn is_of_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Raises the number of file descriptors of this process, and says how many connections fit.
+#[cfg(unix)]
+fn most_connections() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    let Some(now) = limit.current else { return usize::MAX };
+    // It may fail, as on macOS, whose limit is lower than what it says.
+    let is_raised = wanted > now && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).is_ok();
+    let number = if is_raised { wanted } else { now };
+    // With a very low limit, most of it is for connections.
+    usize::try_from(number.saturating_sub(RESERVED).max(number / 4)).unwrap_or(usize::MAX)
+}
+
+#[cfg(not(unix))]
+fn most_connections() -> usize {
+    usize::MAX
 }
 
 /// A connection.

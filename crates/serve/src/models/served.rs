@@ -42,6 +42,13 @@ pub struct Opening {
     pub prompt: Option<String>,
 }
 
+impl Default for Opening {
+    /// As `cloze serve` opens models without options.
+    fn default() -> Opening {
+        Opening { vectors: Precision::F32, others: Precision::default(), max_len: None, prompt: None }
+    }
+}
+
 /// What distinguishes an embedder of the same model.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Variant {

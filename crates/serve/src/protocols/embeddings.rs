@@ -6,10 +6,12 @@ use cloze_tasks::TaskError;
 use cloze_tasks::embed::Embedder;
 use cloze_tasks::embed::prompts::Purpose;
 use cloze_tasks::embed::vectors::Vectors;
+use cloze_tasks::pipelines::SentenceSimilarity;
+use cloze_tasks::pipelines::sentence_similarity::Sentences;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::inputs::{Inputs, is_left};
+use super::inputs::{Inputs, characters, is_left};
 use crate::app::{Answered, App};
 use crate::failure::Failure;
 use crate::models::Served;
@@ -142,7 +144,7 @@ pub async fn token_embeddings<T: Send + 'static>(
 ) -> Result<Answered<T>, Failure> {
     app.check_inputs(texts.len())?;
     let truncate = wanted.truncate.unwrap_or(app.settings.truncate);
-    let size = super::inputs::characters(&texts);
+    let size = characters(&texts);
     app.compute(model, (wanted.priority, size), move |model, call| {
         let direction = is_left(wanted.truncation_direction.as_deref())?;
         let embedder = model.embedder(wanted.prompt_name.as_deref(), direction)?;
@@ -155,24 +157,28 @@ pub async fn token_embeddings<T: Send + 'static>(
     .await
 }
 
-/// The cosine similarities of a text and others, by the model's similarity function.
+/// The cosine similarities of a text and others.
 ///
 /// # Errors
 /// As [`embed`].
 pub async fn similarities(
     app: &App,
     model: &Arc<Served>,
-    source: String,
-    sentences: Vec<String>,
+    sentences: Sentences,
     wanted: Wanted,
 ) -> Result<Answered<Vec<f32>>, Failure> {
-    app.check_inputs(sentences.len())?;
-    let mut texts = sentences;
-    texts.insert(0, source);
-    embed(app, model, Inputs::Texts(texts), Wanted { normalize: true, ..wanted }, |vectors, _| {
-        let source = vectors.row(0);
-        let dot = |row: &[f32]| row.iter().zip(source).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32;
-        Ok(vectors.rows().skip(1).map(dot).collect())
+    app.check_inputs(sentences.sentences.len())?;
+    let truncate = wanted.truncate.unwrap_or(app.settings.truncate);
+    let size = characters(&sentences.sentences) + characters(&[&sentences.source_sentence]);
+    app.compute(model, (wanted.priority, size), move |model, call| {
+        let direction = is_left(wanted.truncation_direction.as_deref())?;
+        let embedder = model.embedder(wanted.prompt_name.as_deref(), direction)?;
+        if !truncate {
+            let source = std::iter::once(&sentences.source_sentence);
+            let texts = source.chain(&sentences.sentences).cloned().collect();
+            check_lengths(&embedder, &Inputs::Texts(texts))?;
+        }
+        Ok(SentenceSimilarity::new(&embedder).run_on(call, &sentences)?)
     })
     .await
 }

@@ -75,7 +75,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
         let rate = 1.0 / model.cost.seconds(1);
         metrics::gauge!("cloze_model_tokens_per_second", "model" => model.name.clone()).set(rate);
     }
-    if let Some(bytes) = crate::memory::resident() {
+    if let Some(bytes) = cloze_files::machine::resident_memory() {
         metrics::gauge!("process_resident_memory_bytes").set(bytes as f64);
     }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render()).into_response()

@@ -9,6 +9,7 @@ use cloze_tasks::rerank::order;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use tracing::Instrument;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -24,6 +25,7 @@ use crate::http::body::Body;
 use crate::http::headers::{json_of, timed};
 use crate::http::schema::Failures;
 use crate::models::{Served, Task};
+use crate::notes;
 use crate::scheduler::ticket::Priority;
 
 /// The routes.
@@ -204,7 +206,7 @@ pub async fn value(
         Pipeline::SentenceSimilarity => {
             let found: super::tei::SimilarityInputs = inputs(payload.inputs)?;
             let wanted = Wanted { priority, ..Wanted::default() };
-            let found = similarities(app, model, found.source_sentence, found.sentences, wanted).await?;
+            let found = similarities(app, model, found.into(), wanted).await?;
             Ok(Answered { value: json!(Numbers(&found.value)), times: found.times })
         }
         Pipeline::TextRanking => {
@@ -375,7 +377,8 @@ pub async fn values(
     let mut running = tokio::task::JoinSet::new();
     for (number, (model, pipeline, payload)) in payloads.into_iter().enumerate() {
         let app = Arc::clone(app);
-        running.spawn(async move { (number, value(&app, &model, pipeline, payload).await) });
+        let work = async move { (number, value(&app, &model, pipeline, payload).await) };
+        running.spawn(notes::inherit(work).in_current_span());
     }
     let (mut found, mut times) = (Vec::new(), Times::default());
     // Dropping the set cancels what still runs.

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use cloze_tasks::inference::Precision;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -17,11 +18,12 @@ use super::embeddings::{Wanted, embed};
 use super::hugging_face::{Payload, pipeline_of, values};
 use super::inputs::Inputs;
 use crate::app::App;
-use crate::failure::Failure;
-use crate::http::body::Body;
+use crate::failure::{Failure, Reason};
+use crate::http::body::{Body, OptionalBody};
 use crate::http::headers::{json_of, timed};
 use crate::http::schema::Failures;
-use crate::models::{Served, Task};
+use crate::models::registry::Entry;
+use crate::models::{Changes, Served, Task};
 
 /// The name of the tensor with the second text of pairs.
 const PAIR: &str = "text_pair";
@@ -59,7 +61,7 @@ async fn live() -> Json<Value> {
 #[utoipa::path(get, path = "/v2/health/ready", tag = "KServe",
     responses((status = 200, description = "All are ready", body = Value), (status = 503, description = "Some are not", body = Value)))]
 async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
-    let ready = app.is_ready() && app.registry.index().iter().all(|(_, is_open)| *is_open);
+    let ready = app.is_ready() && app.registry.is_complete();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({"ready": ready})))
 }
@@ -86,7 +88,7 @@ fn versioned(app: &App, name: &str, version: &str) -> Result<Arc<Served>, Failur
         return Ok(model);
     }
     let message = format!("model \"{name}\" has the version {}, found {version}", model.version);
-    Err(Failure::new(crate::failure::Reason::UnknownModel, message))
+    Err(Failure::new(Reason::UnknownModel, message))
 }
 
 /// What a model takes and gives.
@@ -244,28 +246,91 @@ async fn infer_version(
     infer_with(&app, &model, request).await
 }
 
-/// All models that the server may load.
-#[utoipa::path(post, path = "/v2/repository/index", tag = "KServe",
-    responses((status = 200, description = "The models with their states", body = Value), Failures))]
-async fn index(State(app): State<Arc<App>>) -> Json<Value> {
-    let one = |(spec, is_open): (crate::models::Spec, bool)| {
-        let version = app.registry.named(&spec.name).map(|model| model.version.to_string()).unwrap_or_default();
-        json!({"name": spec.name, "version": version, "state": if is_open { "READY" } else { "UNAVAILABLE" }, "reason": ""})
-    };
-    Json(Value::Array(app.registry.index().into_iter().map(one).collect()))
+/// Which models are listed.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct IndexRequest {
+    /// Only those that are ready.
+    #[serde(default)]
+    ready: bool,
 }
 
-/// Loads a model again, or one that was unloaded. Running requests finish on the old one.
-#[utoipa::path(post, path = "/v2/repository/models/{model}/load", tag = "KServe",
+/// All models that the server may load: those that it was started with, and those of its repository.
+#[utoipa::path(post, path = "/v2/repository/index", tag = "KServe", request_body = Option<IndexRequest>,
+    responses((status = 200, description = "The models with their states", body = Value), Failures))]
+async fn index(
+    State(app): State<Arc<App>>,
+    OptionalBody(request): OptionalBody<IndexRequest>,
+) -> Result<Json<Value>, Failure> {
+    let own = Arc::clone(&app);
+    let found = blocking(move || own.registry.index()).await?;
+    let one = |entry: Entry| {
+        let version = app.registry.named(&entry.name).map(|model| model.version.to_string()).unwrap_or_default();
+        let state = if entry.is_open { "READY" } else { "UNAVAILABLE" };
+        json!({"name": entry.name, "version": version, "state": state, "reason": ""})
+    };
+    Ok(Json(found.into_iter().filter(|entry| entry.is_open || !request.ready).map(one).collect()))
+}
+
+/// How a model is loaded.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct LoadRequest {
+    /// What is different from the server's settings.
+    #[serde(default)]
+    #[schema(value_type = Option<LoadParameters>)]
+    parameters: Option<LoadParameters>,
+}
+
+/// What is different from the server's settings.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoadParameters {
+    /// The model's folder in the repository, by default that of its name.
+    path: Option<String>,
+    /// `auto`, `f32`, `bf16`.
+    precision: Option<String>,
+    /// Maximum number of tokens of a sequence.
+    max_len: Option<usize>,
+    /// The name of the prompt before each text.
+    prompt: Option<String>,
+}
+
+impl LoadParameters {
+    fn changes(self) -> Result<Changes, Failure> {
+        let precision = match self.precision {
+            None => None,
+            Some(name) => {
+                let found = Precision::ALL.iter().find(|(_, known, _)| *known == name);
+                let names = || Precision::ALL.iter().map(|(_, name, _)| *name).collect::<Vec<_>>().join(", ");
+                let unknown = || Failure::validation(format!("precision: expected {}, found {name}", names()));
+                Some(found.ok_or_else(unknown)?.0)
+            }
+        };
+        if self.max_len == Some(0) {
+            return Err(Failure::validation("max_len: expected at least 1, found 0"));
+        }
+        Ok(Changes { path: self.path, precision, max_len: self.max_len, prompt: self.prompt })
+    }
+}
+
+/// Loads a model again, one that was unloaded, or one of the repository. Running requests finish on the old one.
+#[utoipa::path(post, path = "/v2/repository/models/{model}/load", tag = "KServe", request_body = Option<LoadRequest>,
     params(("model" = String, Path, description = "Its name")),
     responses((status = 200, description = "Loaded", body = Value), Failures))]
-async fn load(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
-    let own = Arc::clone(&app);
-    let loaded = tokio::task::spawn_blocking(move || own.registry.load(&name)).await;
-    let model = loaded.map_err(|error| Failure::new(crate::failure::Reason::Backend, error.to_string()))??;
+async fn load(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    OptionalBody(request): OptionalBody<LoadRequest>,
+) -> Result<Json<Value>, Failure> {
+    let changes = request.parameters.unwrap_or_default().changes()?;
+    let model = blocking(move || app.registry.load(&name, &changes)).await??;
     Ok(Json(
         json!({"name": model.name, "version": model.version.to_string(), "load_seconds": model.took.as_secs_f64()}),
     ))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Failure::new(Reason::Backend, "internal error, see the server's log"))
 }
 
 /// Unloads a model. Running requests finish on it.
@@ -273,6 +338,6 @@ async fn load(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<J
     params(("model" = String, Path, description = "Its name")),
     responses((status = 200, description = "Unloaded", body = Value), Failures))]
 async fn unload(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
-    app.registry.unload(&name)?;
-    Ok(Json(json!({"name": name})))
+    // It waits while another model is opened.
+    blocking(move || app.registry.unload(&name).map(|()| Json(json!({"name": name})))).await?
 }

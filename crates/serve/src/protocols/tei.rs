@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use cloze_tasks::pipelines::sentence_similarity::Sentences;
 use cloze_tasks::rerank::order;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -228,6 +229,12 @@ pub struct SimilarityInputs {
     pub sentences: Vec<String>,
 }
 
+impl From<SimilarityInputs> for Sentences {
+    fn from(inputs: SimilarityInputs) -> Sentences {
+        Sentences::new(inputs.source_sentence, inputs.sentences)
+    }
+}
+
 /// How sentences are compared.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
@@ -258,8 +265,7 @@ async fn similarity(State(app): State<Arc<App>>, Body(request): Body<SimilarityR
     let model = app.registry.find(request.model.as_deref(), &[Task::Similarity])?;
     let SimilarityParameters { truncate, truncation_direction, prompt_name } = request.parameters.unwrap_or_default();
     let wanted = Wanted { truncate, truncation_direction, prompt_name, ..Wanted::default() };
-    let SimilarityInputs { source_sentence, sentences } = request.inputs;
-    let found = similarities(&app, &model, source_sentence, sentences, wanted).await?;
+    let found = similarities(&app, &model, request.inputs.into(), wanted).await?;
     Ok(timed(&found.times, json_of(&Numbers(&found.value))?))
 }
 

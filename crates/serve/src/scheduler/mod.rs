@@ -49,6 +49,11 @@ pub enum Refusal {
     /// The forward pass panicked.
     #[error("the model failed: {0}")]
     Panicked(String),
+    /// The model's numbers are not numbers.
+    #[error(
+        "the model computed NaN or infinity for this input: its weights are damaged, or too large for its precision"
+    )]
+    NotFinite,
     /// The server has stopped.
     #[error("the server is shutting down")]
     Stopped,
@@ -236,6 +241,10 @@ impl Executor for Call {
                 refused(refusal)
             })?;
             left -= rows.len();
+            if !rows.iter().flatten().all(|number| number.is_finite()) {
+                self.ticket.cancel();
+                return Err(refused(Refusal::NotFinite));
+            }
             rows.into_iter().enumerate().for_each(|(i, row)| done(first + i, row));
         }
         Ok(())

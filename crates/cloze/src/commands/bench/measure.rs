@@ -311,7 +311,7 @@ pub fn measure(
     // Other processes may disturb a measurement of the peak, so the larger of two is used.
     let peak = peak.max(measure_peak(&bench.device));
     // Before the bandwidth measurement, which allocates memory.
-    let peak_memory = format::peak_memory();
+    let peak_memory = cloze_files::machine::peak_memory();
     let device_memory = bench.device.memory_use().map(|memory| memory.peak as u64);
     let bandwidths = profile.then(|| bench.device.bandwidths());
     Ok(Measured {

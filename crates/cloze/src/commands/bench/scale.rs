@@ -103,7 +103,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
     let mut trainer = new_trainer(model, ranks);
     let weights = trainer.network.params.count();
     let together = step(&mut trainer, count, "together");
-    let memory = format::peak_memory().unwrap_or_default();
+    let memory = cloze_files::machine::peak_memory().unwrap_or_default();
     let exchange = measure_exchange(&mut trainer, ranks, arguments.steps);
     let Trainer { network, .. } = trainer;
     let alone = step(&mut new_trainer(network, &Communicator::single()), own, "alone");

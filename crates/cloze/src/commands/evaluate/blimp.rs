@@ -93,7 +93,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         line["model"] = json!(format::path(&arguments.model));
         line["data"] = json!(format::path(&arguments.file));
         line["seconds"] = json!(seconds);
-        line["peak_rss_bytes"] = json!(format::peak_memory());
+        line["peak_rss_bytes"] = json!(cloze_files::machine::peak_memory());
         writeln!(out, "{line}")?;
         return Ok(());
     }

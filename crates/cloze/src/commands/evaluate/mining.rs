@@ -129,7 +129,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
             ("candidates", json!(pairs.len())),
             ("data", json!(format::path(&arguments.data))),
             ("seconds", json!(seconds)),
-            ("peak_rss_bytes", json!(format::peak_memory())),
+            ("peak_rss_bytes", json!(cloze_files::machine::peak_memory())),
         ] {
             line[key] = value;
         }

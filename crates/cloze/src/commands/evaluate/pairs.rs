@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         line["similar"] = json!(similar);
         line["data"] = json!(format::path(&path));
         line["seconds"] = json!(seconds);
-        line["peak_rss_bytes"] = json!(format::peak_memory());
+        line["peak_rss_bytes"] = json!(cloze_files::machine::peak_memory());
         writeln!(out, "{line}")?;
         return Ok(());
     }

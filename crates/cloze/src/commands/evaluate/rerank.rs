@@ -154,7 +154,7 @@ fn evaluate_file(arguments: &Arguments, data: &PathBuf, terminal: &Terminal) -> 
             ("data", json!(format::path(data))),
             ("seconds", json!(seconds)),
             ("pairs_per_s", json!(pairs as f64 / seconds.max(f64::MIN_POSITIVE))),
-            ("peak_rss_bytes", json!(format::peak_memory())),
+            ("peak_rss_bytes", json!(cloze_files::machine::peak_memory())),
         ] {
             line[key] = value;
         }
@@ -237,7 +237,7 @@ fn evaluate_collection(arguments: &Arguments, given: &CollectionFiles<'_>, termi
             ("corpus", json!(format::path(given.corpus))),
             ("seconds", json!(seconds)),
             ("pairs_per_s", json!(pairs as f64 / seconds.max(f64::MIN_POSITIVE))),
-            ("peak_rss_bytes", json!(format::peak_memory())),
+            ("peak_rss_bytes", json!(cloze_files::machine::peak_memory())),
         ] {
             line[key] = value;
         }

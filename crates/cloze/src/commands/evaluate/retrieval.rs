@@ -228,7 +228,7 @@ fn write(
             ("grading", json!(collection.grading)),
             ("corpus", json!(format::path(&arguments.corpus))),
             ("seconds", json!(seconds)),
-            ("peak_rss_bytes", json!(format::peak_memory())),
+            ("peak_rss_bytes", json!(cloze_files::machine::peak_memory())),
         ] {
             line[key] = value;
         }

@@ -89,7 +89,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         line["pairs"] = json!(pairs.len());
         line["data"] = json!(format::path(&path));
         line["seconds"] = json!(seconds);
-        line["peak_rss_bytes"] = json!(format::peak_memory());
+        line["peak_rss_bytes"] = json!(cloze_files::machine::peak_memory());
         writeln!(out, "{line}")?;
     } else {
         write(&mut out, &found, pairs.len(), &embedder)?;

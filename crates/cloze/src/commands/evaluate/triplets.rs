@@ -97,7 +97,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<()> {
         line["triplets"] = json!(triplets.len());
         line["data"] = json!(format::path(&arguments.data));
         line["seconds"] = json!(first + second);
-        line["peak_rss_bytes"] = json!(format::peak_memory());
+        line["peak_rss_bytes"] = json!(cloze_files::machine::peak_memory());
         writeln!(out, "{line}")?;
         return Ok(());
     }

@@ -215,7 +215,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
             "checkpoint": format::path(&outcome.checkpoint),
             "model": outcome.model.as_deref().map(format::path),
             "evaluation": outcome.evaluation,
-            "peak_rss_bytes": format::peak_memory(),
+            "peak_rss_bytes": cloze_files::machine::peak_memory(),
         });
         writeln!(stdout, "{line}")?;
     } else if let Some(model) = &outcome.model {
@@ -297,7 +297,7 @@ pub fn describe_end(outcome: &Outcome, recipe: &Recipe) -> String {
 
 fn write_dry_run(out: &mut dyn Write, report: &DryRun, recipe: &Recipe, run: &Path, json: bool) -> Result<()> {
     let DryRun { estimate, .. } = report;
-    let memory = format::peak_memory();
+    let memory = cloze_files::machine::peak_memory();
     let epochs = estimate.tokens() / report.corpus_tokens.max(1) as f64;
     if json {
         let phases: Vec<_> = estimate

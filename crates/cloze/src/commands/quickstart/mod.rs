@@ -189,7 +189,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
             "better_than_baseline": beats_baseline,
             "fills": fills,
             "fine_tuned": comparisons,
-            "peak_rss_bytes": format::peak_memory(),
+            "peak_rss_bytes": cloze_files::machine::peak_memory(),
         });
         writeln!(out, "{line}")?;
     } else {

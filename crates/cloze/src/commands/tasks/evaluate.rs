@@ -169,7 +169,7 @@ pub fn run(parsed: PerKind<Arguments>, terminal: &Terminal) -> Result<()> {
             let names = evaluation.scores.values.iter().map(|(name, _)| name.clone());
             line["interval_95"] = names.zip(intervals).collect::<serde_json::Map<_, _>>().into();
         }
-        line["peak_rss_bytes"] = json!(format::peak_memory());
+        line["peak_rss_bytes"] = json!(cloze_files::machine::peak_memory());
         writeln!(out, "{line}")?;
         return Ok(());
     }

@@ -484,7 +484,7 @@ fn write_dry_run(report: &DryRun, out: &Path, json: bool) -> Result<()> {
     if json {
         let line = json!({
             "dry_run": true, "out": format::path(out), "runs": runs, "steps": steps, "evaluations": evaluations, "seconds": seconds,
-            "peak_rss_bytes": format::peak_memory(),
+            "peak_rss_bytes": cloze_files::machine::peak_memory(),
         });
         writeln!(stdout, "{line}")?;
         return Ok(());

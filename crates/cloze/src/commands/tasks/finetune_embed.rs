@@ -381,7 +381,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         if arguments.json {
             let line = json!({
                 "dry_run": true, "out": format::path(&arguments.out), "steps": estimate.steps, "evaluations": estimate.evaluations,
-                "seconds": estimate.seconds, "peak_rss_bytes": format::peak_memory(),
+                "seconds": estimate.seconds, "peak_rss_bytes": cloze_files::machine::peak_memory(),
             });
             writeln!(out, "{line}")?;
         } else {
@@ -417,7 +417,7 @@ fn write(arguments: &Arguments, outcome: &Outcome, settings: &EmbedSettings, row
             "best": outcome.best,
             "steps": outcome.steps,
             "train_seconds": outcome.train_seconds,
-            "peak_rss_bytes": format::peak_memory(),
+            "peak_rss_bytes": cloze_files::machine::peak_memory(),
         });
         writeln!(out, "{line}")?;
         return Ok(());

@@ -433,7 +433,7 @@ pub fn summary(outcome: &RunsOutcome, out: &Path, train_rows: usize, dev_rows: u
         "dev_rows": dev_rows,
         "runs": outcome.done,
         "score": mean_std(&scores),
-        "peak_rss_bytes": format::peak_memory(),
+        "peak_rss_bytes": cloze_files::machine::peak_memory(),
     })
 }
 

@@ -159,7 +159,7 @@ fn run_learn(arguments: &LearnArguments, terminal: &Terminal) -> Result<()> {
         learned.tokenizer.save(&arguments.out)?;
     }
 
-    let peak = format::peak_memory();
+    let peak = cloze_files::machine::peak_memory();
     let size = learned.tokenizer.vocab_size();
     let mut out = crate::output::stdout();
     if arguments.json {
@@ -230,7 +230,7 @@ fn dry_run(arguments: &LearnArguments, corpus: &CorpusOptions, options: &Vocabul
     if arguments.json {
         let line = json!({
             "dry_run": true, "out": format::path(&arguments.out), "input_bytes": total, "counting_seconds": seconds, "all_read": complete,
-            "distinct_words": distinct, "peak_rss_bytes": format::peak_memory(),
+            "distinct_words": distinct, "peak_rss_bytes": cloze_files::machine::peak_memory(),
         });
         writeln!(out, "{line}")?;
     } else {
