@@ -96,11 +96,15 @@ __device__ __forceinline__ LossPart warp_cross_entropy(const E* z, E* dz, u64 st
     if (v > best || (v == best && i < index)) best = v, index = i;
   }
   double sum = 0;
+  // Not unrolled: f64 needs many registers.
+#pragma unroll 1
   for (int c = lane; c < count; c += 32) sum += exp((double)load(z + c * stride) - best);
   sum = warp_sum(sum);
-  double loss = log(sum) + best - load(z + label * stride);
+  // No division by the sum: it would be a call, for which registers are spilled.
+  double log_sum = log(sum) + best, loss = log_sum - load(z + label * stride);
+#pragma unroll 1
   for (int c = lane; c < count; c += 32) {
-    double p = exp((double)load(z + c * stride) - best) / sum - (c == label ? 1.0 : 0.0);
+    double p = exp(load(z + c * stride) - log_sum) - (c == label ? 1.0 : 0.0);
     store(dz + c * stride, scale * (float)p);
   }
   return {loss, 1, 1, index == (u32)label ? 1ull : 0ull};

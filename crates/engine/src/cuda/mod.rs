@@ -74,15 +74,26 @@ impl Cuda {
         unsafe { self.launch(&format!("{kernel}_{}", dtype.name()), grid, args) };
     }
 
-    /// Multiplies matrices. An empty sum is 0.
+    /// Multiplies matrices. Without an inner dimension, C is the bias and the addend only: there is no bias then, in any op.
     ///
     /// # Safety
     /// All matrices are valid; C does not overlap A or B.
     pub(crate) unsafe fn product(&self, product: &Product) {
-        if product.rows > 0 && product.columns > 0 {
-            assert!(product.inner > 0, "a product with an inner dimension of 0");
+        let Product { rows, columns, inner, c, addend, bias, .. } = *product;
+        if rows == 0 || columns == 0 {
+            return;
+        }
+        if inner > 0 {
             // SAFETY: the caller's.
-            unsafe { self.driver.product(product) };
+            return unsafe { self.driver.product(product) };
+        }
+        assert!(bias.is_none() && c.stride == columns, "an empty sum with a bias, or with gaps between rows");
+        let bytes = rows * columns * c.dtype.size();
+        // SAFETY: C and the addend have this many bytes, and are the same or do not overlap.
+        match addend {
+            Some(addend) if addend == c.at => {}
+            Some(addend) => unsafe { self.driver.copy(c.at, addend, bytes) },
+            None => unsafe { self.driver.zero(c.at, bytes) },
         }
     }
 

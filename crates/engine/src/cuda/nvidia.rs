@@ -13,7 +13,7 @@ use crate::{DType, Device, EngineError};
 
 /// Bytes that cuBLASLt may use while it multiplies: its recommendation for Hopper.
 const WORKSPACE: usize = 32 << 20;
-/// Kernels get more dynamic shared memory only if they ask for it.
+/// Kernels get more shared memory, that of their source and the dynamic part together, only if they ask for it.
 const SHARED_BY_DEFAULT: u32 = 48 << 10;
 /// CUDA 12.8, the first driver with all functions that cudarc calls.
 const MIN_DRIVER: i32 = 12_080;
@@ -257,7 +257,10 @@ impl Nvidia {
                 let symbol = CString::new(symbol).expect("a symbol without NUL");
                 // SAFETY: the module is valid as long as `self`.
                 let handle = self.check(kernel, unsafe { cuda::module::get_function(self.module, symbol) });
-                Function { handle, shared: SHARED_BY_DEFAULT }
+                let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+                // SAFETY: the function is valid.
+                let fixed = self.check(kernel, unsafe { cuda::function::get_function_attribute(handle, attribute) });
+                Function { handle, shared: SHARED_BY_DEFAULT.saturating_sub(fixed as u32) }
             }
         };
         if function.shared < shared {

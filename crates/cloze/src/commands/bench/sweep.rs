@@ -387,6 +387,7 @@ mod tests {
             sequences: 6,
             tokens: 288,
             peak_memory: None,
+            device_memory: None,
             profile: Vec::new(),
             bandwidths: None,
         };

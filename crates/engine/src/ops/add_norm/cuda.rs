@@ -61,10 +61,7 @@ impl AddNorm for Cuda {
             let Some(id) = id else { continue };
             self.add_blocks(&partial, offset, 2 * hidden, grads, operands.params.range(id));
         }
-        let dr = match operands.residual {
-            None => None,
-            Some(_) => Some(dr.unwrap_or_else(|| dx.clone())),
-        };
+        let dr = operands.residual.map(|_| dr.unwrap_or_else(|| dx.clone()));
         (dx, dr)
     }
 }

@@ -44,7 +44,7 @@ __device__ __forceinline__ void relation_kl_scores(float (&s)[4][4], RelationCol
         for (int j = 0; j < 4; j++) s[i][j] += a[i] * b[j];
     }
   }
-  float factor = 1.0f / sqrtf((float)width);
+  float factor = rsqrtf((float)width);
 #pragma unroll
   for (int i = 0; i < 4; i++)
 #pragma unroll
@@ -90,7 +90,7 @@ KERNEL_OF(relation_kl_statistics, bf16)
 
 // → a part of the loss for each block and, unless dx is null, dx = scale/√width (dS + dSᵀ) X.
 template <class E>
-__global__ void __launch_bounds__(256) relation_kl_rows(const E* x, const E* targets, const int* tiles, const RelationStatistics* stats,
+__global__ void __launch_bounds__(256, 1) relation_kl_rows(const E* x, const E* targets, const int* tiles, const RelationStatistics* stats,
                                                         E* dx, LossPart* parts, int heads, int width, int target_width, float scale) {
   __shared__ RelationColumns rows, keys;
   __shared__ float ds[RELATION_TILE][RELATION_TILE + 1];
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(256) relation_kl_rows(const E* x, const E* tar
   int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
   u64 stride = (u64)heads * width;
   x += head * width, targets += head * target_width;
-  double loss = 0;
+  float loss = 0;
   for (int slab = 0; slab < width; slab += RELATION_SLAB) {
     float sums[4][8];
 #pragma unroll
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(256) relation_kl_rows(const E* x, const E* tar
       }
     }
     if (!dx) break;
-    float factor = scale / sqrtf((float)width);
+    float factor = scale * rsqrtf((float)width);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       int row = first + 4 * ty + i;
@@ -156,8 +156,8 @@ __global__ void __launch_bounds__(256) relation_kl_rows(const E* x, const E* tar
       }
     }
   }
-  loss = block_sum(loss);
-  if (threadIdx.x == 0) parts[(u64)blockIdx.y * gridDim.x + blockIdx.x] = {loss, 0, 0, 0};
+  double sum = block_sum((double)loss);
+  if (threadIdx.x == 0) parts[(u64)blockIdx.y * gridDim.x + blockIdx.x] = {sum, 0, 0, 0};
 }
 KERNEL_OF(relation_kl_rows, f32)
 KERNEL_OF(relation_kl_rows, bf16)
