@@ -62,6 +62,10 @@ fn rounding(precision: DType) -> f64 {
 const YARDSTICKS: f64 = 8.0;
 const DRAWS: u64 = 4;
 
+/// How many times as large the bounds of bf16 are on a GPU: as in PyTorch, the input of an activation function is rounded too, which the CPU
+/// does not need. Found by the models that repeat one layer (ALBERT), where it is 2.2.
+const GPU_ROUNDINGS: f64 = 3.0;
+
 /// The norm of a gradient is replaced by this fraction of the norm of all gradients if it is smaller.
 const GRADIENT_FLOOR: f64 = 1e-3;
 
@@ -118,11 +122,12 @@ pub fn check_folder(device: &Device, folder: &Path, precision: DType) -> Result<
             }
         }
     }
+    let more_roundings = if precision == DType::BF16 && device.memory_use().is_some() { GPU_ROUNDINGS } else { 1.0 };
     for (name, bound) in &mut bounds {
         let least = if precision == DType::F32 { F32_BOUND } else { 0.0 };
         // A gradient that cancels consists of rounding errors only.
         let yardsticks = if cancels(name, &theirs, schema).is_some() { 2.0 * YARDSTICKS } else { YARDSTICKS };
-        *bound = (yardsticks * *bound).max(least);
+        *bound = (yardsticks * more_roundings * *bound).max(least);
     }
 
     let mut max_errors = MaxErrors::default();
