@@ -14,7 +14,7 @@ pub struct GlobalOptions {
     #[arg(long, global = true, value_name = "N", value_parser = crate::values::threads, help_heading = GLOBAL)]
     pub threads: Option<usize>,
 
-    /// Device that computes: auto, cpu, cuda, or cuda:1 for the second GPU; auto is the first GPU if it can be used [default: cpu]
+    /// What computes: cpu, cuda (a GPU), cuda:1, or auto [default: cpu]
     #[arg(long, global = true, value_name = "DEVICE", help_heading = GLOBAL)]
     pub device: Option<DeviceChoice>,
 

@@ -81,7 +81,7 @@ fn help_is_short() {
     let lines = |words: &[&str]| success(words).lines().count();
     for (words, most) in [
         (&["finetune", "-h"][..], 50),
-        (&["finetune", "--help"], 107),
+        (&["finetune", "--help"], 110),
         (&["finetune", "classify", "-h"], 60),
         (&["predict", "-h"], 45),
         (&["evaluate", "-h"], 55),

@@ -77,7 +77,8 @@ impl Launcher {
 pub fn errors(output: &Output) -> Vec<String> {
     let text = String::from_utf8_lossy(&output.stderr);
     let is_ours = |line: &&str| ["error: ", "warning: ", "interrupted"].iter().any(|start| line.starts_with(start));
-    text.lines().filter(is_ours).map(str::to_owned).collect()
+    // Open MPI 5 separates what the ranks wrote by NUL bytes.
+    text.lines().map(|line| line.trim_start_matches('\0')).filter(is_ours).map(str::to_owned).collect()
 }
 
 /// Every file of a folder and its subfolders, by name.
