@@ -53,7 +53,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Arc<App>> for OptionalBody<T> {
     }
 }
 
-/// The bytes of a body of at most `most` bytes. It may pause for the time `pause`, and be slower than [`MIN_RATE`] for as long.
+/// The bytes of a body of at most `most` bytes. It may pause for the time `pause`, and be slower than `MIN_RATE` for as long.
 pub async fn read(request: Request, most: usize, pause: Duration) -> Result<Bytes, Failure> {
     let too_large = |found: &str| {
         let limit = most as f64 / f64::from(1 << 20);
