@@ -9,7 +9,7 @@
 //! | `query` | one, with a query of about 8 tokens | median and 99th percentile of the latency |
 //! | `ragged` | 64, with texts of 8 to 512 words | texts and words per second |
 //! | `lanes` | ten with queries, first alone and then beside one with 256 long texts a request | both 99th percentiles |
-//! | `overload` | 32, and then four times as many | goodput of both, refused requests, lost requests |
+//! | `overload` | 32, and then four times as many | goodput of both, requests offered, refused and lost |
 //!
 //! Each client sends its next request after the answer to the last. The texts are the same in each run. Requests go to this machine only.
 #![forbid(unsafe_code)]
@@ -72,8 +72,8 @@ impl Numbers {
 /// Makes the texts of a request.
 type Make = dyn Fn(&mut Numbers) -> Vec<String> + Sync;
 
-/// Sends a request and reads the status of its answer.
-fn ask(stream: &mut TcpStream, texts: &[String], buffer: &mut Vec<u8>) -> std::io::Result<u16> {
+/// Sends a request and reads the status of its answer, and the seconds of `Retry-After`.
+fn ask(stream: &mut TcpStream, texts: &[String], buffer: &mut Vec<u8>) -> std::io::Result<(u16, u64)> {
     let quoted: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
     let body = format!("{{\"inputs\":[{}]}}", quoted.join(","));
     let head = format!(
@@ -95,12 +95,13 @@ fn ask(stream: &mut TcpStream, texts: &[String], buffer: &mut Vec<u8>) -> std::i
         let length = field("content-length:").ok_or(std::io::ErrorKind::InvalidData)?;
         if buffer.len() >= end + 4 + length {
             let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-            return status.ok_or_else(|| std::io::ErrorKind::InvalidData.into());
+            let wait = field("retry-after:").unwrap_or(0) as u64;
+            return status.map(|status| (status, wait)).ok_or_else(|| std::io::ErrorKind::InvalidData.into());
         }
     }
 }
 
-/// One client: sends texts made by `make` until `stop` is set. A refused client waits as long as it is told, at most a tenth of a second.
+/// One client: sends texts made by `make` until `stop` is set. A refused client waits as long as it is told, or until the end.
 fn client(address: SocketAddr, seed: u64, stop: &AtomicBool, make: &Make) -> Seen {
     let (mut seen, mut numbers, mut buffer) = (Seen::default(), Numbers(seed), Vec::new());
     let mut stream = None;
@@ -122,16 +123,19 @@ fn client(address: SocketAddr, seed: u64, stop: &AtomicBool, make: &Make) -> See
             },
         };
         match ask(connected, &texts, &mut buffer) {
-            Ok(200) => {
+            Ok((200, _)) => {
                 seen.latencies.push(begin.elapsed().as_secs_f64());
                 if !stop.load(Ordering::Relaxed) {
                     seen.texts += texts.len();
                     seen.words += texts.iter().map(|text| text.split(' ').count()).sum::<usize>();
                 }
             }
-            Ok(429) => {
+            Ok((429, wait)) => {
                 seen.refused += 1;
-                std::thread::sleep(Duration::from_millis(100));
+                let until = Instant::now() + Duration::from_secs(wait);
+                while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
             }
             Ok(_) | Err(_) => {
                 seen.failed += 1;
@@ -223,8 +227,9 @@ fn main() {
                 let mut seen = run(address, seconds, &[(clients, &ragged)]).remove(0);
                 let p99 = seen.percentile(0.99);
                 println!(
-                    "overload, {clients} clients: {:.1} texts/s answered, {} refused, {} failed, p99 {p99:.0} ms",
+                    "overload, {clients} clients: {:.1} texts/s answered of {:.1} offered, {} refused, {} failed, p99 {p99:.0} ms",
                     seen.texts as f64 / seconds,
+                    (seen.texts + seen.refused) as f64 / seconds,
                     seen.refused,
                     seen.failed
                 );
