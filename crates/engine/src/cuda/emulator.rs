@@ -26,6 +26,8 @@ pub(crate) struct Emulator {
     kernels: &'static Library,
     /// Threads and blocks run from the last to the first.
     backwards: bool,
+    /// Bytes of its memory.
+    size: usize,
     blocks: Mutex<HashMap<u64, Layout>>,
 }
 
@@ -33,9 +35,18 @@ impl Device {
     /// A device whose kernels run on this host, the threads of a block from the first to the last or backwards. `None`, with a message, if
     /// this machine has no C++ compiler.
     pub fn emulated_for_tests(backwards: bool) -> Option<Device> {
+        Device::emulated(backwards, usize::MAX)
+    }
+
+    /// The same with this many bytes of memory.
+    pub fn emulated_with_memory(size: usize) -> Option<Device> {
+        Device::emulated(false, size)
+    }
+
+    fn emulated(backwards: bool, size: usize) -> Option<Device> {
         match kernels() {
             Ok(kernels) => {
-                Some(Device::new(Cuda::new(Arc::new(Emulator { kernels, backwards, blocks: Mutex::default() }))))
+                Some(Device::new(Cuda::new(Arc::new(Emulator { kernels, backwards, size, blocks: Mutex::default() }))))
             }
             Err(reason) => {
                 skipped(&reason);
@@ -95,6 +106,9 @@ impl Driver for Emulator {
 
     fn allocate(&self, bytes: usize) -> Option<DevicePtr> {
         let layout = Layout::from_size_align(bytes, 256).ok()?;
+        if bytes > self.memory().0 {
+            return None;
+        }
         // SAFETY: the size is not 0: the allocator's smallest class is larger.
         let at = unsafe { std::alloc::alloc(layout) } as u64;
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner).insert(at, layout);
@@ -109,7 +123,8 @@ impl Driver for Emulator {
     }
 
     fn memory(&self) -> (usize, usize) {
-        (0, 0)
+        let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.size - blocks.values().map(Layout::size).sum::<usize>(), self.size)
     }
 
     unsafe fn free(&self, at: DevicePtr) {

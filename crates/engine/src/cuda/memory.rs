@@ -142,6 +142,31 @@ impl Drop for Block {
 mod tests {
     use super::*;
 
+    /// What does not fit ends the work with an error that says what was needed; blocks that are free are given back before.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_lack_of_memory_is_an_error() {
+        use crate::Device;
+        use std::panic::{AssertUnwindSafe, catch_unwind};
+
+        let Some(device) = Device::emulated_with_memory(1 << 20) else { return };
+        let zeros = |count: usize| device.zeros(count);
+        let kept = zeros(100_000);
+        drop(zeros(100_000));
+        // More than 800 kB are allocated, half of them free: a larger block fits only without these.
+        drop(zeros(140_000));
+        let payload = catch_unwind(AssertUnwindSafe(|| zeros(200_000))).expect_err("more than there is");
+        let error = payload.downcast::<EngineError>().expect("an error of the engine");
+        let EngineError::OutOfDeviceMemory { needed, total, .. } = *error else { panic!("{error}") };
+        assert!(needed >= 800_000 && total == 1 << 20, "{error}");
+        assert!(error.to_string().contains("out of memory"), "{error}");
+        // The device still works.
+        assert_eq!(zeros(10).values_f32()[..], [0.0; 10]);
+        assert_eq!(kept.values_f32().len(), 100_000);
+        let usage = device.memory_use().expect("memory of its own");
+        assert!(usage.used < 500_000 && usage.peak >= 900_000, "{usage:?}");
+    }
+
     #[test]
     fn classes_waste_at_most_an_eighth() {
         for bytes in [1, 511, 512, 513, 5000, 100_000, (1 << 20) + 1, 123_456_789] {

@@ -434,7 +434,13 @@ impl Driver for Nvidia {
             transposed: [a.transposed, b.transposed],
             dtypes: [data_type(a), data_type(c)],
             has_bias: bias.is_some(),
-            alignments: [alignment(a.at), alignment(b.at), alignment(c_read), alignment(c.at)],
+            // cuBLASLt has no preference for the alignment of the bias: that of the result stands for both.
+            alignments: [
+                alignment(a.at),
+                alignment(b.at),
+                alignment(c_read),
+                alignment(c.at).min(bias.map_or(256, alignment)),
+            ],
         });
         let (alpha, beta) = (1f32, if addend.is_some() { 1f32 } else { 0.0 });
         // The descriptor has the address of the bias: one product of a shape at a time.
