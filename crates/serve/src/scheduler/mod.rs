@@ -21,6 +21,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cloze_engine::EngineError;
 use cloze_tasks::example::Example;
 use cloze_tasks::{Executor, Output, Pretrained, TaskError};
 
@@ -305,8 +306,11 @@ fn run_batch(parts: &[Part<Computation, Work>]) {
         }),
         Err(panic) => {
             metrics::counter!("cloze_batches_failed_total").increment(1);
-            let message = panic.downcast_ref::<String>().map(String::as_str);
-            let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown reason");
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            // A GPU that fails ends a pass so.
+            let text = text.or_else(|| panic.downcast_ref::<EngineError>().map(ToString::to_string));
+            let message = text.as_deref().unwrap_or("unknown reason");
             let _ = first.job.work.reply.send(Err(Refusal::Panicked(message.to_owned())));
         }
     }
