@@ -110,18 +110,22 @@ impl Terminal {
 
     /// The device of `--device`: the CPU by default. If `auto` finds no GPU, says why.
     pub fn open_device(&self) -> Result<Device, EngineError> {
-        match self.device.unwrap_or_default().gpu()? {
-            (Some(gpu), _) => {
+        match self.gpu_of(self.device.unwrap_or_default())? {
+            Some(gpu) => {
                 self.note(&gpu.describe());
                 Ok(gpu)
             }
-            (None, reason) => {
-                if let Some(reason) = reason {
-                    self.note(&format!("no GPU is used: {reason}"));
-                }
-                Device::cpu(self.threads)
-            }
+            None => Device::cpu(self.threads),
         }
+    }
+
+    /// The GPU of a choice, if it is one. If `auto` finds none, says why.
+    pub fn gpu_of(&self, choice: DeviceChoice) -> Result<Option<Device>, EngineError> {
+        let (gpu, reason) = choice.gpu()?;
+        if let Some(reason) = reason {
+            self.note(&format!("no GPU is used: {reason}"));
+        }
+        Ok(gpu)
     }
 
     /// The options of the device as they were given, for a command that continues this one.

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use cloze_comm::Communicator;
+use cloze_engine::DeviceChoice;
 use cloze_hub::Contents;
 use cloze_model::rtd_pair::{DISCRIMINATOR, GENERATOR};
 use cloze_train::plan::End;
@@ -168,12 +169,7 @@ pub fn run(arguments: &Arguments, terminal: &Terminal) -> Result<ExitCode> {
         }
     };
     let mut recipe = arguments.open_recipe(&named, &out, terminal)?;
-    if terminal.threads.is_some() {
-        recipe.threads = terminal.threads;
-    }
-    if let Some(device) = terminal.device {
-        recipe.device = device;
-    }
+    apply_global_options(&mut recipe, terminal)?;
     if let Some(init) = &mut recipe.model.init {
         *init = match arguments.hub.find(init, Contents::Model, terminal) {
             Ok(folder) => folder,
@@ -370,6 +366,17 @@ fn write_dry_run(out: &mut dyn Write, report: &DryRun, recipe: &Recipe, run: &Pa
     Ok(())
 }
 
+/// Gives a recipe the threads and the device of the command line, and says why, if `auto` finds no GPU.
+pub fn apply_global_options(recipe: &mut Recipe, terminal: &Terminal) -> Result<()> {
+    recipe.threads = terminal.threads.or(recipe.threads);
+    recipe.device = terminal.device.unwrap_or(recipe.device);
+    if recipe.device == DeviceChoice::Auto {
+        let gpu = terminal.gpu_of(recipe.device)?;
+        recipe.device = if gpu.is_some() { DeviceChoice::Cuda(0) } else { DeviceChoice::Cpu };
+    }
+    Ok(())
+}
+
 /// Pre-trains a model with a progress bar.
 pub fn pretrain_with_bar(
     recipe: &Recipe,
@@ -498,7 +505,6 @@ fn progress_parts(event: &StepEvent<TrainLine>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use cloze_engine::DeviceChoice;
     use cloze_train::pretrain::PhaseEstimate;
 
     use super::*;

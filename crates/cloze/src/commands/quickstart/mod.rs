@@ -275,7 +275,7 @@ fn train(
     let mut recipe = Recipe::open(&path, &[])?;
     // The path in the file is relative to its folder, which is not the current folder.
     recipe.data = shards.to_path_buf();
-    recipe.threads = terminal.threads;
+    pretrain::apply_global_options(&mut recipe, terminal)?;
     let start = Instant::now();
     let outcome = pretrain::pretrain_with_bar(&recipe, run, false, &Communicator::single(), stop, terminal)?;
     let Some(model) = outcome.model.clone() else {
