@@ -13,7 +13,7 @@ pub(crate) struct Buffer {
     /// Integers that the host wrote: ops read lengths and labels without a copy from the device.
     host: Option<Arc<host::Buffer>>,
     /// A copy of an f32 tensor in bf16, for products: as long as the elements do not change.
-    bf16: Mutex<Option<Arc<Block>>>,
+    bf16: Mutex<Option<Block>>,
 }
 
 impl Buffer {
@@ -87,7 +87,7 @@ impl Buffer {
             unsafe {
                 cuda.launch("cast_f32_to_bf16", Grid::each(count.div_ceil(8)), &mut args![self.at(), block.at(), count])
             };
-            Arc::new(block)
+            block
         });
         block.at()
     }

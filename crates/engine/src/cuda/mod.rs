@@ -19,7 +19,7 @@ mod memory;
 mod nvidia;
 mod peak;
 mod sources;
-mod sums;
+pub(crate) mod sums;
 mod vocabulary;
 
 pub(crate) use buffer::Buffer;
@@ -116,6 +116,12 @@ impl Cuda {
             DType::BF16 => arena.device_buffer().bf16(self, arena.count()).element(params.range(id).start, DType::BF16),
             _ => self.weights(params, id),
         }
+    }
+
+    /// A matrix of weights as an operand of a product with activations of this type.
+    pub(crate) fn matrix(&self, params: &Parameters, id: ParamId, dtype: DType) -> Operand {
+        let [_, stride] = *params.shape(id) else { panic!("{}: a matrix was expected", params.name(id)) };
+        Operand { at: self.weights_as(params, id, dtype), dtype, stride, transposed: false }
     }
 
     /// The gradients at `range`, and whether they must be added to.

@@ -7,7 +7,7 @@ use crate::device::Memory;
 use crate::{DType, Gradients, Tensor};
 
 /// Rows that are summed first, as on the CPU.
-const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 
 impl Cuda {
     /// Adds the sums of the columns of x [T, H] to the gradients at `range`, or of those that

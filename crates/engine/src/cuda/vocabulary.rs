@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Cuda, Operand, Product};
+use super::{Cuda, DevicePtr, Operand, Product};
 use crate::device::Memory;
 use crate::ops::linear_cross_entropy::Decoder;
 use crate::{DType, Gradients, Parameters, Tensor};
@@ -56,6 +56,19 @@ impl Vocabulary<'_> {
         z
     }
 
+    /// Where the gradients of logits z are written, if they are needed: in f32, they take the place of the logits; otherwise, in a tensor of
+    /// their own of x's type.
+    pub(crate) fn gradients(&self, z: &mut Tensor, is_needed: bool) -> (DevicePtr, Option<Tensor>) {
+        match self.x.dtype() {
+            _ if !is_needed => (DevicePtr::NULL, None),
+            DType::F32 => (z.device_ptr_mut(), None),
+            dtype => {
+                let mut dz = self.cuda.empty(z.shape(), dtype);
+                (dz.device_ptr_mut(), Some(dz))
+            }
+        }
+    }
+
     /// The backward pass of a range of rows: dz [rows, stride] → the rows of dx; adds to the gradients of the decoder.
     pub(crate) fn backward(&self, range: &Range<usize>, dz: &Tensor, grads: &mut Gradients, dx: &mut Tensor) {
         let [_, hidden, words] = self.sizes("vocabulary");
@@ -97,8 +110,6 @@ impl Vocabulary<'_> {
 
     /// W [V, H], in x's type.
     fn weight(&self) -> Operand {
-        let Vocabulary { cuda, x, params, decoder } = *self;
-        let at = cuda.weights_as(params, decoder.weight, x.dtype());
-        Operand { at, ..Operand::of(x) }
+        self.cuda.matrix(self.params, self.decoder.weight, self.x.dtype())
     }
 }

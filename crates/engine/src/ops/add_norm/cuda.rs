@@ -1,10 +1,8 @@
 use super::{AddNorm, Operands};
+use crate::cuda::sums::BLOCK;
 use crate::cuda::{Cuda, DevicePtr, Grid, args};
 use crate::device::Memory;
 use crate::{DType, Gradients, Tensor};
-
-/// Rows whose gradients of γ and β are summed first, as on the CPU.
-const BLOCK: usize = 64;
 
 impl AddNorm for Cuda {
     fn add_norm(&self, operands: &Operands<'_>) -> (Tensor, Tensor) {

@@ -48,12 +48,8 @@ impl Embed for Cpu {
         grads: &mut Gradients,
     ) {
         let (tokens, hidden) = dy.matrix("embed_backward");
-        let all = [
-            (Some(tables.word), &indices.ids, tables.word_padding),
-            (tables.position, &indices.positions, tables.position_padding),
-            (tables.segment, &indices.segments, None),
-        ];
-        let columns: Vec<_> = all
+        let columns: Vec<_> = indices
+            .with_tables(tables)
             .into_iter()
             .filter_map(|(table, indices, padding)| Some((indices.slice::<i32>(), params.range(table?), padding)))
             .collect();

@@ -34,14 +34,9 @@ impl Embed for Cuda {
         grads: &mut Gradients,
     ) {
         let (_, hidden) = dy.matrix("embed_backward");
-        let all = [
-            (Some(tables.word), &indices.ids, tables.word_padding),
-            (tables.position, &indices.positions, tables.position_padding),
-            (tables.segment, &indices.segments, None),
-        ];
         let mut places = [DevicePtr::NULL; 3];
         let (mut tokens, mut rows) = (Vec::new(), Vec::new());
-        for (number, (table, indices, padding)) in all.into_iter().enumerate() {
+        for (number, (table, indices, padding)) in indices.with_tables(tables).into_iter().enumerate() {
             let Some(table) = table else { continue };
             let range = params.range(table);
             // Rows without tokens get zeros.

@@ -41,6 +41,17 @@ pub struct EmbedIndices {
     pub(crate) segments: Tensor,
 }
 
+impl EmbedIndices {
+    /// Each table, the indices into it, and the row that gets no gradient.
+    fn with_tables(&self, tables: EmbedTables) -> [(Option<ParamId>, &Tensor, Option<u32>); 3] {
+        [
+            (Some(tables.word), &self.ids, tables.word_padding),
+            (tables.position, &self.positions, tables.position_padding),
+            (tables.segment, &self.segments, None),
+        ]
+    }
+}
+
 /// The kernels of both directions.
 pub(crate) trait Embed {
     /// Returns [T, H] of type `dtype`.

@@ -15,7 +15,7 @@ impl Linear for Cuda {
             columns: outer,
             inner,
             a: Operand::of(x),
-            b: weight(self, params, layer, x.dtype(), true),
+            b: self.matrix(params, layer.weight, x.dtype()).t(),
             c: Operand::of_mut(&mut u),
             addend: None,
             bias: layer.bias.map(|bias| self.weights_as(params, bias, x.dtype())),
@@ -72,7 +72,7 @@ impl Linear for Cuda {
             columns: inner,
             inner: outer,
             a: Operand::of(&du),
-            b: weight(self, params, layer, x.dtype(), false),
+            b: self.matrix(params, layer.weight, x.dtype()),
             c: Operand::of_mut(&mut dx),
             addend: prior.as_ref().map(Tensor::device_ptr),
             bias: None,
@@ -113,9 +113,4 @@ pub(crate) fn activation_code(activation: Activation) -> i32 {
         Activation::Silu => 4,
         Activation::Tanh => 5,
     }
-}
-
-fn weight(cuda: &Cuda, params: &Parameters, layer: Layer, dtype: DType, transposed: bool) -> Operand {
-    let stride = params.shape(layer.weight)[1];
-    Operand { at: cuda.weights_as(params, layer.weight, dtype), dtype, stride, transposed }
 }

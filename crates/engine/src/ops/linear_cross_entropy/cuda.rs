@@ -2,7 +2,7 @@
 //! those.
 
 use super::{Decoder, LinearCrossEntropy};
-use crate::cuda::{Cuda, DevicePtr, Grid, Vocabulary, args};
+use crate::cuda::{Cuda, Grid, Vocabulary, args};
 use crate::device::Memory;
 use crate::ops::LossSum;
 use crate::{DType, Gradients, Parameters, Tensor};
@@ -33,14 +33,7 @@ impl LinearCrossEntropy for Cuda {
         for range in vocabulary.chunks(MAX_LOGITS) {
             let mut z = vocabulary.logits(&range);
             let z_at = z.device_ptr_mut();
-            // In f32, the gradients take the place of the logits.
-            let mut separate =
-                (train.is_some() && dtype != DType::F32).then(|| self.empty(&[range.len(), stride], dtype));
-            let dz_at = match (&train, &mut separate) {
-                (None, _) => DevicePtr::NULL,
-                (Some(_), None) => z_at,
-                (Some(_), Some(dz)) => dz.device_ptr_mut(),
-            };
+            let (dz_at, separate) = vocabulary.gradients(&mut z, train.is_some());
             let scale = train.as_ref().map_or(0.0, |(_, scale)| *scale);
             let labels_at = labels.device_ptr().element(range.start, DType::I32);
             let parts_at = self.loss_part(parts_at, range.start);

@@ -1,5 +1,5 @@
 use super::{Decoder, LinearKl, TargetLogits};
-use crate::cuda::{Cuda, DevicePtr, Grid, Vocabulary, args};
+use crate::cuda::{Cuda, Grid, Vocabulary, args};
 use crate::device::Memory;
 use crate::ops::LossSum;
 use crate::{DType, Gradients, Parameters, Tensor};
@@ -29,14 +29,7 @@ impl LinearKl for Cuda {
             assert_eq!(u.shape(), [range.len(), words], "linear_kl: the teacher's logits of {range:?}");
             let mut z = vocabulary.logits(&range);
             let z_at = z.device_ptr_mut();
-            // In f32, the gradients take the place of the logits.
-            let mut separate =
-                (train.is_some() && dtype != DType::F32).then(|| self.empty(&[range.len(), stride], dtype));
-            let dz_at = match (&train, &mut separate) {
-                (None, _) => DevicePtr::NULL,
-                (Some(_), None) => z_at,
-                (Some(_), Some(dz)) => dz.device_ptr_mut(),
-            };
+            let (dz_at, separate) = vocabulary.gradients(&mut z, train.is_some());
             // dz = scale T (p − q)
             let scale = train.as_ref().map_or(0.0, |(_, scale)| scale * temperature);
             let parts_at = self.loss_part(parts_at, range.start);

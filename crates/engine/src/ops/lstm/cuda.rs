@@ -2,7 +2,7 @@ use super::{BiLstm, BiLstmBackward, Lstm, States};
 use crate::cuda::{Cuda, DevicePtr, Grid, Operand, Product, args};
 use crate::device::Memory;
 use crate::ops::assert_segments;
-use crate::{DType, Gradients, ParamId, Parameters, Tensor};
+use crate::{DType, Gradients, Parameters, Tensor};
 
 /// Threads of a block, which computes a sequence in a direction: as many as the units of a step keep busy.
 fn grid(sequences: usize, hidden: usize, floats: usize) -> Grid {
@@ -22,7 +22,7 @@ impl Lstm for Cuda {
             columns: 8 * hidden,
             inner,
             a: Operand::of(x),
-            b: weight(self, params, layer.weight_ih, x.dtype()).t(),
+            b: self.matrix(params, layer.weight_ih, x.dtype()).t(),
             c: Operand::of_mut(&mut gates),
             addend: None,
             bias: None,
@@ -101,7 +101,7 @@ impl Lstm for Cuda {
             columns: inner,
             inner: 8 * hidden,
             a: all,
-            b: weight(self, params, layer.weight_ih, dtype),
+            b: self.matrix(params, layer.weight_ih, dtype),
             c: Operand::of_mut(&mut dx),
             addend: prior.as_ref().map(Tensor::device_ptr),
             bias: None,
@@ -110,12 +110,6 @@ impl Lstm for Cuda {
         unsafe { self.product(&product) };
         Some(dx)
     }
-}
-
-/// A parameter that is a matrix.
-fn weight(cuda: &Cuda, params: &Parameters, id: ParamId, dtype: DType) -> Operand {
-    let stride = params.shape(id)[1];
-    Operand { at: cuda.weights_as(params, id, dtype), dtype, stride, transposed: false }
 }
 
 /// dW = daᵀ x, added to dW if `adds`. The sizes are those of dW, and T.
